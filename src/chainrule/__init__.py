@@ -1,0 +1,30 @@
+"""chainrule: a neural-network library whose backward pass is an open book."""
+
+from chainrule.array.elementwise import (
+    abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, clamp,
+    clamp_max, clamp_min, cos, cosh, div, eq, erf, exp, exp2, expm1, floor, floor_divide, ge, gt, isfinite, isinf, isnan, le,
+    log, log1p, log2, log10, logical_and, logical_not, logical_or, logical_xor, lt, masked_fill, maximum, minimum, mul, ne,
+    neg, pow, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, sin, sinh, sqrt, square, sub, tan, tanh, trunc, where,
+)  # fmt: skip
+from chainrule.array.indexing import gather, index_add, index_select, scatter_add
+from chainrule.array.linear_algebra import bmm, dot, matmul, mm, mv, outer
+from chainrule.array.manipulation import (
+    broadcast_tensors, cat, chunk, cumsum, flatten, flip, narrow, permute, reshape, split, squeeze, stack, t, transpose, tril,
+    triu, unsqueeze,
+)  # fmt: skip
+from chainrule.array.statistical import (
+    all, amax, amin, any, argmax, argmin, argsort, log_softmax, logsumexp, max, mean, min, norm, prod, softmax, sort, std,
+    sum, topk, var,
+)  # fmt: skip
+from chainrule.autodiff.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
+from chainrule.creation import (
+    Generator, arange, asarray, bernoulli, eye, from_numpy, full, full_like, linspace, manual_seed, ones, ones_like, rand,
+    rand_like, randint, randn, randn_like, randperm, tensor, zeros, zeros_like,
+)  # fmt: skip
+from chainrule.dtypes import (
+    bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
+)  # fmt: skip
+from chainrule.function import Function
+from chainrule.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+
+__version__ = "0.1.0"

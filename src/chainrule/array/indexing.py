@@ -1,0 +1,193 @@
+"""Indexing as a user writes it: x[2, 1:, None], x[rows], x[mask], gather, and their like."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.array.align import as_node, expand, one_dim
+from chainrule.core.node import at_user_line
+from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
+from chainrule.ops import indexing, movement
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """x[key]: ints, slices, None, `...`, integer tensors or lists, bool masks, in any mix NumPy takes.
+
+    Raises: OutOfRangeError: an int or an entry of an index that does not exist.
+    """
+    parts = _spelled_out(key, x.ndim)
+    basic, arrays = [], []
+    source = 0  # the dimension of x that the next part speaks of
+    for part in parts:
+        if part is None:
+            basic.append((None, None))
+            continue
+        if isinstance(part, slice):
+            basic.append((part, source))
+        elif isinstance(part, int):
+            basic.append((_position(part, x.shape[source], source), source))
+        else:
+            for array in _as_indices(part, x, source):
+                arrays.append((len(basic), array))
+                basic.append((slice(None), source))
+                source += 1
+            continue
+        source += 1
+    windowed, places = _basic(x, basic)
+    if not arrays:
+        return windowed
+    return _by_arrays(windowed, [(places[where], array) for where, array in arrays])
+
+
+def _spelled_out(key: Any, ndim: int) -> list[Any]:
+    """The key as a list with one part a dimension (None adds one; a mask takes as many as it has)."""
+    parts = list(key) if isinstance(key, tuple) else [key]
+    used = sum(0 if p is None or p is Ellipsis else getattr(p, "ndim", 1) if _is_mask(p) else 1 for p in parts)
+    if used > ndim:
+        raise at_user_line(OutOfRangeError(f"index: {used} dimensions indexed, the tensor has {ndim}"))
+    fill = [slice(None)] * (ndim - used)
+    places = [i for i, p in enumerate(parts) if p is Ellipsis]
+    if len(places) > 1:
+        raise at_user_line(ArgumentError("index: `...` may stand once"))
+    if places:
+        parts[places[0] : places[0] + 1] = fill
+    else:
+        parts += fill
+    return [operator.index(p) if isinstance(p, int | np.integer) and not isinstance(p, bool) else p for p in parts]
+
+
+def _is_mask(part: Any) -> bool:
+    return getattr(part, "dtype", None) == dtypes.bool_ and getattr(part, "ndim", 0) > 0
+
+
+def _position(i: int, size: int, dim: int) -> int:
+    if not -size <= i < size:
+        raise at_user_line(OutOfRangeError(f"index: {i} is out of range for dimension {dim} of size {size}"))
+    return i % size
+
+
+def _as_indices(part: Any, x: Tensor, dim: int) -> list[Any]:
+    """Integer index nodes for one advanced part: itself, or the positions where a mask is true."""
+    node = as_node(np.asarray(part) if isinstance(part, list | tuple | range) else part, x)
+    if node.dtype == dtypes.bool_:
+        if node.data is None:
+            raise at_user_line(
+                SymbolicValueError("index: the shape of x[mask] depends on values; use where(mask, x, 0)")
+            )
+        if node.shape != x.shape[dim : dim + node.ndim]:
+            raise at_user_line(ShapeError(f"index: the mask {node.aval} does not match dimensions {dim}… of {x.aval}"))
+        return [type(x).leaf(positions) for positions in np.nonzero(node.data)]
+    if not dtypes.is_integer(node.dtype):
+        raise at_user_line(
+            DTypeError(f"index: expected ints, slices, None, `...`, integer or bool tensors; got {node.aval}")
+        )
+    if node.data is not None:
+        size = x.shape[dim]
+        try:
+            indexing.check_range("index", node.data, size)
+        except OutOfRangeError as error:
+            raise at_user_line(error) from None
+        if node.data.size and node.data.min() < 0:
+            node = type(x).leaf(np.where(node.data < 0, node.data + size, node.data))
+    return [node]
+
+
+def _basic(x: Any, parts: Sequence[tuple[Any, int | None]]) -> tuple[Any, list[int]]:
+    """Slices, ints and None: a window, a flip where a step is negative, a reshape. Also where each part ends up."""
+    window, flipped, shape, places = [], [], [], []
+    for part, source in parts:
+        places.append(len(shape))
+        if source is None:
+            shape.append(1)
+        elif isinstance(part, int):
+            window.append((part, part + 1, 1))
+        else:
+            span = range(*part.indices(x.shape[source]))
+            if span.step < 0 and len(span):
+                flipped.append(len(window))
+                span = span[::-1]
+            elif not len(span):
+                span = range(0, 0, 1)
+            window.append(
+                (
+                    span.start,
+                    max(span.stop if span.step == 1 else span[-1] + 1 if len(span) else 0, span.start),
+                    span.step,
+                )
+            )
+            shape.append(len(span))
+    if tuple(window) != tuple((0, n, 1) for n in x.shape):
+        x = movement.slice_(x, window=tuple(window))
+    if flipped:
+        x = movement.flip(x, dims=tuple(flipped))
+    return (x if x.shape == tuple(shape) else movement.reshape(x, shape=tuple(shape))), places
+
+
+def _by_arrays(x: Any, picks: list[tuple[int, Any]]) -> Any:
+    """NumPy's rule: indices broadcast together; their dimensions replace the first one if they were side by side, else lead."""
+    dims = [d for d, _ in picks]
+    shape = np.broadcast_shapes(*(array.shape for _, array in picks))
+    indices = [expand(array, shape) for _, array in picks]
+    others = [d for d in range(x.ndim) if d not in dims]
+    if dims != list(range(len(dims))):
+        x = movement.permute(x, dims=(*dims, *others))
+    picked = indexing.index(x, *indices)
+    side_by_side = dims == list(range(dims[0], dims[0] + len(dims)))
+    if side_by_side and dims[0] > 0:
+        rank, lead = len(shape), dims[0]
+        picked = movement.permute(
+            picked, dims=(*range(rank, rank + lead), *range(rank), *range(rank + lead, picked.ndim))
+        )
+    return picked
+
+
+def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i, j] = x[index[i, j], j] for dim 0, and so on.
+
+    Args:
+        x: any shape.
+        dim: the dimension indexed.
+        index: integer, with the dimensions of `x`, no larger but along `dim`.
+    """
+    return indexing.gather(x, index, dim=one_dim("gather", dim, x.ndim))  # type: ignore[no-any-return]
+
+
+def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """`x` with src[i, j] added at x[index[i, j], j] for dim 0, and so on. Indices that repeat add."""
+    where = one_dim("scatter_add", dim, x.ndim)
+    window = tuple((0, n, 1) for n in index.shape)
+    if src.shape != index.shape:
+        src = movement.slice_(src, window=window)
+    return x + indexing.scatter_add(src, index, dim=where, shape=x.shape)
+
+
+def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The entries of `x` along `dim` at the positions `index`, an integer vector."""
+    where = one_dim("index_select", dim, x.ndim)
+    return getitem(x, (*(slice(None) for _ in range(where)), index))
+
+
+def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """`x` with source added along `dim` at the positions `index`. Positions that repeat add."""
+    where = one_dim("index_add", dim, x.ndim)
+    order = (where, *(d for d in range(x.ndim) if d != where))
+    moved = movement.permute(source, dims=order)
+    added = indexing.index_add(moved, index, shape=tuple(x.shape[d] for d in order))
+    return x + movement.permute(added, dims=tuple(np.argsort(order).tolist()))
+
+
+def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
+    """1 at the label's position, 0 elsewhere, as int64: (…,) to (…, num_classes)."""
+    if num_classes < 0:
+        if labels.data is None:
+            raise at_user_line(SymbolicValueError("one_hot: give num_classes: it cannot be read off symbols"))
+        num_classes = int(labels.data.max()) + 1 if labels.data.size else 0
+    return indexing.one_hot(labels, classes=num_classes)  # type: ignore[no-any-return]

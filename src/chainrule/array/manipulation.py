@@ -1,0 +1,212 @@
+"""Functions that move entries without computing with them, as a user calls them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from chainrule import dtypes
+from chainrule.array.align import broadcast_shapes, one_dim, sizes, some_dims, to_dtype
+from chainrule.array.align import expand as stretched
+from chainrule.core.node import at_user_line
+from chainrule.errors import ArgumentError, ShapeError
+from chainrule.ops import movement
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+
+def reshape(x: Tensor, *shape: Any) -> Tensor:
+    """The same entries, in order, in another shape; one size may be -1."""
+    target = sizes(shape)
+    if -1 in target:
+        known = math.prod(n for n in target if n != -1)
+        if target.count(-1) > 1 or known == 0 or x.aval.size % known:
+            raise at_user_line(ShapeError(f"reshape: {x.aval} with {x.aval.size} entries does not fit {list(target)}"))
+        target = tuple(x.aval.size // known if n == -1 else n for n in target)
+    return _reshaped(x, target)
+
+
+def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
+    return x if x.aval.shape == shape else movement.reshape(x, shape=shape)
+
+
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The dimensions from `start_dim` to `end_dim` joined to one."""
+    first, last = one_dim("flatten", start_dim, x.ndim), one_dim("flatten", end_dim, x.ndim)
+    if first > last:
+        raise at_user_line(ArgumentError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}"))
+    return _reshaped(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))  # type: ignore[no-any-return]
+
+
+def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Without the dimensions of size 1; with `dim`, without that one if its size is 1."""
+    dims = some_dims("squeeze", dim, x.ndim)
+    return _reshaped(x, tuple(n for d, n in enumerate(x.shape) if d not in dims or n != 1))  # type: ignore[no-any-return]
+
+
+def unsqueeze(x: Tensor, dim: int) -> Tensor:
+    """With a new dimension of size 1 at position `dim`."""
+    where = one_dim("unsqueeze", dim, x.ndim + 1)
+    return movement.reshape(x, shape=(*x.shape[:where], 1, *x.shape[where:]))  # type: ignore[no-any-return]
+
+
+def permute(x: Tensor, *dims: Any) -> Tensor:
+    """The dimensions in another order: dimension i of the result is dimension dims[i] of `x`."""
+    order = tuple(one_dim("permute", d, x.ndim) for d in sizes(dims))
+    return movement.permute(x, dims=order)  # type: ignore[no-any-return]
+
+
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged."""
+    order = list(range(x.ndim))
+    first, second = one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim)
+    order[first], order[second] = order[second], order[first]
+    return movement.permute(x, dims=tuple(order))  # type: ignore[no-any-return]
+
+
+def t(x: Tensor) -> Tensor:
+    """The transpose of a matrix; a vector or a scalar as it is."""
+    if x.ndim > 2:
+        raise at_user_line(ShapeError(f"t: expected a matrix; got {x.aval}; use .mT for the last two dimensions"))
+    return x if x.ndim < 2 else movement.permute(x, dims=(1, 0))
+
+
+def matrix_transpose(x: Tensor) -> Tensor:
+    """The last two dimensions exchanged: x.mT."""
+    n = x.aval.ndim
+    if n < 2:
+        raise at_user_line(ShapeError(f"mT: expected a matrix or a batch of them; got {x.aval}"))
+    return movement.permute(x, dims=(*range(n - 2), n - 1, n - 2))  # type: ignore[no-any-return]
+
+
+def expand(x: Tensor, *shape: Any) -> Tensor:
+    """`x` with dimensions of size 1 stretched, and new ones in front; -1 keeps a size. The entries are shared, not copied."""
+    target = list(sizes(shape))
+    new = len(target) - x.aval.ndim
+    for d, n in enumerate(target):
+        if n == -1 and d >= new >= 0:
+            target[d] = x.aval.shape[d - new]
+    return stretched(x, tuple(target))  # type: ignore[no-any-return]
+
+
+def expand_as(x: Tensor, other: Tensor) -> Tensor:
+    """`x` stretched to the shape of `other`."""
+    return stretched(x, other.shape)  # type: ignore[no-any-return]
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors stretched to their common shape."""
+    shape = broadcast_shapes("broadcast_tensors", [x.aval for x in tensors])
+    return tuple(stretched(x, shape) for x in tensors)
+
+
+def flip(x: Tensor, *dims: Any) -> Tensor:
+    """The entries in reverse order along each of `dims`."""
+    return movement.flip(x, dims=some_dims("flip", sizes(dims), x.ndim))  # type: ignore[no-any-return]
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors joined along an existing dimension. They are equal in all others."""
+    parts = list(tensors)
+    if not parts:
+        raise at_user_line(ArgumentError("cat: expected at least one tensor; got none"))
+    dtype = parts[0].dtype
+    for part in parts[1:]:
+        dtype = dtypes.promote(dtype, part.dtype)
+    return movement.cat(*(to_dtype(p, dtype) for p in parts), dim=one_dim("cat", dim, parts[0].ndim))  # type: ignore[no-any-return]
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors of one shape joined along a new dimension."""
+    parts = list(tensors)
+    if len({p.shape for p in parts}) > 1:
+        raise at_user_line(
+            ShapeError(f"stack: tensors must share one shape; got {', '.join(str(p.aval) for p in parts)}")
+        )
+    return cat([unsqueeze(p, dim) for p in parts], dim)
+
+
+def split(x: Tensor, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """`x` in parts along `dim`: of one size, the last one smaller if need be, or of the sizes given."""
+    where = one_dim("split", dim, x.ndim)
+    n = x.shape[where]
+    lengths = [min(size, n - start) for start in range(0, n, size)] if isinstance(size, int) else list(size)
+    if sum(lengths) != n:
+        raise at_user_line(
+            ArgumentError(f"split: sizes {lengths} add to {sum(lengths)}, dimension {dim} of {x.aval} has {n}")
+        )
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(narrow(x, where, start, length))
+        start += length
+    return tuple(parts)
+
+
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """`x` in at most `chunks` equal parts along `dim`, the last one smaller if need be."""
+    n = x.shape[one_dim("chunk", dim, x.ndim)]
+    return split(x, max(1, -(-n // chunks)), dim)
+
+
+def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """`length` entries of `x` along `dim`, from `start` on."""
+    where = one_dim("narrow", dim, x.ndim)
+    window = tuple((start, start + length, 1) if d == where else (0, n, 1) for d, n in enumerate(x.shape))
+    return movement.slice_(x, window=window)  # type: ignore[no-any-return]
+
+
+def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
+    """`x` with `value` around it.
+
+    Args:
+        x: any shape.
+        pad: (before, after) for the last dimension, then for the one before it, and so on, as in PyTorch.
+        value: what to fill with.
+    """
+    if len(pad) % 2 or len(pad) > 2 * x.ndim or any(n < 0 for n in pad):
+        raise at_user_line(
+            ArgumentError(f"pad: expected (before, after) ≥ 0 for at most {x.ndim} dimensions; got {tuple(pad)}")
+        )
+    pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
+    shape = tuple(n + before + after for n, (before, after) in zip(x.shape, pairs, strict=True))
+    window = tuple((before, before + n, 1) for n, (before, _) in zip(x.shape, pairs, strict=True))
+    padded: Any = movement.embed(x, shape=shape, window=window)
+    if value == 0:
+        return padded  # type: ignore[no-any-return]
+    inside = movement.embed(type(x).filled(x.aval._replace(dtype=dtypes.bool_), True), shape=shape, window=window)
+    return padded.where(inside, value)  # type: ignore[no-any-return]
+
+
+def cumsum(x: Tensor, dim: int) -> Tensor:
+    """Running sum along `dim`; integers and bools are counted as int64."""
+    if not dtypes.is_float(x.dtype):
+        x = to_dtype(x, dtypes.DEFAULT_INT)
+    if x.ndim == 0:
+        return x
+    return movement.cumsum(x, dim=one_dim("cumsum", dim, x.ndim))  # type: ignore[no-any-return]
+
+
+def to(x: Tensor, dtype: object) -> Tensor:
+    """`x` cast to another dtype. A float gradient is cast back on the way; an integer carries none."""
+    return to_dtype(x, dtypes.as_dtype(dtype))  # type: ignore[no-any-return]
+
+
+def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The lower triangle of each matrix, up to `diagonal`; 0 above."""
+    return _triangle(x, lambda row, column: column - row <= diagonal)
+
+
+def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The upper triangle of each matrix, from `diagonal` on; 0 below."""
+    return _triangle(x, lambda row, column: column - row >= diagonal)
+
+
+def _triangle(x: Any, keeps: Any) -> Any:
+    import numpy as np
+
+    if x.ndim < 2:
+        raise at_user_line(ShapeError(f"tril, triu: expected a matrix or a batch of them; got {x.aval}"))
+    row, column = np.ogrid[: x.shape[-2], : x.shape[-1]]
+    return x.where(type(x).leaf(keeps(row, column)), 0)

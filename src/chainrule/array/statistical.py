@@ -1,0 +1,191 @@
+"""Sums, means, extremes and their like, as a user calls them: `dim` an int, a tuple or None for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chainrule import dtypes
+from chainrule.array import elementwise, indexing, manipulation
+from chainrule.array.align import floating, one_dim, some_dims, to_dtype
+from chainrule.core.node import at_user_line
+from chainrule.errors import ArgumentError, DTypeError
+from chainrule.ops import indexing as indexing_ops
+from chainrule.ops import normalisation, reduction
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+Dims = int | Sequence[int] | None
+
+
+class Extreme(NamedTuple):
+    """The values and the positions found along a dimension."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def sum(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Σ x along `dim`; integers and bools are summed as int64."""
+    if not dtypes.is_float(x.dtype):
+        x = to_dtype(x, dtypes.DEFAULT_INT)
+    return reduction.sum_(x, dim=some_dims("sum", dim, x.aval.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def mean(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Mean along `dim`. Of no entries: nan."""
+    if not dtypes.is_float(x.dtype):
+        raise at_user_line(DTypeError(f"mean: needs a float dtype; got {x.aval}; cast it with .to(cr.float32)"))
+    return reduction.mean(x, dim=some_dims("mean", dim, x.aval.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def var(x: Tensor, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+    """Variance along `dim`: Σ (x − mean)² / (n − correction)."""
+    return reduction.var(floating(x), dim=some_dims("var", dim, x.ndim), keepdim=keepdim, correction=correction)  # type: ignore[no-any-return]
+
+
+def std(x: Tensor, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> Tensor:
+    """Standard deviation along `dim`, √var."""
+    return elementwise.sqrt(var(x, dim, correction, keepdim))
+
+
+def norm(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Euclidean norm along `dim`, √Σ x². Gradient at the origin: 0."""
+    return reduction.norm(floating(x), dim=some_dims("norm", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """log Σ eˣ along `dim`, without overflow."""
+    return reduction.logsumexp(floating(x), dim=some_dims("logsumexp", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Π x along `dim` (one dimension, or None for all).
+
+    Multiplied pairwise, halves with halves: no rule divides by an entry, so gradients of all orders are right at zeros.
+    """
+    if not dtypes.is_float(x.dtype):
+        x = to_dtype(x, dtypes.DEFAULT_INT)
+    if dim is None:
+        total = prod(manipulation.reshape(x, -1), 0)
+        return manipulation.reshape(total, (1,) * x.ndim) if keepdim else total
+    where = one_dim("prod", dim, x.ndim)
+    if x.ndim == 0:
+        return x
+    if x.shape[where] == 0:
+        shape = [1 if d == where else n for d, n in enumerate(x.shape)]
+        product: Any = type(x).filled(x.aval._replace(shape=tuple(shape)), 1)
+    else:
+        product = x
+        while product.shape[where] > 1:
+            n = product.shape[where]
+            half = n // 2
+            pairs = manipulation.narrow(product, where, 0, half) * manipulation.narrow(product, where, half, half)
+            odd = [manipulation.narrow(product, where, n - 1, 1)] if n % 2 else []
+            product = manipulation.cat([pairs, *odd], where) if odd else pairs
+    return product if keepdim else manipulation.squeeze(product, where)
+
+
+def amax(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The largest entry along `dim`; entries that tie share the gradient."""
+    return _extreme(reduction.amax, x, dim, keepdim)
+
+
+def amin(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """The smallest entry along `dim`; entries that tie share the gradient."""
+    return _extreme(reduction.amin, x, dim, keepdim)
+
+
+def _extreme(op: Any, x: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+    dims = some_dims(op.name, dim, x.ndim)
+    if any(x.shape[d] == 0 for d in dims):
+        raise at_user_line(ArgumentError(f"{op.name}: {x.aval} has no entry along dimensions {dims} to choose from"))
+    return op(x, dim=dims, keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def max(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Without `dim`, the largest entry; with `dim`, (values, indices) along it, the first of those that tie; with another
+    tensor, the larger of the two entry by entry (`maximum`)."""
+    return _max_or_min(x, dim, keepdim, amax, argmax, elementwise.maximum)
+
+
+def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Without `dim`, the smallest entry; with `dim`, (values, indices) along it, the first of those that tie; with another
+    tensor, the smaller of the two entry by entry (`minimum`)."""
+    return _max_or_min(x, dim, keepdim, amin, argmin, elementwise.minimum)
+
+
+def _max_or_min(x: Tensor, dim: Any, keepdim: bool, all_of: Any, position: Any, of_two: Any) -> Any:
+    if dim is None:
+        return all_of(x)
+    if isinstance(dim, type(x)):
+        return of_two(x, dim)
+    if x.ndim == 0:
+        return Extreme(x, position(x))
+    indices = position(x, dim, True)
+    values = indexing.gather(x, dim, indices)
+    if keepdim:
+        return Extreme(values, indices)
+    return Extreme(manipulation.squeeze(values, dim), manipulation.squeeze(indices, dim))
+
+
+def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Position of the largest entry along `dim`, or in the flattened tensor. Carries no gradient."""
+    return _extreme(reduction.argmax, x, dim, keepdim)
+
+
+def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Position of the smallest entry along `dim`, or in the flattened tensor. Carries no gradient."""
+    return _extreme(reduction.argmin, x, dim, keepdim)
+
+
+def any(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Is any entry true (not 0) along `dim`?"""
+    return reduction.any_(x, dim=some_dims("any", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def all(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Are all entries true (not 0) along `dim`?"""
+    return reduction.all_(x, dim=some_dims("all", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """eˣ / Σ eˣ along `dim`."""
+    return _normalised(normalisation.softmax, x, dim)
+
+
+def log_softmax(x: Tensor, dim: int) -> Tensor:
+    """x − log Σ eˣ along `dim`."""
+    return _normalised(normalisation.log_softmax, x, dim)
+
+
+def _normalised(op: Any, x: Tensor, dim: int) -> Tensor:
+    where = one_dim(op.name, dim, x.ndim)
+    if x.ndim == 0:
+        return manipulation.reshape(op(manipulation.reshape(floating(x), 1), dim=0), ())
+    return op(floating(x), dim=where)  # type: ignore[no-any-return]
+
+
+def argsort(x: Tensor, dim: int = -1, descending: bool = False) -> Tensor:
+    """Positions that would sort `x` along `dim`, stable. Carries no gradient."""
+    return indexing_ops.argsort(x, dim=one_dim("argsort", dim, x.ndim), descending=descending)  # type: ignore[no-any-return]
+
+
+def sort(x: Tensor, dim: int = -1, descending: bool = False) -> Extreme:
+    """(values, indices) of `x` sorted along `dim`, stable."""
+    if x.ndim == 0:
+        return Extreme(x, argmax(x))
+    indices = argsort(x, dim, descending)
+    return Extreme(indexing.gather(x, dim, indices), indices)
+
+
+def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True) -> Extreme:
+    """(values, indices) of the `k` largest (or smallest) entries along `dim`, in order."""
+    where = one_dim("topk", dim, x.ndim)
+    if not 0 <= k <= (x.shape[where] if x.ndim else 1):
+        raise at_user_line(ArgumentError(f"topk: k = {k} entries were asked of dimension {dim} of {x.aval}"))
+    if x.ndim == 0:
+        return Extreme(x, argmax(x))
+    indices = manipulation.narrow(argsort(x, dim, largest), where, 0, k)
+    return Extreme(indexing.gather(x, dim, indices), indices)

@@ -1,0 +1,136 @@
+"""Reverse mode: cotangents from an output back to its inputs, the chain rule walked link by link. Names no op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.node import Node, ancestors, at_user_line
+from chainrule.core.provenance import user_place
+from chainrule.errors import StaleValueError
+
+# What a reader of the walk is shown: a node, its cotangent, and the cotangents its rule sent to its inputs.
+Visit = Callable[[Node, Any, tuple[Any, ...]], None]
+
+
+def needs_gradient(node: Node) -> bool:
+    """Does the backward pass go through this node?"""
+    return node.requires_grad
+
+
+def pull(roots: Sequence[tuple[Node, Any]], wrt: Sequence[Node], visit: Visit | None = None) -> dict[int, Any]:
+    """The cotangents of `wrt`, keyed by id, given those of `roots`. A node that no root depends on is left out.
+
+    Raises: StaleValueError: a value that a rule reads was changed in place since.
+    """
+    order = ancestors([root for root, _ in roots], needs_gradient)
+    wanted = {id(x) for x in wrt}
+    through = _leading_to(order, wanted)
+    return _walk(order, roots, lambda x: id(x) in through, wanted, visit)
+
+
+def gradients(root: Node, g: Any) -> list[tuple[Any, Any]]:
+    """(leaf, cotangent) of every leaf under `root` that requires a gradient, given the cotangent of `root`.
+
+    Raises: StaleValueError: a value that a rule reads was changed in place since.
+    """
+    order = ancestors([root], needs_gradient)
+    found = _walk(order, [(root, g)], needs_gradient, frozenset(), None)
+    return [(x, found[id(x)]) for x in order if x.op is None and id(x) in found]
+
+
+def _walk(
+    order: Sequence[Node], roots: Sequence[tuple[Node, Any]], wants: Callable[[Node], bool], keep: Collection[int], visit: Visit | None
+) -> dict[int, Any]:  # fmt: skip
+    """The chain rule: from the last node made to the first, each rule sends its node's cotangent on to its inputs."""
+    refuse_stale(order)
+    cotangents: dict[int, Any] = {}
+    for root, g in roots:
+        _accumulate(cotangents, root, g)
+    for node in reversed(order):
+        key = id(node)
+        op = node.op
+        if op is None or key not in cotangents:
+            continue
+        g = cotangents[key] if key in keep else cotangents.pop(key)
+        needed = tuple([wants(x) for x in node.inputs])
+        if True not in needed:
+            continue
+        sent = op.vjp(g, node, needed)
+        if visit is not None:
+            visit(node, g, sent)
+        for x, cotangent in zip(node.inputs, sent, strict=True):
+            if cotangent is not None:
+                _accumulate(cotangents, x, cotangent)
+    return cotangents
+
+
+def _accumulate(cotangents: dict[int, Any], node: Node, g: Any) -> None:
+    key = id(node)
+    cotangents[key] = cotangents[key] + g if key in cotangents else g
+
+
+def _leading_to(order: Sequence[Node], wrt: Collection[int]) -> set[int]:
+    """The ids of the nodes in `order` that depend on one of `wrt`, those included."""
+    found = set(wrt)
+    for node in order:
+        if any(id(x) in found for x in node.inputs):
+            found.add(id(node))
+    return found
+
+
+# --- values changed in place
+
+
+def refuse_stale(order: Sequence[Node]) -> None:
+    """Raise if a value that a rule in `order` will read was changed after the forward pass read it.
+
+    Every in-place update is on the same clock as the nodes, so the usual case costs one comparison a leaf.
+    """
+    changed = [x for node in order for x in node.inputs if x.mutated > node.made]
+    if not changed:
+        return
+    for node in order:
+        for value in residuals(node):
+            for leaf in changed:
+                if leaf.mutated > node.made and _shares_memory(value, leaf):
+                    raise at_user_line(_stale(node, leaf))
+
+
+def _shares_memory(value: Node, leaf: Node) -> bool:
+    return value is leaf or (
+        value.data is not None and leaf.data is not None and np.may_share_memory(value.data, leaf.data)
+    )
+
+
+def residuals(node: Node) -> Iterator[Node]:
+    """The values the rule of `node` reads: itself or inputs of it. Found by running the rule on symbols."""
+    if node.op is None:
+        return
+    cls = type(node)
+    inputs = tuple(cls.symbolic(f"x{i}", x.aval, requires_grad=x.requires_grad) for i, x in enumerate(node.inputs))
+    stand_in = cls.applied(node.op, inputs, node.params, node.aval)
+    g = cls.symbolic("g", node.aval)
+    needed = tuple(x.requires_grad for x in node.inputs)
+    sent = [c for c in node.op.vjp(g, stand_in, needed) if c is not None]
+    # The walk stops at the output: what stands behind it is not read by a rule that reads the output.
+    read = {id(x) for x in ancestors(sent, lambda x: x is not stand_in)}
+    if any(
+        x is stand_in for x in (*sent, *(i for n in ancestors(sent, lambda x: x is not stand_in) for i in n.inputs))
+    ):
+        yield node
+    for symbol, x in zip(inputs, node.inputs, strict=True):
+        if id(symbol) in read:
+            yield x
+
+
+def _stale(node: Node, leaf: Node) -> StaleValueError:
+    assert node.op is not None
+    where = user_place(node.trail)
+    made = f" (made at {where}: {where.text})" if where is not None and where.text else ""
+    return StaleValueError(
+        f"backward: {node.op.name}{made} needs a value of {leaf.aval} that was changed in place after the forward pass; "
+        f"run the forward pass again before backward(), or update the tensor only after the last backward()"
+    )

@@ -1,0 +1,270 @@
+"""What a graph is: a node is one application of one op, or a leaf. Everything else in the library reads nodes.
+
+Names no op. `apply` builds a node of the class of its inputs, so a rule may write `g * cos(x)` without knowing which
+class carries the operators.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+
+from chainrule.core.aval import Aval
+from chainrule.core.provenance import Trail, capture, user_place
+from chainrule.errors import ChainruleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chainrule.core.family import Op
+
+NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+
+# Orders nodes and in-place updates on one clock: a leaf updated after a node was made is stale for that node.
+_clock = itertools.count(1)
+tick = _clock.__next__
+
+# What `apply` keeps of a node whose inputs need a gradient: everything (RECORD), only why nothing is kept (USER_OFF, a
+# user's no_grad), or nothing at all (ENGINE_OFF, the engine's own arithmetic).
+RECORD, USER_OFF, ENGINE_OFF = "record", "no_grad", "engine"
+_mode: contextvars.ContextVar[str] = contextvars.ContextVar("chainrule_recording", default=RECORD)
+recording_mode = _mode.get
+
+
+class recording:  # noqa: N801 - read as a statement: `with recording(ENGINE_OFF):`
+    """Set what is recorded, in this thread, until the block ends."""
+
+    __slots__ = ("_mode_inside", "_token")
+
+    def __init__(self, mode: str) -> None:
+        self._mode_inside = mode
+
+    def __enter__(self) -> None:
+        self._token = _mode.set(self._mode_inside)
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.reset(self._token)
+
+
+class _Quiet(threading.local):
+    """Runs NumPy kernels without its floating-point warnings: inf and nan are values here, and are explained.
+
+    `np.errstate` around every kernel costs more than many kernels; a context in which it was set once costs a tenth.
+    One context a thread, since a context cannot be entered twice at a time.
+    """
+
+    def __init__(self) -> None:
+        context = contextvars.copy_context()
+        context.run(np.seterr, all="ignore")
+        self.run = context.run
+
+
+_quiet = _Quiet()
+
+
+class Ratio(NamedTuple):
+    """An exact constant factor, not reduced: 2/200 stays 2/200, so that a person still sees the 2 and the 200."""
+
+    numerator: float
+    denominator: float = 1
+
+    @property
+    def value(self) -> float:
+        return self.numerator / self.denominator
+
+
+class Cut(NamedTuple):
+    """Why a tensor made from tensors that need a gradient does not need one itself. Holds no graph alive."""
+
+    reason: str
+    sources: tuple[weakref.ref[Node], ...]
+
+
+class Node:
+    """One value in the graph: an op applied to inputs, or a leaf (`op` is None) holding data, a constant or a symbol.
+
+    op, inputs, params: how the value was made; for a leaf None, (), {}.
+    data: the value, or None for a symbol.
+    constant: for a leaf whose entries are all one number known when it was written.
+    symbol: the name a symbol is printed as.
+    made: when, on the clock that orders nodes and in-place updates.
+    mutated: when a leaf was last changed in place; 0 if never.
+    trail: where in the user's program (see `provenance`), or None.
+    cut: why no gradient passes, where one might be expected to.
+    grad: the gradient that backward passes have added up on a leaf.
+    """
+
+    __slots__ = (
+        "__weakref__", "_aval", "constant", "cut", "data", "grad", "inputs", "made", "mutated", "op", "params",
+        "requires_grad", "symbol", "trail",
+    )  # fmt: skip
+
+    op: Op | None
+    inputs: tuple[Node, ...]
+    params: Mapping[str, Any]
+    data: np.ndarray | None
+    constant: Ratio | None
+    symbol: str | None
+    requires_grad: bool
+    made: int
+    mutated: int
+    trail: Trail | None
+    cut: Cut | None
+    grad: Any
+
+    def __init__(self) -> None:
+        raise TypeError("a node is made by applying an op, or by Node.leaf, Node.symbolic and Node.filled")
+
+    @classmethod
+    def leaf(cls, data: np.ndarray, *, requires_grad: bool = False, trail: Trail | None = None) -> Self:
+        """A leaf that holds `data`, without copying it."""
+        return make(cls, None, (), NO_PARAMS, data, None, requires_grad, trail)
+
+    @classmethod
+    def symbolic(cls, symbol: str, aval: Aval, *, requires_grad: bool = False) -> Self:
+        """A leaf with a name, a shape and a dtype, and no value."""
+        node = make(cls, None, (), NO_PARAMS, None, aval, requires_grad, None)
+        node.symbol = symbol
+        return node
+
+    @classmethod
+    def applied(cls, op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any], aval: Aval) -> Self:
+        """A symbol for `op` applied to symbols, whose aval is known already."""
+        return make(cls, op, inputs, params, None, aval, True, None)  # type: ignore[no-any-return]
+
+    @classmethod
+    def filled(cls, aval: Aval, value: float | Ratio) -> Self:
+        """A leaf whose entries are all `value`, stored once."""
+        ratio = value if isinstance(value, Ratio) else Ratio(value)
+        one = np.array(ratio.value if ratio.denominator != 1 else ratio.numerator, aval.dtype)
+        node = make(
+            cls,
+            None,
+            (),
+            NO_PARAMS,
+            np.ndarray(aval.shape, aval.dtype, one, 0, (0,) * len(aval.shape)),
+            None,
+            False,
+            None,
+        )
+        node.constant = ratio
+        return node
+
+    @property
+    def aval(self) -> Aval:
+        """Shape and dtype."""
+        data = self.data
+        if data is not None:
+            return Aval(data.shape, data.dtype)
+        aval: Aval = self._aval
+        return aval
+
+    @property
+    def is_leaf(self) -> bool:
+        """Was this value given, rather than computed from values that need a gradient?"""
+        return self.op is None
+
+
+def make(
+    cls: type[Any], op: Op | None, inputs: tuple[Node, ...], params: Mapping[str, Any], data: np.ndarray | None,
+    aval: Aval | None, requires_grad: bool, trail: Trail | None,
+) -> Any:  # fmt: skip
+    """A node with these parts, unchecked: for `apply`, and for ops that compute their value themselves."""
+    node = cls.__new__(cls)
+    node.op = op
+    node.inputs = inputs
+    node.params = params
+    node.data = data
+    node._aval = aval
+    node.requires_grad = requires_grad
+    node.trail = trail
+    node.constant = node.symbol = node.cut = node.grad = None
+    node.mutated = 0
+    node.made = tick()
+    return node
+
+
+def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAMS, cls: type[Any] | None = None) -> Any:
+    """Apply `op`: compute the value where all inputs have one, and keep how it was made where a gradient may be asked.
+
+    Inputs are as the op's shape rule wants them. When they are not, the error is the one its rule words.
+    """
+    wants_grad = False
+    values = []
+    symbolic = False
+    for x in inputs:
+        value = x.data
+        if value is None:
+            symbolic = True
+        values.append(value)
+        if x.requires_grad:
+            wants_grad = True
+    if cls is None:
+        cls = type(inputs[0])
+    if symbolic:
+        aval = op.infer(*(x.aval for x in inputs), **params)
+        return make(cls, op, inputs, params, None, aval, wants_grad and not op.no_gradient, None)
+    try:
+        data = _quiet.run(op.reference, *values, **params)
+    except Exception as error:
+        raise refusal(op, inputs, params, error) from None
+    if type(data) is not np.ndarray:
+        data = np.asarray(data)
+    if wants_grad:
+        mode = recording_mode()
+        if mode is RECORD and not op.no_gradient:
+            return make(cls, op, inputs, params, data, None, True, capture())
+        node = make(cls, None, (), NO_PARAMS, data, None, False, None)
+        if mode is not ENGINE_OFF:
+            node.trail = capture()
+            reason = op.no_gradient or "it was computed under no_grad()"
+            node.cut = Cut(f"{op.name}: {reason}", tuple(weakref.ref(x) for x in inputs))
+        return node
+    return make(cls, None, (), NO_PARAMS, data, None, False, None)
+
+
+def refusal(op: Op, inputs: Sequence[Node], params: Mapping[str, Any], error: Exception) -> Exception:
+    """The error to raise for inputs that a kernel refused: worded by the op's own rule, at the user's line."""
+    try:
+        op.infer(*(x.aval for x in inputs), **params)
+    except ChainruleError as worded:
+        return at_user_line(worded)
+    return error
+
+
+def at_user_line(error: ChainruleError) -> ChainruleError:
+    """The same error, ending with the line of the user's program that is running."""
+    where = user_place(capture(2))
+    if where is None or not where.text:
+        return error
+    return type(error)(f"{error}\n  at {where}: {where.text}")
+
+
+def ancestors(roots: Sequence[Node], follow: Callable[[Node], bool] = lambda node: True) -> list[Node]:
+    """Every node under `roots`, inputs before their users. Walks a list, not the call stack: graphs are deep.
+
+    follow: whether to look behind a node at all.
+    """
+    seen: set[int] = set()
+    found: list[Node] = []
+    pending = [root for root in roots if follow(root)]
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        found.append(node)
+        pending.extend(x for x in node.inputs if id(x) not in seen and follow(x))
+    found.sort(key=_made)
+    return found
+
+
+def _made(node: Node) -> int:
+    return node.made

@@ -1,0 +1,233 @@
+"""Making tensors: from data, filled, and random with a seed."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.array import align
+from chainrule.core.family import Source
+from chainrule.core.node import NO_PARAMS, apply, at_user_line
+from chainrule.core.provenance import capture
+from chainrule.errors import ArgumentError, ChainruleError, DTypeError
+from chainrule.ops import source
+from chainrule.tensor import Tensor
+
+# --- from data
+
+
+def tensor(data: Any, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with a copy of `data`: a number, nested lists, a NumPy array, or anything with `__array__`.
+
+    Python floats become float32, Python ints int64; arrays keep their dtype.
+
+    Raises: DTypeError: the data is not numeric, or an integer tensor is to have a gradient.
+    """
+    return _leaf(_array(data, dtype, copy=True), requires_grad)
+
+
+def asarray(data: Any, dtype: object = None) -> Tensor:
+    """A tensor of `data`, sharing its memory where that is possible."""
+    return data if isinstance(data, Tensor) and dtype is None else _leaf(_array(data, dtype, copy=None), False)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares memory with a NumPy array: a change of one is a change of the other."""
+    if not isinstance(array, np.ndarray):
+        raise at_user_line(DTypeError(f"from_numpy: expected a NumPy array; got {type(array).__name__}; use cr.tensor"))
+    dtypes.as_dtype(array.dtype)
+    return _leaf(array, False)
+
+
+def _array(data: Any, dtype: object, copy: bool | None) -> np.ndarray:
+    if isinstance(data, Tensor):
+        data = data.detach().numpy()
+    elif isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
+        data = [x.detach().numpy() if isinstance(x, Tensor) else x for x in data]
+    from_array = hasattr(data, "dtype")
+    try:
+        array = np.asarray(data) if not from_array else np.array(data, copy=copy)
+        wanted = None if dtype is None else dtypes.as_dtype(dtype)
+        if wanted is None:
+            python_float = not from_array and array.dtype == dtypes.float64
+            wanted = dtypes.DEFAULT_FLOAT if python_float else dtypes.as_dtype(array.dtype)
+    except (ValueError, DTypeError) as error:
+        raise at_user_line(
+            DTypeError(f"tensor: expected numbers or nested lists of one shape; got {type(data).__name__}: {error}")
+        ) from None
+    return array if array.dtype == wanted else array.astype(wanted)
+
+
+def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:
+    leaf = Tensor.leaf(array, trail=capture(3))
+    return leaf.requires_grad_() if requires_grad else leaf
+
+
+# --- filled
+
+
+def full(*shape: Any, fill_value: Any = None, dtype: object = None, requires_grad: bool = False) -> Tensor:
+    """Every entry `fill_value`: full((2, 3), 1.0)."""
+    if fill_value is None:
+        if len(shape) != 2:
+            raise at_user_line(ArgumentError("full: expected a shape and a value, full((2, 3), 1.0)"))
+        shape, fill_value = (shape[0],), shape[1]
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    wanted = dtypes.as_dtype(dtype) if dtype is not None else dtypes.as_dtype(type(fill_value))
+    return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=wanted, value=fill_value)
+
+
+def zeros(*shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
+    """Every entry 0: zeros(2, 3) or zeros((2, 3))."""
+    return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=dtypes.as_dtype(dtype), value=0)
+
+
+def ones(*shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
+    """Every entry 1: ones(2, 3) or ones((2, 3))."""
+    return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=dtypes.as_dtype(dtype), value=1)
+
+
+def zeros_like(x: Tensor, dtype: object = None) -> Tensor:
+    """Every entry 0, with the shape and dtype of `x`."""
+    return zeros(x.shape, dtype=dtype or x.dtype)
+
+
+def ones_like(x: Tensor, dtype: object = None) -> Tensor:
+    """Every entry 1, with the shape and dtype of `x`."""
+    return ones(x.shape, dtype=dtype or x.dtype)
+
+
+def full_like(x: Tensor, fill_value: float, dtype: object = None) -> Tensor:
+    """Every entry `fill_value`, with the shape and dtype of `x`."""
+    return full(x.shape, fill_value=fill_value, dtype=dtype or x.dtype)
+
+
+def eye(n: int, m: int | None = None, dtype: object = dtypes.DEFAULT_FLOAT) -> Tensor:
+    """The identity matrix, n × n or n × m."""
+    return _leaf(np.eye(n, m, dtype=dtypes.as_dtype(dtype)), False)
+
+
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: object = None) -> Tensor:
+    """start, start + step, … below `stop`; arange(n) starts at 0."""
+    if stop is None:
+        start, stop = 0, start
+    if step == 0:
+        raise at_user_line(ArgumentError("arange: step must not be 0"))
+    whole = all(isinstance(v, int | np.integer) for v in (start, stop, step))
+    wanted = dtypes.as_dtype(dtype) if dtype is not None else dtypes.DEFAULT_INT if whole else dtypes.DEFAULT_FLOAT
+    return _made(source.arange, False, start=start, stop=stop, step=step, dtype=wanted)
+
+
+def linspace(start: float, end: float, steps: int, dtype: object = dtypes.DEFAULT_FLOAT) -> Tensor:
+    """`steps` numbers from `start` to `end`, evenly spaced, both included."""
+    return _leaf(np.linspace(start, end, steps).astype(dtypes.as_dtype(dtype)), False)
+
+
+# --- random
+
+
+class Generator:
+    """A stream of random numbers: a seed, and how much of the stream has been used.
+
+    The same seed and the same calls give the same numbers, on every machine.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._lock = threading.Lock()
+        self.manual_seed(secrets.randbits(63) if seed is None else seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start the stream of `seed` from its beginning. 0 ≤ seed < 2⁶⁴."""
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise at_user_line(ArgumentError(f"manual_seed: expected an int, 0 ≤ seed < 2⁶⁴; got {seed!r}"))
+        with self._lock:
+            self.seed, self.counter = int(seed), 0
+        return self
+
+    def take(self, blocks: int) -> tuple[int, int]:
+        """(seed, position) of the next `blocks` blocks of four words, which then count as used."""
+        with self._lock:
+            position = self.counter
+            self.counter += blocks
+            return self.seed, position
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the generator that the random functions use when given none."""
+    return default_generator.manual_seed(seed)
+
+
+def _random(
+    op: Source,
+    shape: tuple[int, ...],
+    dtype: object,
+    generator: Generator | None,
+    requires_grad: bool,
+    words: int,
+    **params: Any,
+) -> Tensor:
+    count = int(np.prod(shape, dtype=np.int64))
+    seed, counter = (generator or default_generator).take(source.blocks_for(max(count, 0) + 1, words))
+    return _made(op, requires_grad, shape=shape, dtype=dtypes.as_dtype(dtype), seed=seed, counter=counter, **params)
+
+
+def rand(
+    *shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, generator: Generator | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform on 0 ≤ u < 1."""
+    return _random(source.rand, align.sizes(shape), dtype, generator, requires_grad, 2)
+
+
+def randn(
+    *shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, generator: Generator | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Standard normal: mean 0, variance 1."""
+    return _random(source.randn, align.sizes(shape), dtype, generator, requires_grad, 2)
+
+
+def randint(
+    low: int, high: int, shape: Sequence[int], dtype: object = dtypes.DEFAULT_INT, generator: Generator | None = None
+) -> Tensor:
+    """Integers, uniform on low ≤ i < high."""
+    if low >= high:
+        raise at_user_line(ArgumentError(f"randint: expected low < high; got {low} and {high}"))
+    return _random(source.randint, align.sizes((shape,)), dtype, generator, False, 2, low=low, high=high)
+
+
+def rand_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+    """Uniform on 0 ≤ u < 1, with the shape and dtype of `x`."""
+    return rand(x.shape, dtype=x.dtype, generator=generator)
+
+
+def randn_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+    """Standard normal, with the shape and dtype of `x`."""
+    return randn(x.shape, dtype=x.dtype, generator=generator)
+
+
+def randperm(n: int, generator: Generator | None = None) -> Tensor:
+    """0 … n − 1 in random order."""
+    return rand(n, dtype=dtypes.float64, generator=generator).argsort()
+
+
+def bernoulli(p: Tensor, generator: Generator | None = None) -> Tensor:
+    """1 with probability `p`, entry by entry, else 0; in the dtype of `p`."""
+    return (rand(p.shape, generator=generator) < p.detach()).to(p.dtype)
+
+
+def _made(op: Source, requires_grad: bool, **params: Any) -> Tensor:
+    try:
+        op.infer(**params)
+    except ChainruleError as error:
+        raise at_user_line(error) from None
+    made: Tensor = apply(op, (), params or NO_PARAMS, Tensor)
+    made.trail = capture(3)
+    return made.requires_grad_() if requires_grad else made

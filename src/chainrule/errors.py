@@ -1,0 +1,80 @@
+"""Every error a user can meet, one tree. A message says what was expected, what arrived, and what to do.
+
+ChainruleError
+├── ShapeError (ValueError)             shapes that do not fit
+├── DTypeError (TypeError)              dtypes that do not fit
+├── ArgumentError (ValueError)          any other argument outside its documented range
+│   └── OutOfRangeError (IndexError)    a dimension or an index that does not exist
+├── GradientError (RuntimeError)        a gradient that was asked for and cannot be given
+│   ├── NotScalarError                  backward() of a non-scalar without a cotangent
+│   ├── NoGradientError                 backward() of a constant
+│   ├── DisconnectedError               the loss does not depend on that tensor; says where the link broke
+│   └── StaleValueError                 a value that the backward pass needs was changed in place
+├── InPlaceError (RuntimeError)         an in-place update of something that is not a free leaf
+├── SymbolicValueError (RuntimeError)   the number behind a symbol was asked for
+├── DerivativeRuleError (RuntimeError)  a derivative rule broke its contract (ours, or a user's cr.Function)
+├── DataError (ValueError)              data that cannot be trained on
+└── ScriptError (RuntimeError)          a script given to the command line that cannot be explained
+"""
+
+from __future__ import annotations
+
+
+class ChainruleError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class ShapeError(ChainruleError, ValueError):
+    """The shapes of an op's inputs do not fit its shape rule."""
+
+
+class DTypeError(ChainruleError, TypeError):
+    """The dtypes of an op's inputs do not fit its rule."""
+
+
+class ArgumentError(ChainruleError, ValueError):
+    """An argument lies outside its documented range."""
+
+
+class OutOfRangeError(ArgumentError, IndexError):
+    """A dimension or an index that does not exist."""
+
+
+class GradientError(ChainruleError, RuntimeError):
+    """A gradient was asked for and cannot be given."""
+
+
+class NotScalarError(GradientError):
+    """`backward()` on a tensor with more than one element needs a cotangent."""
+
+
+class NoGradientError(GradientError):
+    """`backward()` on a tensor that no differentiable leaf leads to."""
+
+
+class DisconnectedError(GradientError):
+    """The output does not depend on the tensor that was asked about."""
+
+
+class StaleValueError(GradientError):
+    """A value that the backward pass needs was changed in place after the forward pass."""
+
+
+class InPlaceError(ChainruleError, RuntimeError):
+    """An in-place update of a tensor that is not a leaf, or of a leaf that is being recorded."""
+
+
+class SymbolicValueError(ChainruleError, RuntimeError):
+    """The number behind a symbol was asked for: symbols have a shape and a dtype, but no value."""
+
+
+class DerivativeRuleError(ChainruleError, RuntimeError):
+    """A derivative rule returned the wrong number of cotangents, or one of the wrong shape or dtype."""
+
+
+class DataError(ChainruleError, ValueError):
+    """Data that cannot be trained on: empty, of unequal lengths, or not finite where it must be."""
+
+
+class ScriptError(ChainruleError, RuntimeError):
+    """A script given to the command line that is missing, fails, or never calls `backward()`."""

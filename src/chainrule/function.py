@@ -1,0 +1,131 @@
+"""cr.Function: an operation with a forward and a backward of the user's own, as in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.family import Opaque
+from chainrule.core.node import ENGINE_OFF, NO_PARAMS, RECORD, Node, at_user_line, make, recording, recording_mode
+from chainrule.core.notation import Notation
+from chainrule.core.provenance import capture
+from chainrule.errors import DerivativeRuleError, DTypeError
+from chainrule.tensor import Tensor
+
+
+class Context:
+    """What a forward hands to its backward: saved tensors, and any attribute set on it."""
+
+    def __init__(self) -> None:
+        self.saved_tensors: tuple[Any, ...] = ()
+        self.needs_input_grad: tuple[bool, ...] = ()
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        """Keep these for the backward."""
+        self.saved_tensors = tensors
+
+
+class Function:
+    """Subclass it with two static methods, and call `apply`.
+
+    >>> import chainrule as cr
+    >>> class Cube(cr.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x**3
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         (x,) = ctx.saved_tensors
+    ...         return 3 * x**2 * g
+    >>> x = cr.tensor(2.0, requires_grad=True)
+    >>> Cube.apply(x).backward()
+    >>> x.grad
+    tensor(12.)
+
+    `backward` returns one gradient for each input of `forward`, None for inputs that are not tensors. Written in
+    tensors, it can be differentiated again and is explained in symbols; written in NumPy, it still runs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        raise NotImplementedError("a cr.Function states forward(ctx, *inputs)")
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        raise NotImplementedError("a cr.Function states backward(ctx, g)")
+
+    @classmethod
+    def apply(cls, *inputs: Any, **options: Any) -> Tensor:
+        """Run `forward`, and record `backward` as its derivative.
+
+        Raises: DTypeError: forward returned something other than a tensor. DerivativeRuleError, when the backward
+            pass runs: backward returned the wrong number of gradients, or one of the wrong shape.
+        """
+        ctx = Context()
+        ctx.needs_input_grad = tuple(isinstance(x, Node) and x.requires_grad for x in inputs)
+        recorded = any(ctx.needs_input_grad) and recording_mode() is RECORD
+        with recording(ENGINE_OFF):
+            value = cls.forward(ctx, *inputs, **options)
+        if not isinstance(value, Tensor):
+            raise at_user_line(DTypeError(f"{cls.__name__}.forward: must return a tensor; got {type(value).__name__}"))
+        if not recorded:
+            return value
+        tensors = tuple(x for x in inputs if isinstance(x, Node))
+        op = Opaque(
+            name=cls.__name__,
+            reference=_rerun(cls, inputs, options),
+            notation=_written(cls.__name__, len(tensors)),
+            aval=value.aval,
+            pullback=_backward(cls, ctx, inputs),
+        )
+        data = None if value.data is None else value.data.view()
+        out: Tensor = make(Tensor, op, tensors, NO_PARAMS, data, value.aval, True, capture(2))
+        return out
+
+
+def _rerun(cls: type[Function], inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The forward as a kernel of arrays, for checks that evaluate it again."""
+
+    def kernel(*arrays: np.ndarray) -> np.ndarray:
+        values = iter(arrays)
+        again = [Tensor.leaf(next(values)) if isinstance(x, Node) else x for x in inputs]
+        with recording(ENGINE_OFF):
+            out = cls.forward(Context(), *again, **options)
+        return np.asarray(out.data)
+
+    return kernel
+
+
+def _backward(cls: type[Function], ctx: Context, inputs: tuple[Any, ...]) -> Any:
+    """The backward as a rule: one cotangent for each tensor among the inputs."""
+
+    def pullback(g: Tensor) -> tuple[Any, ...]:
+        returned = cls.backward(ctx, g)
+        found = returned if isinstance(returned, tuple) else (returned,)
+        if len(found) != len(inputs):
+            raise DerivativeRuleError(
+                f"{cls.__name__}.backward: returned {len(found)} gradients for {len(inputs)} inputs of forward; "
+                f"return one for each input, None where there is none"
+            )
+        return tuple(_as_cotangent(cls, c) for c, x in zip(found, inputs, strict=True) if isinstance(x, Node))
+
+    return pullback
+
+
+def _as_cotangent(cls: type[Function], value: Any) -> Any:
+    if value is None or isinstance(value, Node):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return Tensor.leaf(np.asarray(value))
+    raise DerivativeRuleError(f"{cls.__name__}.backward: expected tensors or None; got {type(value).__name__}")
+
+
+def _written(name: str, count: int) -> Notation:
+    arguments = ", ".join(f"{{{i}}}" for i in range(count))
+    return Notation(
+        text=f"{name}({arguments})", latex=rf"\operatorname{{{{{name}}}}}\left({arguments}\right)",
+        code=f"{name}.apply({arguments})", numpy="",
+    )  # fmt: skip

@@ -1,0 +1,17 @@
+"""Every op, listed once. Tests, documentation and coverage tables walk this; nothing looks an op up by name."""
+
+from __future__ import annotations
+
+from chainrule.core.family import Op
+from chainrule.ops import comparison, contraction, elementwise, indexing, movement, normalisation, reduction, source
+
+CATALOGUE: tuple[Op, ...] = (
+    *elementwise.ALL,
+    *comparison.ALL,
+    *movement.ALL,
+    *reduction.ALL,
+    *contraction.ALL,
+    *indexing.ALL,
+    *normalisation.ALL,
+    *source.ALL,
+)

@@ -1,0 +1,274 @@
+"""Ops that reduce many entries to one along some dimensions. `dim` is a tuple of non-negative ints, `keepdim` a bool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.core.aval import Aval
+from chainrule.core.family import Reduction, Rule, same_dtype, same_float, same_number
+from chainrule.core.node import Ratio
+from chainrule.core.notation import POWER, PRODUCT, Notation
+from chainrule.core.sample import Arg, Misuse, Sample, floats
+from chainrule.errors import ShapeError
+from chainrule.ops import elementwise
+
+
+def over(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+    """The dimensions reduced along, in words: '' for all, 'rows' or 'columns' of a matrix, else their numbers."""
+    dim, ndim = tuple(params["dim"]), avals[0].ndim
+    if len(dim) == ndim:
+        return ""
+    if ndim == 2:
+        return "rows" if dim == (0,) else "columns"
+    return "dim " + ",".join(map(str, dim))
+
+
+def _text(name: str) -> Any:
+    def template(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+        where = over(avals, params)
+        return f"{name}({{0}}, {where})" if where else f"{name}({{0}})"
+
+    return template
+
+
+def _latex(name: str) -> Any:
+    def template(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+        where = over(avals, params)
+        return (
+            rf"\operatorname{{{{{name}}}}}" + (rf"_{{{{\text{{{{{where}}}}}}}}}" if where else "") + r"\left({0}\right)"
+        )
+
+    return template
+
+
+def _sum_latex(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+    where = over(avals, params)
+    return r"\sum" + (rf"_{{{{\text{{{{{where}}}}}}}}}" if where else "") + " {0}"
+
+
+def _code(name: str) -> Any:
+    def template(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+        dim = tuple(params["dim"])
+        extra = "".join(f", {k}={v!r}" for k, v in params.items() if k not in ("dim", "keepdim"))
+        if len(dim) == avals[0].ndim and not params["keepdim"]:
+            return f"{{0}}.{name}({extra[2:]})"
+        axis = dim[0] if len(dim) == 1 else dim
+        return f"{{0}}.{name}({axis}{extra}{', keepdim=True' if params['keepdim'] else ''})"
+
+    return template
+
+
+def _numpy(name: str, before: str = "{0}") -> Any:
+    def template(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+        dim = tuple(params["dim"])
+        extra = "".join(
+            f", {'ddof' if k == 'correction' else k}={v!r}" for k, v in params.items() if k not in ("dim", "keepdim")
+        )
+        if len(dim) == avals[0].ndim and not params["keepdim"]:
+            return f"np.{name}({before}{extra})"
+        axis = dim[0] if len(dim) == 1 else dim
+        return f"np.{name}({before}, axis={axis}{extra}{', keepdims=True' if params['keepdim'] else ''})"
+
+    return template
+
+
+def _reduces(name: str, numpy: Any = None, *, latex: Any = None) -> Notation:
+    return Notation(
+        text=_text(name), latex=latex or _latex(name), code=_code(name), numpy=numpy or _numpy(name), inside_code=POWER,
+    )  # fmt: skip
+
+
+_SAMPLES = tuple(
+    floats((2, 3, 4), dim=dim, keepdim=keepdim)
+    for dim, keepdim in (((0,), False), ((0, 2), False), ((1,), True), ((0, 1, 2), False))
+)
+_MISUSES = (Misuse((Arg((2, 3)),), {"dim": (2,), "keepdim": False}, ShapeError, "distinct dimensions"),)
+
+
+def _wide(kernel: Any) -> Rule:
+    """A NumPy reduction with its accumulator in the input's dtype, or in float32 for 16-bit floats."""
+
+    def reduce(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        work = dtypes.work_dtype(x.dtype)
+        return np.asarray(kernel(x, axis=dim, keepdims=keepdim, dtype=work)).astype(x.dtype, copy=False)
+
+    return reduce
+
+
+def _plain(kernel: Any) -> Rule:
+    return lambda x, *, dim, keepdim: kernel(x, axis=dim, keepdims=keepdim)
+
+
+sum_ = Reduction(
+    name="sum",
+    reference=_wide(np.add.reduce),
+    notation=Notation(
+        text=_text("sum"), latex=_sum_latex, code=_code("sum"), numpy=_numpy("sum"), inside_code=POWER, binds_latex=PRODUCT, inside_latex=PRODUCT,
+    ),
+    result=same_number,
+    weight=lambda count: Ratio(1),
+    samples=_SAMPLES,
+    misuses=_MISUSES,
+)  # fmt: skip
+mean = Reduction(
+    name="mean",
+    reference=_wide(np.mean),
+    notation=_reduces("mean"),
+    result=same_float,
+    weight=lambda count: Ratio(1, max(count, 1)),
+    samples=_SAMPLES,
+    misuses=_MISUSES,
+)
+
+
+def _extreme_partial(out: Any, x: Any, dim: tuple[int, ...]) -> Any:
+    """Entries that reach the extreme share its gradient equally."""
+    reached = (x == out).to(x.aval.dtype)
+    return reached / reached.sum(dim, keepdim=True)
+
+
+amax = Reduction(
+    name="amax",
+    reference=_plain(np.max),
+    notation=_reduces("amax"),
+    result=same_dtype,
+    partial=_extreme_partial,
+    samples=_SAMPLES,
+    misuses=_MISUSES,
+)
+amin = Reduction(
+    name="amin",
+    reference=_plain(np.min),
+    notation=_reduces("amin"),
+    result=same_dtype,
+    partial=_extreme_partial,
+    samples=_SAMPLES,
+    misuses=_MISUSES,
+)
+
+
+def _var_kernel(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool, correction: float) -> np.ndarray:
+    work = dtypes.work_dtype(x.dtype)
+    return np.asarray(np.var(x, axis=dim, keepdims=keepdim, ddof=correction, dtype=work)).astype(x.dtype, copy=False)
+
+
+def _var_partial(out: Any, x: Any, dim: tuple[int, ...], correction: float) -> Any:
+    count = 1
+    for d in dim:
+        count *= x.aval.shape[d]
+    return (x - x.mean(dim, keepdim=True)) * Ratio(2, count - correction)
+
+
+var = Reduction(
+    name="var",
+    reference=_var_kernel,
+    notation=_reduces("var"),
+    result=same_float,
+    partial=_var_partial,
+    samples=tuple(
+        floats((2, 3, 4), dim=dim, keepdim=k, correction=c) for dim, k, c in (((0, 2), False, 1), ((1,), True, 0))
+    ),
+    misuses=(
+        Misuse((Arg((2, 3)),), {"dim": (2,), "keepdim": False, "correction": 1}, ShapeError, "distinct dimensions"),
+    ),
+)
+
+
+def _logsumexp_kernel(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> np.ndarray:
+    work = dtypes.work_dtype(x.dtype)
+    wide = x.astype(work, copy=False)
+    top = np.max(wide, axis=dim, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, work.type(0))
+    total = np.log(np.sum(np.exp(wide - top), axis=dim, keepdims=True)) + top
+    return np.asarray(total if keepdim else np.squeeze(total, dim)).astype(x.dtype, copy=False)
+
+
+logsumexp = Reduction(
+    name="logsumexp",
+    reference=_logsumexp_kernel,
+    notation=_reduces("logsumexp", _numpy("logaddexp.reduce")),
+    result=same_float,
+    partial=lambda out, x, dim: elementwise.exp(x - out),
+    samples=_SAMPLES,
+    misuses=_MISUSES,
+)
+norm = Reduction(
+    name="norm",
+    reference=lambda x, *, dim, keepdim: np.sqrt(np.sum(np.square(x), axis=dim, keepdims=keepdim)),
+    notation=Notation(text=_text("norm"), latex=_latex("norm"), code=_code("norm"), numpy="", inside_code=POWER),
+    result=same_float,
+    domain=(0.5, 2.0),
+    # At the origin the norm has a corner; 0 is the middle of its slopes, and PyTorch's choice.
+    partial=lambda out, x, dim: (x / out).where(out != 0.0, 0.0),
+    samples=_SAMPLES,
+    misuses=_MISUSES,
+)
+
+_POSITION = "its output is a position, which has no slope"
+_BOOLEAN = "its output is true or false, which has no slope"
+
+
+def _int_result(name: str, avals: tuple[Aval, ...]) -> np.dtype:
+    return dtypes.int64
+
+
+def _bool_result(name: str, avals: tuple[Aval, ...]) -> np.dtype:
+    return dtypes.bool_
+
+
+def _arg_kernel(kernel: Any) -> Rule:
+    def reduce(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        if len(dim) != 1:
+            x = x.reshape((*(1 for _ in dim[1:]), -1))
+            return np.asarray(kernel(x, axis=-1, keepdims=keepdim)).reshape((1,) * len(dim) if keepdim else ())
+        return np.asarray(kernel(x, axis=dim[0], keepdims=keepdim))
+
+    return reduce
+
+
+argmax = Reduction(
+    name="argmax",
+    reference=_arg_kernel(np.argmax),
+    notation=_reduces("argmax"),
+    result=_int_result,
+    no_gradient=_POSITION,
+    samples=(
+        floats((2, 3, 4), dim=(1,), keepdim=False),
+        floats((2, 3), dim=(0, 1), keepdim=False),
+        floats((2, 3), dim=(0,), keepdim=True),
+    ),
+    misuses=_MISUSES,
+)
+argmin = Reduction(
+    name="argmin",
+    reference=_arg_kernel(np.argmin),
+    notation=_reduces("argmin"),
+    result=_int_result,
+    no_gradient=_POSITION,
+    samples=(floats((2, 3, 4), dim=(1,), keepdim=False), floats((2, 3), dim=(0, 1), keepdim=False)),
+    misuses=_MISUSES,
+)
+any_ = Reduction(
+    name="any",
+    reference=_plain(np.any),
+    notation=_reduces("any"),
+    result=_bool_result,
+    no_gradient=_BOOLEAN,
+    samples=(Sample((Arg((2, 3), "bool"),), {"dim": (1,), "keepdim": False}),),
+    misuses=_MISUSES,
+)
+all_ = Reduction(
+    name="all",
+    reference=_plain(np.all),
+    notation=_reduces("all"),
+    result=_bool_result,
+    no_gradient=_BOOLEAN,
+    samples=(Sample((Arg((2, 3), "bool"),), {"dim": (0, 1), "keepdim": True}),),
+    misuses=_MISUSES,
+)
+
+ALL = (sum_, mean, amax, amin, var, logsumexp, norm, argmax, argmin, any_, all_)

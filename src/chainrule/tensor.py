@@ -1,0 +1,522 @@
+"""Tensor: a node with operators, `.grad` and `.backward()`. The only class users build; ops never import it.
+
+The methods are the functions of `array`, listed in one place each; this module adds what belongs to the object itself:
+gradients, in-place updates of leaves, and the way to and from NumPy.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ContextDecorator
+from typing import Any, Self, SupportsIndex
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.array import align, elementwise, indexing, linear_algebra, manipulation, statistical
+from chainrule.autodiff.broken import no_gradient_reason
+from chainrule.autodiff.reverse import gradients
+from chainrule.core.node import ENGINE_OFF, RECORD, USER_OFF, Cut, Node, at_user_line, recording, recording_mode, tick
+from chainrule.core.provenance import capture
+from chainrule.errors import (
+    ArgumentError,
+    DTypeError,
+    GradientError,
+    InPlaceError,
+    NoGradientError,
+    NotScalarError,
+    ShapeError,
+    SymbolicValueError,
+)
+from chainrule.ops import movement
+
+
+class Tensor(Node):
+    """An array that knows how it was made.
+
+    Made by `cr.tensor`, `cr.zeros`, `cr.randn`, … and by every function of tensors. Values do not change, except those
+    of leaves, in place, under `no_grad()`.
+    """
+
+    __slots__ = ()
+
+    grad: Tensor | None
+
+    # --- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        data = self.data
+        return self.aval.shape if data is None else data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        data = self.data
+        return self.aval.dtype if data is None else data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    def numel(self) -> int:
+        """The number of entries."""
+        return self.aval.size
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one dimension."""
+        return self.shape if dim is None else self.shape[align.one_dim("size", dim, self.ndim)]
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 - the name every array library gives it
+        return manipulation.permute(self, *range(self.ndim)[::-1])
+
+    mT = property(manipulation.matrix_transpose)  # noqa: N815 - likewise
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a tensor without dimensions")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        if self.data is None:
+            return f"tensor(symbol {self.symbol or '?'}: {self.aval})"
+        text = np.array2string(self.data, separator=", ", prefix="tensor(", precision=4, threshold=1000)
+        known = self.dtype in (dtypes.DEFAULT_FLOAT, dtypes.DEFAULT_INT, dtypes.bool_)
+        extra = ("" if known else f", dtype={self.dtype}") + (
+            f", requires_grad={self.requires_grad}" if self.requires_grad else ""
+        )
+        return f"tensor({text}{extra})"
+
+    # --- to Python and NumPy
+
+    def numpy(self) -> np.ndarray:
+        """The value as a NumPy array that shares memory with the tensor.
+
+        Raises: GradientError: the tensor requires a gradient, which NumPy would lose; say `.detach().numpy()`.
+        """
+        if self.requires_grad:
+            raise at_user_line(
+                GradientError("numpy: this tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
+            )
+        return self._value("numpy")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.numpy().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._value("dlpack").__dlpack_device__()  # type: ignore[no-any-return]
+
+    # NumPy hands `array + tensor` to the tensor instead of looping over it.
+    __array_ufunc__ = None
+
+    def item(self) -> Any:
+        """The one entry, as a Python number."""
+        value = self._value("item")
+        if value.size != 1:
+            raise at_user_line(ShapeError(f"item: expected one entry; got {self.aval}; use .tolist()"))
+        return value.item()
+
+    def tolist(self) -> Any:
+        """The entries as nested lists of Python numbers."""
+        return self._value("tolist").tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if not dtypes.is_integer(self.dtype):
+            raise TypeError(f"only an integer tensor with one entry is an index; got {self.aval}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise at_user_line(ArgumentError(f"bool: {self.aval} has more than one truth value; use .any() or .all()"))
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.numel() == 1 else str(self)
+
+    def _value(self, wanted: str) -> np.ndarray:
+        if self.data is None:
+            raise at_user_line(SymbolicValueError(f"{wanted}: {self!r} has a shape and a dtype, but no value"))
+        return self.data
+
+    # --- gradients
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Ask for a gradient of this leaf, in place.
+
+        Raises: DTypeError: integers and bools have no gradient. InPlaceError: the tensor was computed from others.
+        """
+        if requires_grad and not dtypes.is_float(self.dtype):
+            raise at_user_line(
+                DTypeError(
+                    f"requires_grad: only float tensors have a gradient; got {self.aval}; cast it with .to(cr.float32)"
+                )
+            )
+        if self.op is not None and not requires_grad:
+            raise at_user_line(
+                InPlaceError("requires_grad: this tensor was computed from others that need a gradient; use .detach()")
+            )
+        self.requires_grad = requires_grad
+        self.trail = capture()
+        return self
+
+    def detach(self) -> Tensor:
+        """The same value, sharing memory, as a constant: no gradient passes."""
+        value = Tensor.leaf(self.data) if self.data is not None else Tensor.symbolic(self.symbol or "?", self.aval)
+        if self.requires_grad:
+            value.cut = Cut("detach: it was detached", (weakref.ref(self),))
+            value.trail = capture()
+        value.constant = self.constant
+        return value
+
+    def alias(self) -> Tensor:
+        """The same value as a new node that leads back to this one."""
+        return movement.reshape(self, shape=self.shape)  # type: ignore[no-any-return]
+
+    def backward(self, gradient: Any = None) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf that requires one.
+
+        Args:
+            gradient: the cotangent to start from, shaped like this tensor; may be left out for a scalar, where it is 1.
+        Raises:
+            NotScalarError: not a scalar, and no `gradient`. NoGradientError: nothing here requires a gradient.
+            StaleValueError: a value that the backward pass needs was changed in place since.
+        """
+        if not self.requires_grad:
+            raise at_user_line(NoGradientError(no_gradient_reason(self)))
+        seed = self._seed(gradient)
+        with recording(ENGINE_OFF):
+            started = tick()
+            found = gradients(self, seed)
+            times = Counter(id(g) for _, g in found)
+            for leaf, g in found:
+                if leaf.grad is not None:
+                    leaf.grad = leaf.grad + g
+                elif g.data.flags.owndata and g.made > started and times[id(g)] == 1:
+                    leaf.grad = g
+                else:  # a view, a number stored once, or an array that is also another leaf's: .grad owns its memory
+                    leaf.grad = Tensor.leaf(np.array(g.data))
+
+    def _seed(self, gradient: Any) -> Tensor:
+        if gradient is None:
+            if self.aval.size != 1:
+                raise at_user_line(NotScalarError(
+                    f"backward: gradients start from a scalar; got {self.aval}; reduce it with .sum() or .mean(), "
+                    f"or pass the cotangent: y.backward(gradient) with the shape of y"
+                ))  # fmt: skip
+            return Tensor.filled(self.aval, 1.0)
+        seed = align.as_node(gradient, self)
+        if seed.shape != self.shape:
+            raise at_user_line(
+                ShapeError(f"backward: the gradient is {seed.aval}, the tensor {self.aval}; their shapes must agree")
+            )
+        return align.to_dtype(seed, self.dtype)  # type: ignore[no-any-return]
+
+    # --- in-place updates of leaves
+
+    def _updated(self, name: str, value: Any) -> Self:
+        """Write `value` into this leaf's own memory and note when."""
+        data = self._value(name)
+        if self.op is not None:
+            raise at_user_line(
+                InPlaceError(
+                    f"{name}: this tensor was computed by {self.op.name}; only leaves change in place; write y = y … instead"
+                )
+            )
+        if self.requires_grad and recording_mode() is RECORD:
+            raise at_user_line(
+                InPlaceError(
+                    f"{name}: a leaf that requires a gradient changes in place only under `with cr.no_grad():`"
+                )
+            )
+        if recording_mode() is RECORD and getattr(value, "requires_grad", False):
+            raise at_user_line(
+                InPlaceError(
+                    f"{name}: the new value requires a gradient, which an in-place update would lose; write y = y … instead"
+                )
+            )
+        fresh = align.as_node(value, self) if not align.is_scalar(value) else value
+        array = fresh.data if isinstance(fresh, Node) else fresh
+        shape = () if not isinstance(fresh, Node) else fresh.aval.shape
+        if len(shape) > self.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], self.shape[::-1], strict=False)):
+            raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {self.aval}"))
+        if not data.flags.writeable or 0 in data.strides and data.size > 1:
+            self.data = data = np.array(data)
+        np.copyto(data, array, casting="unsafe")
+        self.constant = None
+        self.mutated = tick()
+        return self
+
+    def _in_place(self, name: str, function: Any, *operands: Any) -> Self:
+        with recording(ENGINE_OFF):
+            value = function(self, *operands)
+        if dtypes.promote(value.dtype, self.dtype) != self.dtype:
+            raise at_user_line(
+                DTypeError(f"{name}: the result is {value.dtype} and does not fit in place into {self.aval}")
+            )
+        return self._updated(name, value)
+
+    def _changes_with(self, other: Any) -> bool:
+        """Is `self += other` an update in place, rather than a new value? A value that needs a gradient makes a new one."""
+        return self.op is None and not (
+            recording_mode() is RECORD and not self.requires_grad and getattr(other, "requires_grad", False)
+        )
+
+    def add_(self, other: Any, *, alpha: float = 1) -> Self:
+        """self += alpha · other."""
+        return self._in_place("add_", lambda x: x + (other if alpha == 1 else other * alpha))
+
+    def sub_(self, other: Any, *, alpha: float = 1) -> Self:
+        """self -= alpha · other."""
+        return self._in_place("sub_", lambda x: x - (other if alpha == 1 else other * alpha))
+
+    def mul_(self, other: Any) -> Self:
+        """self *= other."""
+        return self._in_place("mul_", elementwise.mul, other)
+
+    def div_(self, other: Any) -> Self:
+        """self /= other."""
+        return self._in_place("div_", elementwise.div, other)
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Self:
+        """self = self.clamp(min, max)."""
+        return self._in_place("clamp_", elementwise.clamp, min, max)
+
+    def zero_(self) -> Self:
+        """Every entry 0."""
+        return self._updated("zero_", 0)
+
+    def fill_(self, value: float) -> Self:
+        """Every entry `value`."""
+        return self._updated("fill_", value)
+
+    def copy_(self, source: Any) -> Self:
+        """The entries of `source`, which broadcasts."""
+        return self._updated("copy_", source)
+
+    def __iadd__(self, other: Any) -> Self:
+        return self.add_(other) if self._changes_with(other) else self + other  # type: ignore[return-value]
+
+    def __isub__(self, other: Any) -> Self:
+        return self.sub_(other) if self._changes_with(other) else self - other  # type: ignore[return-value]
+
+    def __imul__(self, other: Any) -> Self:
+        return self.mul_(other) if self._changes_with(other) else self * other  # type: ignore[return-value]
+
+    def __itruediv__(self, other: Any) -> Self:
+        return self.div_(other) if self._changes_with(other) else self / other  # type: ignore[return-value]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        with recording(ENGINE_OFF):
+            changed = self._value("setitem").copy()
+            array = value.data if isinstance(value, Node) else value
+            plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
+            try:
+                changed[plain] = array
+            except (IndexError, ValueError) as error:
+                raise at_user_line(ShapeError(f"setitem: {error}")) from None
+        self._updated("setitem", changed)
+
+    # --- operators
+
+    __add__ = elementwise.add
+    __radd__ = elementwise.add
+    __sub__ = elementwise.sub
+    __mul__ = elementwise.mul
+    __rmul__ = elementwise.mul
+    __truediv__ = elementwise.div
+    __floordiv__ = elementwise.floor_divide
+    __mod__ = elementwise.remainder
+    __pow__ = elementwise.pow
+    __rpow__ = elementwise.rpow
+    __matmul__ = linear_algebra.matmul
+    __neg__ = elementwise.neg
+    __abs__ = elementwise.abs
+    __invert__ = elementwise.bitwise_not
+    __and__ = elementwise.bitwise_and
+    __rand__ = elementwise.bitwise_and
+    __or__ = elementwise.bitwise_or
+    __ror__ = elementwise.bitwise_or
+    __xor__ = elementwise.bitwise_xor
+    __rxor__ = elementwise.bitwise_xor
+    __lt__ = elementwise.lt
+    __le__ = elementwise.le
+    __gt__ = elementwise.gt
+    __ge__ = elementwise.ge
+    __getitem__ = indexing.getitem
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: Any) -> Any:
+        return elementwise.eq(self, other) if _comparable(other) else NotImplemented
+
+    def __ne__(self, other: Any) -> Any:
+        return elementwise.ne(self, other) if _comparable(other) else NotImplemented
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return elementwise.sub(other, self)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return elementwise.div(other, self)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return linear_algebra.matmul(align.as_node(other, self), self)
+
+    # --- functions as methods
+
+    add, sub, mul, div = elementwise.add, elementwise.sub, elementwise.mul, elementwise.div
+    floor_divide, remainder = elementwise.floor_divide, elementwise.remainder
+    neg, abs, sign, square, reciprocal = (
+        elementwise.neg,
+        elementwise.abs,
+        elementwise.sign,
+        elementwise.square,
+        elementwise.reciprocal,
+    )
+    pow, sqrt, rsqrt = elementwise.pow, elementwise.sqrt, elementwise.rsqrt
+    exp, exp2, expm1 = elementwise.exp, elementwise.exp2, elementwise.expm1
+    log, log2, log10, log1p = elementwise.log, elementwise.log2, elementwise.log10, elementwise.log1p
+    sin, cos, tan, asin, acos, atan = (
+        elementwise.sin,
+        elementwise.cos,
+        elementwise.tan,
+        elementwise.asin,
+        elementwise.acos,
+        elementwise.atan,
+    )
+    sinh, cosh, tanh = elementwise.sinh, elementwise.cosh, elementwise.tanh
+    asinh, acosh, atanh, atan2 = elementwise.asinh, elementwise.acosh, elementwise.atanh, elementwise.atan2
+    erf, sigmoid, relu = elementwise.erf, elementwise.sigmoid, elementwise.relu
+    floor, ceil, round, trunc = elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc
+    clamp, clamp_min, clamp_max = elementwise.clamp, elementwise.clamp_min, elementwise.clamp_max
+    maximum, minimum, masked_fill = elementwise.maximum, elementwise.minimum, elementwise.masked_fill
+    eq, ne, lt, le, gt, ge = (
+        elementwise.eq,
+        elementwise.ne,
+        elementwise.lt,
+        elementwise.le,
+        elementwise.gt,
+        elementwise.ge,
+    )
+    logical_and, logical_or = elementwise.logical_and, elementwise.logical_or
+    logical_xor, logical_not = elementwise.logical_xor, elementwise.logical_not
+    isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
+
+    def where(self, condition: Tensor, other: Any) -> Tensor:
+        """This tensor where the condition holds, `other` elsewhere."""
+        return elementwise.where(condition, self, other)
+
+    reshape, view, flatten = manipulation.reshape, manipulation.reshape, manipulation.flatten
+    squeeze, unsqueeze = manipulation.squeeze, manipulation.unsqueeze
+    permute, transpose, t = manipulation.permute, manipulation.transpose, manipulation.t
+    expand, expand_as, flip = manipulation.expand, manipulation.expand_as, manipulation.flip
+    split, chunk, narrow = manipulation.split, manipulation.chunk, manipulation.narrow
+    cumsum, to, tril, triu = manipulation.cumsum, manipulation.to, manipulation.tril, manipulation.triu
+
+    def float(self) -> Tensor:
+        """As float32."""
+        return manipulation.to(self, dtypes.float32)
+
+    def double(self) -> Tensor:
+        """As float64."""
+        return manipulation.to(self, dtypes.float64)
+
+    def half(self) -> Tensor:
+        """As float16."""
+        return manipulation.to(self, dtypes.float16)
+
+    def bfloat16(self) -> Tensor:
+        """As bfloat16."""
+        return manipulation.to(self, dtypes.bfloat16)
+
+    def int(self) -> Tensor:
+        """As int32."""
+        return manipulation.to(self, dtypes.int32)
+
+    def long(self) -> Tensor:
+        """As int64."""
+        return manipulation.to(self, dtypes.int64)
+
+    def bool(self) -> Tensor:
+        """As bool: what is not 0."""
+        return manipulation.to(self, dtypes.bool_)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """Cast to the dtype of `other`."""
+        return manipulation.to(self, other.dtype)
+
+    def contiguous(self) -> Tensor:
+        """This tensor: layout is not part of its meaning here."""
+        return self
+
+    def clone(self) -> Tensor:
+        """A copy with memory of its own that leads back to this tensor."""
+        copied: Tensor = movement.cast(self, dtype=self.dtype)
+        return copied
+
+    sum, mean, var, std = statistical.sum, statistical.mean, statistical.var, statistical.std
+    prod, norm, logsumexp = statistical.prod, statistical.norm, statistical.logsumexp
+    max, min, amax, amin = statistical.max, statistical.min, statistical.amax, statistical.amin
+    argmax, argmin, any, all = statistical.argmax, statistical.argmin, statistical.any, statistical.all
+    softmax, log_softmax = statistical.softmax, statistical.log_softmax
+    sort, argsort, topk = statistical.sort, statistical.argsort, statistical.topk
+    matmul, mm, bmm, mv = linear_algebra.matmul, linear_algebra.mm, linear_algebra.bmm, linear_algebra.mv
+    dot, outer = linear_algebra.dot, linear_algebra.outer
+    gather, scatter_add = indexing.gather, indexing.scatter_add
+    index_select, index_add = indexing.index_select, indexing.index_add
+    joined = staticmethod(manipulation.cat)
+
+
+def _comparable(value: Any) -> Any:
+    return isinstance(value, Node | np.ndarray) or align.is_scalar(value)
+
+
+def _plain(key: Any) -> Any:
+    return key.data if isinstance(key, Node) else key
+
+
+class no_grad(ContextDecorator):  # noqa: N801 - PyTorch's name
+    """Inside the block (or the decorated function) nothing is recorded: results are constants, leaves may change in place."""
+
+    _mode = USER_OFF
+
+    def __init__(self) -> None:
+        self._entered: list[recording] = []
+
+    def __enter__(self) -> None:
+        self._entered.append(recording(self._mode))
+        self._entered[-1].__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        self._entered.pop().__exit__(*exc)
+
+
+class enable_grad(no_grad):  # noqa: N801 - PyTorch's name
+    """Inside the block recording is on again, within a `no_grad()` block."""
+
+    _mode = RECORD
+
+
+def is_grad_enabled() -> bool:
+    """Is what is computed here recorded?"""
+    return recording_mode() is RECORD
