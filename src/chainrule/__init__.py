@@ -1,5 +1,6 @@
 """chainrule: a neural-network library whose backward pass is an open book."""
 
+from chainrule import nn
 from chainrule.array.elementwise import (
     abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, clamp,
     clamp_max, clamp_min, cos, cosh, div, eq, erf, exp, exp2, expm1, floor, floor_divide, ge, gt, isfinite, isinf, isnan, le,
@@ -24,6 +25,7 @@ from chainrule.creation import (
 from chainrule.dtypes import (
     bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
 )  # fmt: skip
+from chainrule.explain.explanation import Explanation, check, explain
 from chainrule.function import Function
 from chainrule.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 

@@ -108,24 +108,27 @@ def full_like(x: Tensor, fill_value: float, dtype: object = None) -> Tensor:
     return full(x.shape, fill_value=fill_value, dtype=dtype or x.dtype)
 
 
-def eye(n: int, m: int | None = None, dtype: object = dtypes.DEFAULT_FLOAT) -> Tensor:
+def eye(
+    n: int, m: int | None = None, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False
+) -> Tensor:
     """The identity matrix, n × n or n × m."""
-    return _leaf(np.eye(n, m, dtype=dtypes.as_dtype(dtype)), False)
+    return _leaf(np.eye(n, m, dtype=dtypes.as_dtype(dtype)), requires_grad)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1, dtype: object = None) -> Tensor:
-    """start, start + step, … below `stop`; arange(n) starts at 0."""
-    if stop is None:
-        start, stop = 0, start
+def arange(start: float, end: float | None = None, step: float = 1, dtype: object = None) -> Tensor:
+    """start, start + step, … below `end`; arange(n) starts at 0."""
+    if end is None:
+        start, end = 0, start
     if step == 0:
         raise at_user_line(ArgumentError("arange: step must not be 0"))
-    whole = all(isinstance(v, int | np.integer) for v in (start, stop, step))
+    whole = all(isinstance(v, int | np.integer) for v in (start, end, step))
     wanted = dtypes.as_dtype(dtype) if dtype is not None else dtypes.DEFAULT_INT if whole else dtypes.DEFAULT_FLOAT
-    return _made(source.arange, False, start=start, stop=stop, step=step, dtype=wanted)
+    return _made(source.arange, False, start=start, stop=end, step=step, dtype=wanted)
 
 
 def linspace(start: float, end: float, steps: int, dtype: object = dtypes.DEFAULT_FLOAT) -> Tensor:
     """`steps` numbers from `start` to `end`, evenly spaced, both included."""
+    start, end = float(start), float(end)
     return _leaf(np.linspace(start, end, steps).astype(dtypes.as_dtype(dtype)), False)
 
 
@@ -195,22 +198,28 @@ def randn(
 
 
 def randint(
-    low: int, high: int, shape: Sequence[int], dtype: object = dtypes.DEFAULT_INT, generator: Generator | None = None
+    low: int,
+    high: Any,
+    size: Sequence[int] | None = None,
+    dtype: object = dtypes.DEFAULT_INT,
+    generator: Generator | None = None,
 ) -> Tensor:
-    """Integers, uniform on low ≤ i < high."""
+    """Integers, uniform on low ≤ i < high: randint(low, high, size), or randint(high, size) from 0."""
+    if size is None:
+        low, high, size = 0, low, high
     if low >= high:
         raise at_user_line(ArgumentError(f"randint: expected low < high; got {low} and {high}"))
-    return _random(source.randint, align.sizes((shape,)), dtype, generator, False, 2, low=low, high=high)
+    return _random(source.randint, align.sizes((size,)), dtype, generator, False, 2, low=low, high=high)
 
 
-def rand_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+def rand_like(x: Tensor, *, dtype: object = None, generator: Generator | None = None) -> Tensor:
     """Uniform on 0 ≤ u < 1, with the shape and dtype of `x`."""
-    return rand(x.shape, dtype=x.dtype, generator=generator)
+    return rand(x.shape, dtype=dtype or x.dtype, generator=generator)
 
 
-def randn_like(x: Tensor, generator: Generator | None = None) -> Tensor:
+def randn_like(x: Tensor, *, dtype: object = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, with the shape and dtype of `x`."""
-    return randn(x.shape, dtype=x.dtype, generator=generator)
+    return randn(x.shape, dtype=dtype or x.dtype, generator=generator)
 
 
 def randperm(n: int, generator: Generator | None = None) -> Tensor:

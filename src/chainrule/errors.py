@@ -14,6 +14,8 @@ ChainruleError
 ├── SymbolicValueError (RuntimeError)   the number behind a symbol was asked for
 ├── DerivativeRuleError (RuntimeError)  a derivative rule broke its contract (ours, or a user's cr.Function)
 ├── DataError (ValueError)              data that cannot be trained on
+├── TrainingError (RuntimeError)        a training run that cannot go on: its loss is not a finite scalar
+├── MissingExtraError (ImportError)     an optional dependency that is not installed
 └── ScriptError (RuntimeError)          a script given to the command line that cannot be explained
 """
 
@@ -74,6 +76,14 @@ class DerivativeRuleError(ChainruleError, RuntimeError):
 
 class DataError(ChainruleError, ValueError):
     """Data that cannot be trained on: empty, of unequal lengths, or not finite where it must be."""
+
+
+class TrainingError(ChainruleError, RuntimeError):
+    """A training run that cannot go on: the loss is no scalar, or no longer finite."""
+
+
+class MissingExtraError(ChainruleError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
 
 
 class ScriptError(ChainruleError, RuntimeError):

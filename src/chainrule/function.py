@@ -9,7 +9,7 @@ import numpy as np
 from chainrule.core.family import Opaque
 from chainrule.core.node import ENGINE_OFF, NO_PARAMS, RECORD, Node, at_user_line, make, recording, recording_mode
 from chainrule.core.notation import Notation
-from chainrule.core.provenance import capture
+from chainrule.core.provenance import capture, current_scope
 from chainrule.errors import DerivativeRuleError, DTypeError
 from chainrule.tensor import Tensor
 
@@ -83,6 +83,7 @@ class Function:
         )
         data = None if value.data is None else value.data.view()
         out: Tensor = make(Tensor, op, tensors, NO_PARAMS, data, value.aval, True, capture(2))
+        out.scope = current_scope()
         return out
 
 

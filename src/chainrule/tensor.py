@@ -6,6 +6,7 @@ gradients, in-place updates of leaves, and the way to and from NumPy.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from chainrule import dtypes
 from chainrule.array import align, elementwise, indexing, linear_algebra, manipulation, statistical
 from chainrule.autodiff.broken import no_gradient_reason
 from chainrule.autodiff.reverse import gradients
-from chainrule.core.node import ENGINE_OFF, RECORD, USER_OFF, Cut, Node, at_user_line, recording, recording_mode, tick
+from chainrule.core.node import (
+    ENGINE_OFF, NO_PARAMS, RECORD, USER_OFF, Cut, Node, at_user_line, make, recording, recording_mode, tick,
+)  # fmt: skip
 from chainrule.core.provenance import capture
 from chainrule.errors import (
     ArgumentError,
@@ -268,6 +271,43 @@ class Tensor(Node):
         self.mutated = tick()
         return self
 
+    def writable(self, name: str = "writable") -> np.ndarray:
+        """This leaf's own memory, for a caller that writes to it at once: the update is noted on the clock here.
+
+        What optimisers write through, at NumPy's speed. Unlike `copy_`, it does not ask whether recording is on.
+
+        Raises: InPlaceError: the tensor was computed from others.
+        """
+        data = self._value(name)
+        if self.op is not None:
+            raise at_user_line(InPlaceError(
+                f"{name}: this tensor was computed by {self.op.name}; only leaves change in place; use y = y.detach()"
+            ))  # fmt: skip
+        if not data.flags.writeable or 0 in data.strides and data.size > 1:
+            self.data = data = np.array(data)
+        self.constant = None
+        self.mutated = tick()
+        return data
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A leaf with memory of its own; its gradient is copied too."""
+        if self.op is not None:
+            raise at_user_line(GradientError(
+                f"deepcopy: this tensor was computed by {self.op.name}, and a copy would have no graph; use .detach() first"
+            ))  # fmt: skip
+        copied: Self = make(type(self), None, (), NO_PARAMS, np.array(self._value("deepcopy")), None, self.requires_grad, self.trail)
+        copied.grad = copy.deepcopy(self.grad, memo)
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its value, and whether it requires a gradient."""
+        if self.op is not None:
+            raise at_user_line(GradientError(
+                f"pickle: this tensor was computed by {self.op.name}, and its graph is not pickled; use .detach() first"
+            ))  # fmt: skip
+        return _unpickled, (type(self), self._value("pickle"), self.requires_grad)
+
     def _in_place(self, name: str, function: Any, *operands: Any) -> Self:
         with recording(ENGINE_OFF):
             value = function(self, *operands)
@@ -372,6 +412,12 @@ class Tensor(Node):
 
     def __ne__(self, other: Any) -> Any:
         return elementwise.ne(self, other) if _comparable(other) else NotImplemented
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return elementwise.floor_divide(other, self)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return elementwise.remainder(other, self)
 
     def __rsub__(self, other: Any) -> Tensor:
         return elementwise.sub(other, self)
@@ -483,8 +529,13 @@ class Tensor(Node):
     matmul, mm, bmm, mv = linear_algebra.matmul, linear_algebra.mm, linear_algebra.bmm, linear_algebra.mv
     dot, outer = linear_algebra.dot, linear_algebra.outer
     gather, scatter_add = indexing.gather, indexing.scatter_add
-    index_select, index_add = indexing.index_select, indexing.index_add
+    index_select, index_add, index_put = indexing.index_select, indexing.index_add, indexing.index_put
     joined = staticmethod(manipulation.cat)
+
+
+def _unpickled(cls: type[Tensor], data: np.ndarray, requires_grad: bool) -> Tensor:
+    restored: Tensor = make(cls, None, (), NO_PARAMS, data, None, requires_grad, None)
+    return restored
 
 
 def _comparable(value: Any) -> Any:

@@ -72,9 +72,21 @@ def together(name: str, *values: Any, floating: bool = False) -> tuple[Any, ...]
     shape = broadcast_shapes(name, [n.aval for n in nodes if isinstance(n, Node)])
     cls = type(like)
     return tuple(
-        expand(to_dtype(n, dtype), shape) if isinstance(n, Node) else cls.filled(Aval((), dtype), constant(n, dtype)[0])
+        cls.filled(Aval((), dtype), constant(n, dtype)[0])
+        if not isinstance(n, Node)
+        else _same_number(n, dtype)  # a number stays a number: no copies of it are made
+        if n.constant is not None and n.aval.shape == ()
+        else expand(to_dtype(n, dtype), shape)
         for n in nodes
     )
+
+
+def _same_number(x: Any, dtype: np.dtype) -> Any:
+    """A scalar constant in another dtype: a number in a formula stays one, and is not computed with."""
+    if x.aval.dtype == dtype:
+        return x
+    aval = Aval((), dtype)
+    return type(x).number(aval, x.constant) if x.data is None else type(x).filled(aval, x.constant)
 
 
 def _promoted(name: str, first: np.dtype, second: np.dtype) -> np.dtype:

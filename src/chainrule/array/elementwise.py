@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Union
 
@@ -32,42 +33,97 @@ def _unary(op: Elementwise, text: str, *, floats_only: bool = True) -> Callable[
         def function(x: Any) -> Any:
             return apply(op, (x,))
 
+    return _named(function, op, text)
+
+
+def _step(op: Elementwise, text: str) -> Callable[[Tensor], Tensor]:
+    # Asks the op's rule first: NumPy makes float16 of a rounded bool.
+    return _named(lambda x: op(x), op, text)
+
+
+def _named(function: Callable[..., Any], op: Elementwise, text: str) -> Callable[..., Any]:
+
     function.__name__ = function.__qualname__ = op.name
     function.__doc__ = text
     return function
 
 
 def _binary(op: Elementwise, text: str, *, floats_only: bool = False) -> Callable[[Tensor, Operand], Tensor]:
-    def function(x: Any, y: Any) -> Any:
+    def function(x: Any, other: Any) -> Any:
         # The common case, checked first because it is on the path of every small step: nothing to align.
-        if isinstance(x, Node) and isinstance(y, Node):
-            a, b = x.data, y.data
+        if isinstance(x, Node) and isinstance(other, Node):
+            a, b = x.data, other.data
             if a is not None and b is not None and a.shape == b.shape and a.dtype is b.dtype:
                 if not floats_only or dtypes.is_float(a.dtype):
-                    return apply(op, (x, y))
-        return apply(op, together(op.name, x, y, floating=floats_only))
+                    return apply(op, (x, other))
+        return apply(op, together(op.name, x, other, floating=floats_only))
 
-    function.__name__ = function.__qualname__ = op.name
-    function.__doc__ = text
-    return function
+    return _named(function, op, text)
+
+
+def _division(op: Elementwise, text: str) -> Callable[[Tensor, Operand], Tensor]:
+    # Asks the op's rule first: NumPy makes int8 of two bools.
+    return _named(lambda x, other: op(*together(op.name, x, other)), op, text)
 
 
 # --- arithmetic
 
-add = _binary(ops.add, "x + y.")
-sub = _binary(ops.sub, "x - y.")
+_add = _binary(ops.add, "x + y.")
+_sub = _binary(ops.sub, "x - y.")
+
+
+def add(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
+    """x + alpha · other. Of bools: x or other."""
+    return _add(x, other if alpha == 1 else mul(other, alpha))  # type: ignore[arg-type]
+
+
+def sub(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
+    """x − alpha · other."""
+    return _sub(x, other if alpha == 1 else mul(other, alpha))  # type: ignore[arg-type]
+
+
 mul = _binary(ops.mul, "x · y, entry by entry.")
-div = _binary(ops.div, "x / y, entry by entry; integers give floats.", floats_only=True)
-floor_divide = _binary(ops.floor_divide, "⌊x / y⌋. Gradient 0.")
-remainder = _binary(ops.remainder, "x mod y, with the sign of y.")
+_true_divide = _binary(ops.div, "x / y, entry by entry; integers give floats.", floats_only=True)
+
+
+def div(x: Tensor, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """x / other, entry by entry; integers give floats.
+
+    Args:
+        x, other: tensors or numbers.
+        rounding_mode: None for the exact quotient; "floor" or "trunc" for a whole one, rounded down or towards 0, of
+            the dtype of the inputs and with gradient 0.
+    """
+    if rounding_mode is None:
+        return _true_divide(x, other)
+    if rounding_mode == "floor":
+        return floor_divide(x, other)
+    if rounding_mode != "trunc":
+        raise at_user_line(ArgumentError(f'div: rounding_mode must be None, "floor" or "trunc"; got {rounding_mode!r}'))
+    x, other = together("div", x, other)
+    if dtypes.is_float(x.dtype):
+        return trunc(_true_divide(x, other))
+    return mul(floor_divide(abs(x), abs(other)), mul(sign(x), sign(other)))  # type: ignore[arg-type]
+
+
+floor_divide = _division(ops.floor_divide, "⌊x / y⌋. Gradient 0.")
+remainder = _division(ops.remainder, "x mod y, with the sign of y.")
 maximum = _binary(ops.maximum, "The larger of x and y; where they tie, each receives half the gradient.")
 minimum = _binary(ops.minimum, "The smaller of x and y; where they tie, each receives half the gradient.")
 atan2 = _binary(ops.atan2, "The angle of the point (y, x), in radians: atan2(y, x).", floats_only=True)
 neg = _unary(ops.neg, "-x.", floats_only=False)
 abs = _unary(ops.abs_, "|x|. Gradient at 0: 0.", floats_only=False)
-sign = _unary(ops.sign, "-1, 0 or 1. Gradient 0.", floats_only=False)
-square = _unary(ops.square, "x².", floats_only=False)
 reciprocal = _unary(ops.reciprocal, "1 / x.")
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1; a bool as it is. Gradient 0."""
+    return x if x.dtype == dtypes.bool_ else ops.sign(x)  # type: ignore[no-any-return]
+
+
+def square(x: Tensor) -> Tensor:
+    """x²; of bools as int64."""
+    return ops.square(to_dtype(x, dtypes.DEFAULT_INT) if x.dtype == dtypes.bool_ else x)  # type: ignore[no-any-return]
 
 
 def pow(x: Tensor, exponent: Operand) -> Tensor:
@@ -84,20 +140,25 @@ def pow(x: Tensor, exponent: Operand) -> Tensor:
             if isinstance(number, float):
                 x = floating(x)
             elif number < 0:
-                raise at_user_line(
-                    ArgumentError(
-                        f"pow: {x.aval} to the negative power {number} has no integer value; cast it with .to(cr.float32)"
-                    )
-                )
+                raise _no_integer_value(x, number)
             elif x.dtype == dtypes.bool_:
                 x = to_dtype(x, dtypes.DEFAULT_INT)
         return ops.pow_scalar(x, exponent=number)  # type: ignore[no-any-return]
-    return ops.pow_tensor(*together("pow", x, exponent, floating=True))  # type: ignore[no-any-return]
+    base, power = together("pow", x, exponent)
+    if not dtypes.is_float(power.dtype) and power.data is not None and power.data.size and power.data.min() < 0:
+        raise _no_integer_value(base, power.data.min())
+    return ops.pow_tensor(base, power)  # type: ignore[no-any-return]
+
+
+def _no_integer_value(x: Any, exponent: Any) -> Exception:
+    return at_user_line(
+        ArgumentError(f"pow: {x.aval} to the negative power {exponent} has no integer value; cast it with .to(cr.float32)")
+    )
 
 
 def rpow(x: Tensor, base: Operand) -> Tensor:
     """base ** x."""
-    return ops.pow_tensor(*together("pow", base, x, floating=True))  # type: ignore[no-any-return]
+    return pow(base, x)  # type: ignore[arg-type]
 
 
 # --- functions
@@ -127,22 +188,37 @@ erf = _unary(ops.erf, "The error function, 2/√π ∫₀ˣ exp(−t²) dt.")
 sigmoid = _unary(ops.sigmoid, "1 / (1 + e⁻ˣ).")
 logsigmoid = _unary(ops.log_sigmoid, "log σ(x), without overflow.")
 relu = _unary(ops.relu, "max(x, 0). Gradient at 0: 0.", floats_only=False)
-floor = _unary(ops.floor, "The largest integer ≤ x. Gradient 0.", floats_only=False)
-ceil = _unary(ops.ceil, "The smallest integer ≥ x. Gradient 0.", floats_only=False)
-round = _unary(ops.round_, "The nearest integer, halves to even. Gradient 0.", floats_only=False)
-trunc = _unary(ops.trunc, "The integer part. Gradient 0.", floats_only=False)
+floor = _step(ops.floor, "The largest integer ≤ x. Gradient 0.")
+ceil = _step(ops.ceil, "The smallest integer ≥ x. Gradient 0.")
+trunc = _step(ops.trunc, "The integer part. Gradient 0.")
+
+
+
+def round(x: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest number with `decimals` digits after the point (before it, if negative), halves to even. Gradient 0."""
+    if decimals == 0:
+        return ops.round_(x)  # type: ignore[no-any-return]
+    scale = 10.0 ** builtins.abs(decimals)
+    return ops.round_(x * scale) / scale if decimals > 0 else ops.round_(x / scale) * scale  # type: ignore[no-any-return]
+
 
 # --- gates
 
 
 def clamp_min(x: Tensor, min: Operand) -> Tensor:
     """max(x, min). The gradient passes where x ≥ min, at the bound included; `relu` closes there."""
-    return ops.clamp_min(x, low=_bound(min)) if is_scalar(min) else maximum(x, min)  # type: ignore[no-any-return]
+    return ops.clamp_min(x, low=_bound(min)) if is_scalar(min) else _within(x, min, ge)  # type: ignore[no-any-return]
 
 
 def clamp_max(x: Tensor, max: Operand) -> Tensor:
     """min(x, max). The gradient passes where x ≤ max, at the bound included."""
-    return ops.clamp_max(x, high=_bound(max)) if is_scalar(max) else minimum(x, max)  # type: ignore[no-any-return]
+    return ops.clamp_max(x, high=_bound(max)) if is_scalar(max) else _within(x, max, le)  # type: ignore[no-any-return]
+
+
+def _within(x: Any, bound: Any, holds: Any) -> Any:
+    """`x` where it keeps to the bound, at the bound included, or is nan; the bound elsewhere."""
+    x, bound = together("clamp", x, bound)
+    return where(bitwise_or(holds(x, bound), isnan(x)), x, bound)
 
 
 def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
@@ -207,19 +283,19 @@ def _boolean(x: Tensor) -> Tensor:
     return x if x.dtype == dtypes.bool_ else ne(x, 0)
 
 
-def logical_and(x: Tensor, y: Tensor) -> Tensor:
-    """x and y; numbers count as true unless 0."""
-    return bitwise_and(_boolean(x), _boolean(y))
+def logical_and(x: Tensor, other: Tensor) -> Tensor:
+    """x and other; numbers count as true unless 0."""
+    return bitwise_and(_boolean(x), _boolean(other))
 
 
-def logical_or(x: Tensor, y: Tensor) -> Tensor:
-    """x or y; numbers count as true unless 0."""
-    return bitwise_or(_boolean(x), _boolean(y))
+def logical_or(x: Tensor, other: Tensor) -> Tensor:
+    """x or other; numbers count as true unless 0."""
+    return bitwise_or(_boolean(x), _boolean(other))
 
 
-def logical_xor(x: Tensor, y: Tensor) -> Tensor:
-    """Exactly one of x and y; numbers count as true unless 0."""
-    return bitwise_xor(_boolean(x), _boolean(y))
+def logical_xor(x: Tensor, other: Tensor) -> Tensor:
+    """Exactly one of x and other; numbers count as true unless 0."""
+    return bitwise_xor(_boolean(x), _boolean(other))
 
 
 def logical_not(x: Tensor) -> Tensor:
@@ -227,6 +303,7 @@ def logical_not(x: Tensor) -> Tensor:
     return bitwise_not(_boolean(x))
 
 
-def masked_fill(x: Tensor, mask: Tensor, value: float) -> Tensor:
-    """`x` with `value` where the mask holds."""
-    return where(mask, value, x)
+def masked_fill(x: Tensor, mask: Tensor, value: Operand) -> Tensor:
+    """`x` with `value`, a number or a scalar tensor, where the mask holds; in the dtype of `x`."""
+    filling = to_dtype(value, x.dtype) if isinstance(value, Node) else type(x).filled(Aval((), x.dtype), value)  # type: ignore[arg-type]
+    return where(mask, filling, x)

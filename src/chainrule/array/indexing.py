@@ -10,7 +10,8 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.array.align import as_node, expand, one_dim
-from chainrule.core.node import at_user_line
+from chainrule.core.aval import Aval
+from chainrule.core.node import Node, at_user_line
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
 from chainrule.ops import indexing, movement
 
@@ -157,12 +158,20 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
         dim: the dimension indexed.
         index: integer, with the dimensions of `x`, no larger but along `dim`.
     """
-    return indexing.gather(x, index, dim=one_dim("gather", dim, x.ndim))  # type: ignore[no-any-return]
+    where = one_dim("gather", dim, x.ndim)
+    if not index.aval.size:
+        return type(x).filled(Aval(index.shape, x.dtype), 0)
+    if x.ndim + index.ndim == 1:  # a scalar counts as a vector of one entry
+        picked = indexing.gather(movement.reshape(x, shape=(x.aval.size,)), index.reshape(index.aval.size), dim=0)
+        return movement.reshape(picked, shape=index.shape)  # type: ignore[no-any-return]
+    return indexing.gather(x, index, dim=where)  # type: ignore[no-any-return]
 
 
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """`x` with src[i, j] added at x[index[i, j], j] for dim 0, and so on. Indices that repeat add."""
     where = one_dim("scatter_add", dim, x.ndim)
+    if not index.aval.size:
+        return x
     window = tuple((0, n, 1) for n in index.shape)
     if src.shape != index.shape:
         src = movement.slice_(src, window=window)
@@ -172,16 +181,41 @@ def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """The entries of `x` along `dim` at the positions `index`, an integer vector."""
     where = one_dim("index_select", dim, x.ndim)
+    if x.ndim == 0:
+        return movement.reshape(index_select(movement.reshape(x, shape=(1,)), 0, index), shape=())  # type: ignore[no-any-return]
     return getitem(x, (*(slice(None) for _ in range(where)), index))
 
 
-def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """`x` with source added along `dim` at the positions `index`. Positions that repeat add."""
+def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """`x` with alpha · source added along `dim` at the positions `index`. Positions that repeat add."""
     where = one_dim("index_add", dim, x.ndim)
+    if alpha != 1:
+        source = source * alpha
+    if x.ndim == 0:
+        one = movement.reshape(source, shape=(1,))
+        return movement.reshape(index_add(movement.reshape(x, shape=(1,)), 0, index, one), shape=())  # type: ignore[no-any-return]
+    index = index.reshape(-1)
     order = (where, *(d for d in range(x.ndim) if d != where))
     moved = movement.permute(source, dims=order)
     added = indexing.index_add(moved, index, shape=tuple(x.shape[d] for d in order))
     return x + movement.permute(added, dims=tuple(np.argsort(order).tolist()))
+
+
+def index_put(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
+    """`x` with values added at x[indices[0], indices[1], …]. Positions that repeat add.
+
+    Raises: ArgumentError: accumulate is false; which of two writes to one position wins would be a matter of chance.
+    """
+    if not accumulate:
+        raise at_user_line(ArgumentError("index_put: only accumulate=True is defined; use where to overwrite"))
+    places = [place for d, index in enumerate(indices) for place in _positions(index, x, d)]
+    shape = np.broadcast_shapes(*(place.aval.shape for place in places))
+    filled = expand(values, (*shape, *x.shape[len(places) :]))
+    return x + indexing.index_add(filled, *(expand(place, shape) for place in places), shape=x.shape)
+
+
+def _positions(index: Any, x: Tensor, dim: int) -> list[Any]:
+    return [index] if isinstance(index, Node) and index.data is None else _as_indices(index, x, dim)
 
 
 def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from chainrule import dtypes
 from chainrule.array.align import broadcast_shapes, one_dim, sizes, some_dims, to_dtype
 from chainrule.array.align import expand as stretched
@@ -42,7 +44,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the dimensions of size 1; with `dim`, without that one if its size is 1."""
-    dims = some_dims("squeeze", dim, x.ndim)
+    dims = () if dim is not None and dim == () else some_dims("squeeze", dim, x.ndim)
     return _reshaped(x, tuple(n for d, n in enumerate(x.shape) if d not in dims or n != 1))  # type: ignore[no-any-return]
 
 
@@ -62,6 +64,8 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
     order = list(range(x.ndim))
     first, second = one_dim("transpose", dim0, x.ndim), one_dim("transpose", dim1, x.ndim)
+    if x.ndim == 0:
+        return x
     order[first], order[second] = order[second], order[first]
     return movement.permute(x, dims=tuple(order))  # type: ignore[no-any-return]
 
@@ -102,9 +106,10 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(stretched(x, shape) for x in tensors)
 
 
-def flip(x: Tensor, *dims: Any) -> Tensor:
-    """The entries in reverse order along each of `dims`."""
-    return movement.flip(x, dims=some_dims("flip", sizes(dims), x.ndim))  # type: ignore[no-any-return]
+def flip(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
+    """The entries in reverse order along each of `dims`: flip(x, (0, 1)), x.flip(0, 1)."""
+    along = sizes(args if dims is None else (dims,))
+    return movement.flip(x, dims=some_dims("flip", along, x.ndim)) if along and x.ndim else x  # type: ignore[no-any-return]
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -115,6 +120,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     dtype = parts[0].dtype
     for part in parts[1:]:
         dtype = dtypes.promote(dtype, part.dtype)
+    # An empty vector once stood for nothing at all, whatever the others' dimensions; programs rely on it.
+    parts = [p for p in parts if p.shape != (0,)] or parts
     return movement.cat(*(to_dtype(p, dtype) for p in parts), dim=one_dim("cat", dim, parts[0].ndim))  # type: ignore[no-any-return]
 
 
@@ -151,8 +158,11 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """`length` entries of `x` along `dim`, from `start` on."""
+    """`length` entries of `x` along `dim`, from `start` on; a negative `start` counts from the end."""
     where = one_dim("narrow", dim, x.ndim)
+    start = int(start)
+    if start < 0 and x.ndim:
+        start += x.shape[where]
     window = tuple((start, start + length, 1) if d == where else (0, n, 1) for d, n in enumerate(x.shape))
     return movement.slice_(x, window=window)  # type: ignore[no-any-return]
 
@@ -176,12 +186,14 @@ def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
     if value == 0:
         return padded  # type: ignore[no-any-return]
     inside = movement.embed(type(x).filled(x.aval._replace(dtype=dtypes.bool_), True), shape=shape, window=window)
-    return padded.where(inside, value)  # type: ignore[no-any-return]
+    return padded.where(inside, type(x).filled(x.aval._replace(shape=()), value))  # type: ignore[no-any-return]
 
 
-def cumsum(x: Tensor, dim: int) -> Tensor:
-    """Running sum along `dim`; integers and bools are counted as int64."""
-    if not dtypes.is_float(x.dtype):
+def cumsum(x: Tensor, dim: int, *, dtype: object = None) -> Tensor:
+    """Running sum along `dim`; integers and bools are counted as int64. `dtype`: what to cast `x` to first."""
+    if dtype is not None:
+        x = to_dtype(x, dtypes.as_dtype(dtype))
+    elif not dtypes.is_float(x.dtype):
         x = to_dtype(x, dtypes.DEFAULT_INT)
     if x.ndim == 0:
         return x
@@ -204,9 +216,7 @@ def triu(x: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def _triangle(x: Any, keeps: Any) -> Any:
-    import numpy as np
-
     if x.ndim < 2:
         raise at_user_line(ShapeError(f"tril, triu: expected a matrix or a batch of them; got {x.aval}"))
     row, column = np.ogrid[: x.shape[-2], : x.shape[-1]]
-    return x.where(type(x).leaf(keeps(row, column)), 0)
+    return x.where(type(x).leaf(keeps(row, column)), False if x.dtype == dtypes.bool_ else 0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chainrule import dtypes
 from chainrule.array import elementwise, indexing, manipulation
 from chainrule.array.align import floating, one_dim, some_dims, to_dtype
-from chainrule.core.node import at_user_line
+from chainrule.core.node import Node, at_user_line
 from chainrule.errors import ArgumentError, DTypeError
 from chainrule.ops import indexing as indexing_ops
 from chainrule.ops import normalisation, reduction
@@ -26,33 +28,105 @@ class Extreme(NamedTuple):
     indices: Tensor
 
 
-def sum(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Σ x along `dim`; integers and bools are summed as int64."""
-    if not dtypes.is_float(x.dtype):
-        x = to_dtype(x, dtypes.DEFAULT_INT)
+def _counted(x: Any, dtype: object) -> Any:
+    """`x` as the dtype asked for; without one, integers and bools as int64."""
+    if dtype is not None:
+        return to_dtype(x, dtypes.as_dtype(dtype))
+    return x if dtypes.is_float(x.dtype) else to_dtype(x, dtypes.DEFAULT_INT)
+
+
+def sum(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
+    """Σ x along `dim`; integers and bools are summed as int64. `dtype`: what to cast `x` to first."""
+    x = _counted(x, dtype)
+    if x.dtype == dtypes.bool_:  # asked for: a sum of truth values is their `any`
+        return any(x, dim, keepdim)
     return reduction.sum_(x, dim=some_dims("sum", dim, x.aval.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
 
 
-def mean(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Mean along `dim`. Of no entries: nan."""
+def mean(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
+    """Mean along `dim`. Of no entries: nan. `dtype`: what to cast `x` to first."""
+    x = x if dtype is None else to_dtype(x, dtypes.as_dtype(dtype))
     if not dtypes.is_float(x.dtype):
         raise at_user_line(DTypeError(f"mean: needs a float dtype; got {x.aval}; cast it with .to(cr.float32)"))
     return reduction.mean(x, dim=some_dims("mean", dim, x.aval.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
 
 
-def var(x: Tensor, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """Variance along `dim`: Σ (x − mean)² / (n − correction)."""
-    return reduction.var(floating(x), dim=some_dims("var", dim, x.ndim), keepdim=keepdim, correction=correction)  # type: ignore[no-any-return]
+def var(
+    x: Tensor,
+    dim: Dims | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """Variance along `dim`: Σ (x − mean)² / (n − correction).
+
+    Args:
+        x: any shape.
+        dim: an int, several, or None for all.
+        unbiased: the older way to say correction=1 (True) or correction=0 (False).
+        keepdim: keep the reduced dimensions with size 1.
+        correction: what is taken off the count; 1 if not given.
+    """
+    dims, correction = _corrected("var", dim, unbiased, correction)
+    return reduction.var(floating(x), dim=some_dims("var", dims, x.ndim), keepdim=keepdim, correction=correction)  # type: ignore[no-any-return]
 
 
-def std(x: Tensor, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> Tensor:
-    """Standard deviation along `dim`, √var."""
-    return elementwise.sqrt(var(x, dim, correction, keepdim))
+def std(
+    x: Tensor,
+    dim: Dims | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    """Standard deviation along `dim`, √var, with the arguments of `var`."""
+    return elementwise.sqrt(var(x, dim, unbiased, keepdim, correction=correction))
 
 
-def norm(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Euclidean norm along `dim`, √Σ x². Gradient at the origin: 0."""
-    return reduction.norm(floating(x), dim=some_dims("norm", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+def _corrected(name: str, dim: Any, unbiased: bool | None, correction: float | None) -> tuple[Dims, float]:
+    """(dim, correction) of the two ways to say them; var(x, False) means unbiased=False."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if unbiased is not None and correction is not None:
+        raise at_user_line(ArgumentError(f"{name}: give unbiased or correction, not both"))
+    if correction is None:
+        correction = 1 if unbiased is None else int(unbiased)
+    return dim, correction
+
+
+def norm(
+    x: Tensor,
+    p: float | str | None = "fro",
+    dim: Dims = None,
+    keepdim: bool = False,
+    dtype: object = None,
+) -> Tensor:
+    """The p-norm of the entries along `dim`, (Σ |x|ᵖ)^(1/p). Gradient at the origin: 0.
+
+    Args:
+        x: any shape.
+        p: 2 or "fro", the Euclidean norm; ±inf, the largest or smallest |x|; 0, the count of entries that are not 0; or
+            any other number.
+        dim: an int, several, or None for all.
+        keepdim: keep the reduced dimensions with size 1.
+        dtype: what to cast `x` to first.
+    Raises: ArgumentError: p is another word ("nuc" needs singular values).
+    """
+    x = floating(x) if dtype is None else to_dtype(x, dtypes.as_dtype(dtype))
+    dims = some_dims("norm", dim, x.ndim)
+    if p is None or p == "fro" or p == 2:
+        return reduction.norm(x, dim=dims, keepdim=keepdim)  # type: ignore[no-any-return]
+    if isinstance(p, str):
+        raise at_user_line(ArgumentError(f'norm: p must be a number or "fro"; got {p!r}'))
+    size = elementwise.abs(x)
+    if math.isinf(p):
+        return (amax if p > 0 else amin)(size, dims, keepdim)
+    if p == 0:
+        return sum(to_dtype(elementwise.ne(x, 0), x.dtype), dims, keepdim)
+    if p == 1:
+        return sum(size, dims, keepdim)
+    return elementwise.pow(sum(elementwise.pow(size, p), dims, keepdim), 1 / p)
 
 
 def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
@@ -60,15 +134,17 @@ def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return reduction.logsumexp(floating(x), dim=some_dims("logsumexp", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
 
 
-def prod(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def prod(x: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
     """Π x along `dim` (one dimension, or None for all).
 
     Multiplied pairwise, halves with halves: no rule divides by an entry, so gradients of all orders are right at zeros.
+    `dtype`: what to cast `x` to first; without it, integers and bools are multiplied as int64.
     """
-    if not dtypes.is_float(x.dtype):
-        x = to_dtype(x, dtypes.DEFAULT_INT)
+    x = _counted(x, dtype)
+    if x.dtype == dtypes.bool_:  # asked for: a product of truth values is their `all`
+        return all(x, dim, keepdim)
     if dim is None:
-        total = prod(manipulation.reshape(x, -1), 0)
+        total = prod(manipulation.reshape(x, (x.aval.size,)), 0)
         return manipulation.reshape(total, (1,) * x.ndim) if keepdim else total
     where = one_dim("prod", dim, x.ndim)
     if x.ndim == 0:
@@ -99,7 +175,7 @@ def amin(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 def _extreme(op: Any, x: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     dims = some_dims(op.name, dim, x.ndim)
-    if any(x.shape[d] == 0 for d in dims):
+    if builtins.any(x.shape[d] == 0 for d in dims):
         raise at_user_line(ArgumentError(f"{op.name}: {x.aval} has no entry along dimensions {dims} to choose from"))
     return op(x, dim=dims, keepdim=keepdim)  # type: ignore[no-any-return]
 
@@ -119,7 +195,7 @@ def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 def _max_or_min(x: Tensor, dim: Any, keepdim: bool, all_of: Any, position: Any, of_two: Any) -> Any:
     if dim is None:
         return all_of(x)
-    if isinstance(dim, type(x)):
+    if isinstance(dim, Node):
         return of_two(x, dim)
     if x.ndim == 0:
         return Extreme(x, position(x))
@@ -150,42 +226,45 @@ def all(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return reduction.all_(x, dim=some_dims("all", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
 
 
-def softmax(x: Tensor, dim: int) -> Tensor:
-    """eˣ / Σ eˣ along `dim`."""
-    return _normalised(normalisation.softmax, x, dim)
+def softmax(x: Tensor, dim: int, dtype: object = None) -> Tensor:
+    """eˣ / Σ eˣ along `dim`. `dtype`: what to cast `x` to first."""
+    return _normalised(normalisation.softmax, x, dim, dtype)
 
 
-def log_softmax(x: Tensor, dim: int) -> Tensor:
-    """x − log Σ eˣ along `dim`."""
-    return _normalised(normalisation.log_softmax, x, dim)
+def log_softmax(x: Tensor, dim: int, dtype: object = None) -> Tensor:
+    """x − log Σ eˣ along `dim`. `dtype`: what to cast `x` to first."""
+    return _normalised(normalisation.log_softmax, x, dim, dtype)
 
 
-def _normalised(op: Any, x: Tensor, dim: int) -> Tensor:
+def _normalised(op: Any, x: Tensor, dim: int, dtype: object) -> Tensor:
+    x = x if dtype is None else to_dtype(x, dtypes.as_dtype(dtype))
     where = one_dim(op.name, dim, x.ndim)
     if x.ndim == 0:
         return manipulation.reshape(op(manipulation.reshape(floating(x), 1), dim=0), ())
     return op(floating(x), dim=where)  # type: ignore[no-any-return]
 
 
-def argsort(x: Tensor, dim: int = -1, descending: bool = False) -> Tensor:
-    """Positions that would sort `x` along `dim`, stable. Carries no gradient."""
-    return indexing_ops.argsort(x, dim=one_dim("argsort", dim, x.ndim), descending=descending)  # type: ignore[no-any-return]
-
-
-def sort(x: Tensor, dim: int = -1, descending: bool = False) -> Extreme:
-    """(values, indices) of `x` sorted along `dim`, stable."""
+def argsort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """Positions that would sort `x` along `dim`. Always stable, whatever `stable` says. Carries no gradient."""
+    where = one_dim("argsort", dim, x.ndim)
     if x.ndim == 0:
-        return Extreme(x, argmax(x))
+        return type(x).filled(x.aval._replace(dtype=dtypes.DEFAULT_INT), 0)
+    return indexing_ops.argsort(x, dim=where, descending=descending)  # type: ignore[no-any-return]
+
+
+def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Extreme:
+    """(values, indices) of `x` sorted along `dim`. Always stable, whatever `stable` says."""
     indices = argsort(x, dim, descending)
-    return Extreme(indexing.gather(x, dim, indices), indices)
+    return Extreme(x if x.ndim == 0 else indexing.gather(x, dim, indices), indices)
 
 
-def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True) -> Extreme:
-    """(values, indices) of the `k` largest (or smallest) entries along `dim`, in order."""
+def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extreme:
+    """(values, indices) of the `k` largest (or smallest) entries along `dim`. Always in order, whatever `sorted` says."""
     where = one_dim("topk", dim, x.ndim)
     if not 0 <= k <= (x.shape[where] if x.ndim else 1):
         raise at_user_line(ArgumentError(f"topk: k = {k} entries were asked of dimension {dim} of {x.aval}"))
+    indices = argsort(x, dim, largest)
     if x.ndim == 0:
-        return Extreme(x, argmax(x))
-    indices = manipulation.narrow(argsort(x, dim, largest), where, 0, k)
+        return Extreme(x, indices)
+    indices = manipulation.narrow(indices, where, 0, k)
     return Extreme(indexing.gather(x, dim, indices), indices)

@@ -17,7 +17,7 @@ Op
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -25,16 +25,17 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.core.aval import Aval
-from chainrule.core.node import Node, Ratio, apply
+from chainrule.core.node import ENGINE_OFF, Node, Ratio, apply, at_user_line, recording_mode
 from chainrule.core.notation import Notation
 from chainrule.core.sample import Arg, Misuse, Sample
-from chainrule.errors import DerivativeRuleError, DTypeError, ShapeError
+from chainrule.errors import ChainruleError, DerivativeRuleError, DTypeError, ShapeError
 
 Rule = Callable[..., Any]
 Cotangents = tuple[Any, ...]
 
-# Where the derivative of an elementwise op is not unique, and which value the rule takes, in words.
-Kink = tuple[float, str]
+# Where the derivative of an elementwise op is not unique, and which value the rule takes: words that begin with it.
+# The place is a number, or the name of the parameter that holds it.
+Kink = tuple[float | str, str]
 
 DIFFERENTIABLE = ""
 
@@ -62,7 +63,16 @@ class Op(ABC):
     source: str = ""
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        """Apply the op to inputs that fit its shape rule as they are: no broadcasting, no promotion."""
+        """Apply the op to inputs that fit its shape rule as they are: no broadcasting, no promotion.
+
+        The rule is asked first, because NumPy would broadcast and promote in silence. The engine's own arithmetic, and
+        functions that have aligned their inputs (they call `apply`), need not ask.
+        """
+        if recording_mode() is not ENGINE_OFF:
+            try:
+                self.infer(*[x.aval for x in inputs], **params)
+            except ChainruleError as error:
+                raise at_user_line(error) from None
         return apply(self, inputs, params)
 
     @abstractmethod
@@ -122,11 +132,10 @@ class Elementwise(Op):
     kinks: tuple[Kink, ...] = ()
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
-        if len(avals) != len(self.partials):
-            raise ShapeError(f"{self.name}: takes {len(self.partials)} inputs, got {len(avals)}")
+        _counted(self.name, avals, len(self.partials))
         shape = max((aval.shape for aval in avals), key=len)
         if any(aval.shape not in (shape, ()) for aval in avals):
-            raise ShapeError(f"{self.name}: inputs must share one shape; got {' and '.join(map(str, avals))}")
+            raise ShapeError(f"{self.name}: inputs must share one shape; got {listed(avals)}")
         return Aval(shape, self.result(self.name, avals))
 
     def _pullback(self, g: Any, out: Node, needed: tuple[bool, ...]) -> Cotangents:
@@ -151,6 +160,7 @@ class Reduction(Op):
     result: Callable[[str, tuple[Aval, ...]], np.dtype]
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
+        _counted(self.name, avals, 1)
         (x,) = avals
         dim, keepdim = params["dim"], params["keepdim"]
         if any(not 0 <= d < x.ndim for d in dim) or len(set(dim)) != len(dim):
@@ -306,11 +316,21 @@ class Opaque(Op):
 # dtype rules -----------------------------------------------------------------------------------------------------
 
 
+def _counted(name: str, avals: tuple[Aval, ...], count: int) -> None:
+    if len(avals) != count:
+        raise ShapeError(f"{name}: takes {count} input{'s' * (count != 1)}, got {len(avals)}: {listed(avals)}")
+
+
+def listed(avals: Sequence[Aval]) -> str:
+    """Avals as a message lists them: float32[2,3] and float32[3]."""
+    return " and ".join(map(str, avals))
+
+
 def same_dtype(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """All inputs and the output have one dtype."""
     if len({aval.dtype for aval in avals}) != 1:
         raise DTypeError(
-            f"{name}: inputs must share one dtype; got {' and '.join(map(str, avals))}; cast one with .to()"
+            f"{name}: inputs must share one dtype; got {listed(avals)}; cast one with .to()"
         )
     return avals[0].dtype
 
@@ -319,7 +339,7 @@ def same_float(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """All inputs and the output have one float dtype."""
     dtype = same_dtype(name, avals)
     if not dtypes.is_float(dtype):
-        raise DTypeError(f"{name}: needs a float dtype; got {avals[0]}; cast it with .to(cr.float32)")
+        raise DTypeError(f"{name}: needs a float dtype; got {listed(avals)}; cast with .to(cr.float32)")
     return dtype
 
 
@@ -327,7 +347,7 @@ def same_number(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """All inputs and the output have one dtype, and it is not bool."""
     dtype = same_dtype(name, avals)
     if dtype == dtypes.bool_:
-        raise DTypeError(f"{name}: needs numbers; got {avals[0]}; cast it with .to(), or use the logical functions")
+        raise DTypeError(f"{name}: needs numbers; got {listed(avals)}; cast with .to(), or use the logical functions")
     return dtype
 
 
@@ -341,14 +361,14 @@ def integer_or_bool(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """Inputs share one integer dtype or bool, and so does the output."""
     dtype = same_dtype(name, avals)
     if dtypes.is_float(dtype):
-        raise DTypeError(f"{name}: needs integers or bool; got {avals[0]}")
+        raise DTypeError(f"{name}: needs integers or bool; got {listed(avals)}; cast with .to(), or compare to get bool")
     return dtype
 
 
 def choice(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """A bool condition, then inputs of one dtype, which is the output's."""
     if avals[0].dtype != dtypes.bool_:
-        raise DTypeError(f"{name}: the condition must be bool; got {avals[0]}; compare it with something, e.g. x > 0")
+        raise DTypeError(f"{name}: the condition must be bool; got {listed(avals)}; compare it with something, e.g. x > 0")
     return same_dtype(name, avals[1:])
 
 

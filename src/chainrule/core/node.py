@@ -12,12 +12,12 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from chainrule.core.aval import Aval
-from chainrule.core.provenance import Trail, capture, user_place
+from chainrule.core.provenance import Scope, Trail, capture, current_scope, user_place
 from chainrule.errors import ChainruleError
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ class _Quiet(threading.local):
 _quiet = _Quiet()
 
 
+def quietly(kernel: Callable[..., Any], *arrays: np.ndarray, **params: Any) -> Any:
+    """The kernel's result, without NumPy's floating-point warnings."""
+    return _quiet.run(kernel, *arrays, **params)
+
+
 class Ratio(NamedTuple):
     """An exact constant factor, not reduced: 2/200 stays 2/200, so that a person still sees the 2 and the 200."""
 
@@ -97,13 +102,14 @@ class Node:
     made: when, on the clock that orders nodes and in-place updates.
     mutated: when a leaf was last changed in place; 0 if never.
     trail: where in the user's program (see `provenance`), or None.
+    scope: the module call it was made in (see `provenance`), or None.
     cut: why no gradient passes, where one might be expected to.
     grad: the gradient that backward passes have added up on a leaf.
     """
 
     __slots__ = (
         "__weakref__", "_aval", "constant", "cut", "data", "grad", "inputs", "made", "mutated", "op", "params",
-        "requires_grad", "symbol", "trail",
+        "requires_grad", "scope", "symbol", "trail",
     )  # fmt: skip
 
     op: Op | None
@@ -116,8 +122,16 @@ class Node:
     made: int
     mutated: int
     trail: Trail | None
+    scope: Scope | None
     cut: Cut | None
     grad: Any
+
+    # The class of what is computed from nodes of this class, and of its constants. Not `type(node)`: a subclass may mark
+    # leaves (nn.Parameter) without marking what is computed from them. Reading an attribute costs what `type()` costs.
+    makes: ClassVar[type[Any]]
+
+    def __init_subclass__(cls, makes: type[Any] | None = None) -> None:
+        cls.makes = makes or cls
 
     def __init__(self) -> None:
         raise TypeError("a node is made by applying an op, or by Node.leaf, Node.symbolic and Node.filled")
@@ -125,19 +139,19 @@ class Node:
     @classmethod
     def leaf(cls, data: np.ndarray, *, requires_grad: bool = False, trail: Trail | None = None) -> Self:
         """A leaf that holds `data`, without copying it."""
-        return make(cls, None, (), NO_PARAMS, data, None, requires_grad, trail)
+        return make(cls.makes, None, (), NO_PARAMS, data, None, requires_grad, trail)  # type: ignore[no-any-return]
 
     @classmethod
     def symbolic(cls, symbol: str, aval: Aval, *, requires_grad: bool = False) -> Self:
         """A leaf with a name, a shape and a dtype, and no value."""
-        node = make(cls, None, (), NO_PARAMS, None, aval, requires_grad, None)
+        node = make(cls.makes, None, (), NO_PARAMS, None, aval, requires_grad, None)
         node.symbol = symbol
         return node
 
     @classmethod
     def applied(cls, op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any], aval: Aval) -> Self:
         """A symbol for `op` applied to symbols, whose aval is known already."""
-        return make(cls, op, inputs, params, None, aval, True, None)  # type: ignore[no-any-return]
+        return make(cls.makes, op, inputs, params, None, aval, True, None)  # type: ignore[no-any-return]
 
     @classmethod
     def filled(cls, aval: Aval, value: float | Ratio) -> Self:
@@ -145,7 +159,7 @@ class Node:
         ratio = value if isinstance(value, Ratio) else Ratio(value)
         one = np.array(ratio.value if ratio.denominator != 1 else ratio.numerator, aval.dtype)
         node = make(
-            cls,
+            cls.makes,
             None,
             (),
             NO_PARAMS,
@@ -155,6 +169,13 @@ class Node:
             None,
         )
         node.constant = ratio
+        return node
+
+    @classmethod
+    def number(cls, aval: Aval, value: Ratio) -> Self:
+        """A symbol for an array whose entries are all `value`: part of a formula, not of a computation."""
+        node = cls.symbolic("", aval)
+        node.constant = value
         return node
 
     @property
@@ -172,12 +193,17 @@ class Node:
         return self.op is None
 
 
+Node.makes = Node
+
+_new = object.__new__
+
+
 def make(
     cls: type[Any], op: Op | None, inputs: tuple[Node, ...], params: Mapping[str, Any], data: np.ndarray | None,
     aval: Aval | None, requires_grad: bool, trail: Trail | None,
 ) -> Any:  # fmt: skip
     """A node with these parts, unchecked: for `apply`, and for ops that compute their value themselves."""
-    node = cls.__new__(cls)
+    node = _new(cls)
     node.op = op
     node.inputs = inputs
     node.params = params
@@ -185,7 +211,7 @@ def make(
     node._aval = aval
     node.requires_grad = requires_grad
     node.trail = trail
-    node.constant = node.symbol = node.cut = node.grad = None
+    node.constant = node.symbol = node.scope = node.cut = node.grad = None
     node.mutated = 0
     node.made = tick()
     return node
@@ -207,9 +233,12 @@ def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAM
         if x.requires_grad:
             wants_grad = True
     if cls is None:
-        cls = type(inputs[0])
+        cls = inputs[0].makes
     if symbolic:
-        aval = op.infer(*(x.aval for x in inputs), **params)
+        try:
+            aval = op.infer(*(x.aval for x in inputs), **params)
+        except ChainruleError as error:
+            raise at_user_line(error) from None
         return make(cls, op, inputs, params, None, aval, wants_grad and not op.no_gradient, None)
     try:
         data = _quiet.run(op.reference, *values, **params)
@@ -220,7 +249,9 @@ def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAM
     if wants_grad:
         mode = recording_mode()
         if mode is RECORD and not op.no_gradient:
-            return make(cls, op, inputs, params, data, None, True, capture())
+            node = make(cls, op, inputs, params, data, None, True, capture())
+            node.scope = current_scope()
+            return node
         node = make(cls, None, (), NO_PARAMS, data, None, False, None)
         if mode is not ENGINE_OFF:
             node.trail = capture()
@@ -239,12 +270,15 @@ def refusal(op: Op, inputs: Sequence[Node], params: Mapping[str, Any], error: Ex
     return error
 
 
+_AT = "\n  at "
+
+
 def at_user_line(error: ChainruleError) -> ChainruleError:
     """The same error, ending with the line of the user's program that is running."""
-    where = user_place(capture(2))
-    if where is None or not where.text:
+    where = user_place(capture(2, depth=1000))
+    if where is None or not where.text or _AT in str(error):
         return error
-    return type(error)(f"{error}\n  at {where}: {where.text}")
+    return type(error)(f"{error}{_AT}{where}: {where.text}")
 
 
 def ancestors(roots: Sequence[Node], follow: Callable[[Node], bool] = lambda node: True) -> list[Node]:

@@ -1,4 +1,4 @@
-"""Where a node came from: which call of which user function, which line, which variable.
+"""Where a node came from: which call of which user function, which line, which variable, which module call.
 
 Recording costs a walk over the frames (`capture`); everything a person reads is resolved later (`resolve`), from the
 source text, and only when somebody asks. A frame object is never kept: it would keep the user's variables alive.
@@ -7,28 +7,32 @@ source text, and only when somebody asks. A frame object is never kept: it would
 from __future__ import annotations
 
 import ast
+import itertools
 import linecache
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import CodeType
+from typing import NamedTuple, Protocol
 
 # One call on the stack, innermost first: the code object, the instruction it stood at, and the frame's identity,
 # which tells two calls of one function apart while either still runs.
 Call = tuple[CodeType, int, int]
 Trail = tuple[Call, ...]
 
-_DEPTH = 10
+TRAIL_LENGTH = 16
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
+_COMPOSITES = str(Path(_PACKAGE) / "functional")
 
 
-def capture(skip: int = 2) -> Trail:
-    """The calls that lead here, innermost first, at most ten, down to the script's own level."""
+def capture(skip: int = 2, depth: int = TRAIL_LENGTH) -> Trail:
+    """The calls that lead here, innermost first, at most `depth`, down to the script's own level."""
     frame = sys._getframe(skip)
     trail = []
-    for _ in range(_DEPTH):
+    for _ in range(depth):
         code = frame.f_code
         trail.append((code, frame.f_lasti, id(frame)))
         outer = frame.f_back
@@ -38,11 +42,60 @@ def capture(skip: int = 2) -> Trail:
     return tuple(trail)
 
 
+class HasModules(Protocol):
+    """What a scope needs of a module: the paths of the modules inside it."""
+
+    def named_modules(self) -> Iterator[tuple[str, object]]: ...
+
+
+class Scope(NamedTuple):
+    """One call of a module, and the call it runs inside.
+
+    outer: the module call that was running, or None for the outermost.
+    module: the module called.
+    number: tells two calls of one module apart; later calls have higher numbers.
+    trail: for the outermost call, where it was made: a deep model leaves no room for that in its nodes' own trails.
+    """
+
+    outer: Scope | None
+    module: HasModules
+    number: int
+    trail: Trail | None
+
+
+_scope: ContextVar[Scope | None] = ContextVar("chainrule_scope", default=None)
+_numbers = itertools.count(1)
+current_scope = _scope.get
+leave_scope = _scope.reset
+
+
+def enter_scope(module: HasModules) -> Token[Scope | None]:
+    """A call of `module` begins; give the token to `leave_scope` when it ends, however it ends."""
+    outer = _scope.get()
+    return _scope.set(Scope(outer, module, next(_numbers), capture(3) if outer is None else None))
+
+
+def path(scope: Scope) -> str:
+    """The module as the user would write it, from the outermost module called: `encoder.0`; that one itself is ``.
+
+    Names are looked up when somebody asks: a module is found in the one whose call it ran inside, under its first name
+    there; one that is no part of it (a global called from a forward) goes by its class.
+    """
+    names = []
+    while scope.outer is not None:
+        inside = (name for name, module in scope.outer.module.named_modules() if module is scope.module)
+        names.append(next(inside, type(scope.module).__name__))
+        scope = scope.outer
+    return ".".join(name for name in reversed(names) if name)
+
+
 @dataclass(frozen=True)
 class Place:
     """A position in a user's source, as a person would say it.
 
+    text: the statement, or the line it begins on.
     target: the variable that the line assigns the value to, where the value is the whole right-hand side.
+    statement: (line, column) where the statement begins, which tells two statements on one line apart.
     """
 
     file: str
@@ -50,6 +103,7 @@ class Place:
     function: str
     text: str
     target: str | None
+    statement: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return f"{Path(self.file).name}:{self.line}"
@@ -82,8 +136,9 @@ def place(call: Call) -> Place:
 def _place(code: CodeType, instruction: int) -> Place:
     position = _position(code, instruction)
     line = position[0] or code.co_firstlineno
-    text = linecache.getline(code.co_filename, line).strip()
-    return Place(code.co_filename, line, code.co_name, text, _assigned(code, position))
+    statement = _statement(code, position)
+    text = statement[1] if statement is not None else linecache.getline(code.co_filename, line).strip()
+    return Place(code.co_filename, line, code.co_name, text, _assigned(code, position), statement and statement[0])
 
 
 def _position(code: CodeType, instruction: int) -> tuple[int | None, int | None, int | None, int | None]:
@@ -120,6 +175,40 @@ def _pairs(targets: list[ast.expr], value: ast.expr) -> Iterator[tuple[str, ast.
                     yield from _pairs([name], part)
             case _:
                 pass
+
+
+def _statement(
+    code: CodeType, position: tuple[int | None, int | None, int | None, int | None]
+) -> tuple[tuple[int, int], str] | None:
+    """((line, column), text) of the simple statement around a position."""
+    line, _, column, _ = position
+    if line is None or column is None:
+        return None
+    for (first, start, last, end), text in _statements(code.co_filename):
+        if (first, start) <= (line, column) < (last, end):
+            return (first, start), text
+    return None
+
+
+_SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return)
+
+
+@lru_cache(maxsize=256)
+def _statements(filename: str) -> tuple[tuple[tuple[int, int, int, int], str], ...]:
+    """(first line, column, last line, column) and text of every simple statement in a source file."""
+    lines = linecache.getlines(filename)
+    try:
+        tree = ast.parse("".join(lines))
+    except (SyntaxError, ValueError):  # as in _assignments
+        return ()
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, _SIMPLE) and node.end_lineno is not None and node.end_col_offset is not None:
+            whole = node.lineno == node.end_lineno
+            line = lines[node.lineno - 1].encode()
+            text = line[node.col_offset : node.end_col_offset if whole else None].decode().strip()
+            found.append(((node.lineno, node.col_offset, node.end_lineno, node.end_col_offset), text))
+    return tuple(found)
 
 
 @lru_cache(maxsize=256)
@@ -162,3 +251,13 @@ def same_call(earlier: Call, later: Call) -> bool:
     if code is not later_code or frame != later_frame:
         return False
     return after >= before or any(start <= after and before <= end for start, end in _backward_jumps(code))
+
+
+def is_module_call(code: CodeType) -> bool:
+    """Is this the call of a module, which the scope recorded beside the trail describes?"""
+    return code.co_qualname == "Module.__call__" and is_ours(code)
+
+
+def is_composite(code: CodeType) -> bool:
+    """Is this a function of the library that a person knows by name, such as a loss, and not its machinery?"""
+    return code.co_filename.startswith(_COMPOSITES) and not code.co_name.startswith("_")

@@ -1,0 +1,23 @@
+"""Layers: modules with parameters, and the functions they are made of. PyTorch's names."""
+
+from chainrule.nn import functional, init
+from chainrule.nn.activations import (
+    ELU, GELU, SELU, Hardsigmoid, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid, SiLU,
+    Softmax, Softplus, Softsign, Tanh, Tanhshrink,
+)  # fmt: skip
+from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
+from chainrule.nn.linear import Dropout, Embedding, Flatten, Identity, Linear
+from chainrule.nn.losses import (
+    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
+)  # fmt: skip
+from chainrule.nn.module import Module
+from chainrule.nn.parameter import Parameter
+
+__all__ = [
+    "Module", "Parameter", "functional", "init",
+    "ModuleDict", "ModuleList", "Sequential",
+    "Dropout", "Embedding", "Flatten", "Identity", "Linear",
+    "ELU", "GELU", "SELU", "Hardsigmoid", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU",
+    "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh", "Tanhshrink",
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",
+]  # fmt: skip

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.core.family import Elementwise, choice, same_float, same_number
+from chainrule.core.family import Elementwise, choice, same_dtype, same_float, same_number
 from chainrule.core.node import Ratio
 from chainrule.core.notation import ATOM, CHOICE, POWER, PRODUCT, SIGN, SUM, Notation, call, function, infix
 from chainrule.core.sample import Arg, Sample, bools, floats
+from chainrule.errors import DTypeError
 from chainrule.ops import comparison
 from chainrule.ops.kernels import erf_kernel, log_sigmoid_kernel, sigmoid_kernel, softplus_kernel, with_float32
 
@@ -25,7 +26,7 @@ add = Elementwise(
     name="add",
     reference=np.add,
     notation=infix("+", "+", SUM, associative=True),
-    result=same_number,
+    result=same_dtype,
     partials=(1.0, 1.0),
 )
 sub = Elementwise(
@@ -39,9 +40,18 @@ mul = Elementwise(
     name="mul",
     reference=np.multiply,
     notation=infix("*", r"\odot", PRODUCT, associative=True),
-    result=same_number,
+    result=same_dtype,
     partials=(lambda out, x, y: y, lambda out, x, y: x),
 )
+
+
+def one_over(y: Any) -> Any:
+    """1 / y; of a number written in the program the exact fraction, so that x / 3 has the derivative g / 3."""
+    if y.constant is not None and y.constant.numerator != 0:
+        return Ratio(y.constant.denominator, y.constant.numerator)
+    return 1.0 / y
+
+
 div = Elementwise(
     name="div",
     reference=np.true_divide,
@@ -51,7 +61,7 @@ div = Elementwise(
     ),
     result=same_float,
     domain=(0.5, 2.0),
-    partials=(lambda out, x, y: 1.0 / y, lambda out, x, y: -out / y),
+    partials=(lambda out, x, y: one_over(y), lambda out, x, y: -out / y),
 )  # fmt: skip
 neg = Elementwise(
     name="neg",
@@ -77,7 +87,7 @@ abs_ = Elementwise(
     notation=Notation(
         text="|{0}|", latex=r"\left|{0}\right|", code="{0}.abs()", numpy="np.abs({0})", inside_code=POWER
     ),
-    result=same_number,
+    result=same_dtype,
     kinks=((0.0, "0, the middle of -1 and 1"),),
     partials=(lambda out, x: sign(x),),
 )
@@ -91,12 +101,12 @@ sign = Elementwise(
 )
 square = Elementwise(
     name="square",
-    reference=np.square,
+    reference=lambda x: np.multiply(x, x),  # np.square makes int8 of bool
     notation=Notation(
         text="{0}^2", latex="{0}^{{2}}", code="{0}.square()", numpy="{0} ** 2",
         binds=POWER, inside=POWER, binds_code=ATOM,
     ),
-    result=same_number,
+    result=same_dtype,
     partials=(lambda out, x: 2.0 * x,),
 )  # fmt: skip
 
@@ -116,7 +126,9 @@ def power(x: Any, exponent: float) -> Any:
 def _power_kernel(x: np.ndarray, *, exponent: float) -> np.ndarray:
     if exponent == 2:
         return np.square(x)
-    return np.power(x, x.dtype.type(exponent) if dtypes.is_float(x.dtype) else exponent)
+    if dtypes.is_float(x.dtype) or (exponent >= 0 and exponent == int(exponent)):
+        return np.power(x, x.dtype.type(exponent))
+    raise DTypeError(f"pow: integers have no power {exponent}; got {x.dtype}{list(x.shape)}; cast with .to(cr.float32)")
 
 
 def _power_source(avals: Any, params: Any) -> str:
@@ -134,7 +146,12 @@ pow_scalar = Elementwise(
     result=same_number,
     domain=(0.5, 2.0),
     samples=tuple(floats((2, 3), exponent=e) for e in (2, 3, 0.5, -1.5, 0.0, 1.0)),
-    partials=(lambda out, x, exponent: power(x, exponent - 1) * float(exponent),),
+    # Exponents 0 and 1 have constant slopes: 0, not 0 · 0⁻¹, and 1.
+    partials=(
+        lambda out, x, exponent: (
+            Ratio(exponent) if exponent in (0, 1) else power(x, exponent - 1) * float(exponent)
+        ),
+    ),
 )  # fmt: skip
 pow_tensor = Elementwise(
     name="pow_tensor",
@@ -142,7 +159,7 @@ pow_tensor = Elementwise(
     notation=Notation(
         text="{0}^{1}", latex="{0}^{{{1}}}", code="{0} ** {1}", numpy="{0} ** {1}", binds=POWER, inside=POWER,
     ),
-    result=same_float,
+    result=same_number,
     domain=(0.5, 2.0),
     partials=(
         # At exponent 0 the power is the constant 1, so its slope is 0, not 0 · 0⁻¹.
@@ -312,16 +329,23 @@ atan = Elementwise(
     result=same_float,
     partials=(lambda out, x: 1.0 / (1.0 + x * x),),
 )
+
+
+def _angular(top: Any, squared_radius: Any) -> Any:
+    return (top / squared_radius).where(squared_radius != 0.0, 0.0)
+
+
 atan2 = Elementwise(
     name="atan2",
     reference=np.arctan2,
     notation=Notation(
-        text="atan2({0}, {1})", latex=r"\operatorname{{atan2}}\left({0}, {1}\right)", code="{0}.atan2({1})",
-        numpy="np.arctan2({0}, {1})", inside_code=POWER,
+        text="atan2({0}, {1})", latex=r"\operatorname{{atan2}}\left({0}, {1}\right)", code="cr.atan2({0}, {1})",
+        numpy="np.arctan2({0}, {1})",
     ),
     result=same_float,
     domain=(0.5, 2.0),
-    partials=(lambda out, y, x: x / (x * x + y * y), lambda out, y, x: -y / (x * x + y * y)),
+    kinks=((0.0, "0 at the origin, which has no angle"),),
+    partials=(lambda out, y, x: _angular(x, x * x + y * y), lambda out, y, x: _angular(-y, x * x + y * y)),
 )  # fmt: skip
 sinh = Elementwise(
     name="sinh",
@@ -373,7 +397,7 @@ atanh = Elementwise(
 erf = Elementwise(
     name="erf",
     reference=erf_kernel,
-    notation=function("erf", latex=r"\operatorname{{erf}}", numpy="np.vectorize(math.erf)({0})"),
+    notation=function("erf", latex=r"\operatorname{{erf}}", numpy="np.vectorize(math.erf, otypes=[float])({0})"),
     result=same_float,
     source="https://dlmf.nist.gov/7.2#E1",
     partials=(lambda out, x: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),),
@@ -417,7 +441,7 @@ relu = Elementwise(
     name="relu",
     reference=lambda x: np.maximum(x, x.dtype.type(0)),
     notation=function("relu", latex=r"\operatorname{{relu}}", numpy="np.maximum({0}, 0)"),
-    result=same_number,
+    result=same_dtype,
     kinks=((0.0, "0: relu closes its gate at 0 (>)"),),
     partials=(lambda out, x: x > 0.0,),
 )
@@ -430,7 +454,7 @@ clamp_min = Elementwise(
     ),
     result=same_number,
     samples=(floats((2, 3), low=0.0), floats((3,), low=-0.5)),
-    kinks=((0.0, "1: clamp_min passes the gradient at its bound (>=)"),),
+    kinks=(("low", "1: clamp_min passes the gradient at its bound (>=)"),),
     partials=(lambda out, x, low: x >= low,),
 )  # fmt: skip
 clamp_max = Elementwise(
@@ -442,7 +466,7 @@ clamp_max = Elementwise(
     ),
     result=same_number,
     samples=(floats((2, 3), high=0.0), floats((3,), high=0.5)),
-    kinks=((0.0, "1: clamp_max passes the gradient at its bound (<=)"),),
+    kinks=(("high", "1: clamp_max passes the gradient at its bound (<=)"),),
     partials=(lambda out, x, high: x <= high,),
 )  # fmt: skip
 clamp = Elementwise(
@@ -454,7 +478,7 @@ clamp = Elementwise(
     ),
     result=same_number,
     samples=(floats((2, 3), low=-1.0, high=1.0),),
-    kinks=((-1.0, "1: clamp passes the gradient at its bounds"), (1.0, "1: clamp passes the gradient at its bounds")),
+    kinks=(("low", "1: clamp passes the gradient at its bounds"), ("high", "1: clamp passes the gradient at its bounds")),
     partials=(lambda out, x, low, high: (x >= low) & (x <= high),),
 )  # fmt: skip
 
@@ -467,8 +491,8 @@ def _wins(x: Any, y: Any) -> Any:
 
 def _pairwise(name: str) -> Notation:
     return Notation(
-        text=f"{name[:3]}({{0}}, {{1}})", latex=rf"\{name[:3]}\left({{0}}, {{1}}\right)", code=f"{{0}}.{name}({{1}})",
-        numpy=f"np.{name}({{0}}, {{1}})", inside_code=POWER,
+        text=f"{name[:3]}({{0}}, {{1}})", latex=rf"\{name[:3]}\left({{0}}, {{1}}\right)", code=f"cr.{name}({{0}}, {{1}})",
+        numpy=f"np.{name}({{0}}, {{1}})",
     )  # fmt: skip
 
 
@@ -476,16 +500,16 @@ maximum = Elementwise(
     name="maximum",
     reference=np.maximum,
     notation=_pairwise("maximum"),
-    result=same_number,
-    kinks=((0.0, "a half to each where the inputs are equal"),),
+    result=same_dtype,
+    kinks=((0.0, "0.5 to each where the inputs are equal"),),
     partials=(lambda out, x, y: _wins(x, y), lambda out, x, y: _wins(y, x)),
 )
 minimum = Elementwise(
     name="minimum",
     reference=np.minimum,
     notation=_pairwise("minimum"),
-    result=same_number,
-    kinks=((0.0, "a half to each where the inputs are equal"),),
+    result=same_dtype,
+    kinks=((0.0, "0.5 to each where the inputs are equal"),),
     partials=(lambda out, x, y: _wins(y, x), lambda out, x, y: _wins(x, y)),
 )
 
@@ -498,12 +522,24 @@ where = Elementwise(
     name="where",
     reference=np.where,
     notation=Notation(
-        text=_where_text, latex=r"\operatorname{{where}}\left({0}, {1}, {2}\right)", code="{1}.where({0}, {2})",
-        numpy="np.where({0}, {1}, {2})", inside_code=POWER,
+        text=_where_text, latex=r"\operatorname{{where}}\left({0}, {1}, {2}\right)", code="cr.where({0}, {1}, {2})",
+        numpy="np.where({0}, {1}, {2})",
     ),
     result=choice,
     samples=(Sample((bools(2, 3), Arg((2, 3)), Arg((2, 3)))), Sample((bools(4), Arg((4,)), Arg((4,))))),
     partials=(None, lambda out, c, x, y: c, lambda out, c, x, y: ~c),
+)  # fmt: skip
+
+gate = Elementwise(
+    name="gate",
+    reference=lambda c, x: np.where(c, x, x.dtype.type(0)),
+    notation=Notation(
+        text="{0} * {1}", latex=r"{0} \odot {1}", code="cr.where({0}, {1}, 0)", numpy="np.where({0}, {1}, 0)",
+        binds=PRODUCT, inside=PRODUCT, binds_code=ATOM, inside_code=-1,
+    ),
+    result=choice,
+    samples=(Sample((bools(2, 3), Arg((2, 3)))),),
+    partials=(None, lambda out, c, x: c),
 )  # fmt: skip
 
 # --- steps: piecewise constant, slope 0 wherever they have one
@@ -512,7 +548,7 @@ where = Elementwise(
 def _step(name: str, kernel: Any, latex: str, numpy: str = "") -> Elementwise:
     return Elementwise(
         name=name,
-        reference=kernel,
+        reference=lambda x: kernel(x) if dtypes.is_float(x.dtype) else x,  # NumPy 2.0 made floats of integers here
         notation=Notation(
             text=f"{name}({{0}})", latex=latex, code=f"{{0}}.{name}()", numpy=numpy or f"np.{name}({{0}})", inside_code=POWER,
         ),
@@ -553,6 +589,6 @@ ALL = (
     exp, exp2, expm1, log, log2, log10, log1p,
     sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, asinh, acosh, atanh,
     erf, sigmoid, log_sigmoid, softplus,
-    relu, clamp_min, clamp_max, clamp, maximum, minimum, where,
+    relu, clamp_min, clamp_max, clamp, maximum, minimum, where, gate,
     floor, ceil, round_, trunc, floor_divide, remainder,
 )  # fmt: skip

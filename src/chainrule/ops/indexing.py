@@ -21,10 +21,9 @@ from chainrule.errors import DTypeError, OutOfRangeError, ShapeError
 Shape = tuple[int, ...]
 
 
-def _need_integers(name: str, *indices: Aval) -> None:
-    for index in indices:
-        if not dtypes.is_integer(index.dtype):
-            raise DTypeError(f"{name}: an index must be integer; got {index}")
+def _need_integers(name: str, x: Aval, *indices: Aval) -> None:
+    if not all(dtypes.is_integer(index.dtype) for index in indices):
+        raise DTypeError(f"{name}: an index must be integer; got {x} with index {' and '.join(map(str, indices))}")
 
 
 def check_range(name: str, index: np.ndarray, size: int) -> None:
@@ -38,7 +37,7 @@ def check_range(name: str, index: np.ndarray, size: int) -> None:
 
 
 def _gather_shape(x: Aval, index: Aval, *, dim: int) -> Aval:
-    _need_integers("gather", index)
+    _need_integers("gather", x, index)
     fits = x.ndim == index.ndim and all(
         m <= n for d, (n, m) in enumerate(zip(x.shape, index.shape, strict=False)) if d != dim
     )
@@ -82,7 +81,7 @@ gather = Linear(
 
 
 def _scatter_shape(x: Aval, index: Aval, *, dim: int, shape: Shape) -> Aval:
-    _need_integers("scatter_add", index)
+    _need_integers("scatter_add", x, index)
     if x.shape != index.shape or len(shape) != x.ndim:
         raise ShapeError(
             f"scatter_add: source {x} and index {index} must have one shape, and the dimensions of {list(shape)}"
@@ -117,7 +116,7 @@ scatter_add = Linear(
 
 
 def _index_shape(x: Aval, *indices: Aval) -> Aval:
-    _need_integers("index", *indices)
+    _need_integers("index", x, *indices)
     if len({i.shape for i in indices}) != 1 or len(indices) > x.ndim:
         raise ShapeError(
             f"index: indices must share one shape, at most one a dimension of {x}; got {', '.join(map(str, indices))}"
@@ -155,7 +154,7 @@ index = Linear(
 
 
 def _index_add_shape(x: Aval, *indices: Aval, shape: Shape) -> Aval:
-    _need_integers("index_add", *indices)
+    _need_integers("index_add", x, *indices)
     if len({i.shape for i in indices}) != 1 or x.shape != (*indices[0].shape, *shape[len(indices) :]):
         raise ShapeError(
             f"index_add: source {x} does not fit indices {', '.join(map(str, indices))} into {list(shape)}"
@@ -202,6 +201,10 @@ def _argsort_shape(x: Aval, *, dim: int, descending: bool) -> Aval:
     return Aval(x.shape, dtypes.int64)
 
 
+def _argsort_numpy(avals: Sequence[Aval], params: Any) -> str:
+    return f"np.argsort({'-' if params['descending'] else ''}{{0}}, axis={{dim}}, kind='stable')"
+
+
 def _argsort_kernel(x: np.ndarray, *, dim: int, descending: bool) -> np.ndarray:
     if not descending:
         return np.argsort(x, axis=dim, kind="stable")
@@ -214,7 +217,7 @@ argsort = Linear(
     reference=_argsort_kernel,
     notation=Notation(
         text="argsort({0}, {dim})", latex=r"\operatorname{{argsort}}_{{{dim}}}\left({0}\right)",
-        code="{0}.argsort({dim}, descending={descending})", numpy="np.argsort({0}, axis={dim})", inside_code=POWER,
+        code="{0}.argsort({dim}, descending={descending})", numpy=_argsort_numpy, inside_code=POWER,
     ),
     shape_rule=_argsort_shape,
     transpose=lambda g, x, **params: None,
@@ -225,7 +228,8 @@ argsort = Linear(
 
 
 def _one_hot_shape(labels: Aval, *, classes: int) -> Aval:
-    _need_integers("one_hot", labels)
+    if not dtypes.is_integer(labels.dtype):
+        raise DTypeError(f"one_hot: labels must be integer; got {labels}; cast them with .to(cr.int64)")
     return Aval((*labels.shape, classes), dtypes.int64)
 
 

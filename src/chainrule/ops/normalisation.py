@@ -8,7 +8,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.core.aval import Aval
-from chainrule.core.family import Fused
+from chainrule.core.family import Fused, Rule
 from chainrule.core.notation import POWER, Notation
 from chainrule.core.sample import Arg, Misuse, floats
 from chainrule.errors import DTypeError, ShapeError
@@ -16,12 +16,15 @@ from chainrule.ops.elementwise import exp
 from chainrule.ops.reduction import logsumexp
 
 
-def _along_dim(x: Aval, *, dim: int) -> Aval:
-    if not 0 <= dim < x.ndim:
-        raise ShapeError(f"softmax: dim {dim} is not a dimension of {x}")
-    if not dtypes.is_float(x.dtype):
-        raise DTypeError(f"softmax: needs a float dtype; got {x}; cast it with .to(cr.float32)")
-    return x
+def _along_dim(name: str) -> Rule:
+    def shape_rule(x: Aval, *, dim: int) -> Aval:
+        if not 0 <= dim < x.ndim:
+            raise ShapeError(f"{name}: dim {dim} is not a dimension of {x}")
+        if not dtypes.is_float(x.dtype):
+            raise DTypeError(f"{name}: needs a float dtype; got {x}; cast it with .to(cr.float32)")
+        return x
+
+    return shape_rule
 
 
 def _log_softmax_kernel(x: np.ndarray, *, dim: int) -> np.ndarray:
@@ -56,7 +59,7 @@ softmax = Fused(
     name="softmax",
     reference=_softmax_kernel,
     notation=_written("softmax", r"\operatorname{{softmax}}"),
-    shape_rule=_along_dim,
+    shape_rule=_along_dim("softmax"),
     expansion=lambda x, *, dim: exp(_log_softmax(x, dim=dim)),
     # Each row's outputs share one sum, so what g asks of the row as a whole is taken off every entry.
     pullback=lambda g, out, x, *, dim: (out * (g - (g * out).sum(dim, keepdim=True)),),
@@ -68,7 +71,7 @@ log_softmax = Fused(
     name="log_softmax",
     reference=_log_softmax_kernel,
     notation=_written("log_softmax", r"\log\operatorname{{softmax}}"),
-    shape_rule=_along_dim,
+    shape_rule=_along_dim("log_softmax"),
     expansion=_log_softmax,
     pullback=lambda g, out, x, *, dim: (g - exp(out) * g.sum(dim, keepdim=True),),
     samples=_SAMPLES,

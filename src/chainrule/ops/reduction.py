@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,28 +51,30 @@ def _sum_latex(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
     return r"\sum" + (rf"_{{{{\text{{{{{where}}}}}}}}}" if where else "") + " {0}"
 
 
-def _code(name: str) -> Any:
+def _code(name: str, *, dim_word: str = "", always: bool = False) -> Any:
+    """The method call. `dim_word`: "dim=" where `dim` is not the first argument; `always`: `dim` has no default."""
+
     def template(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
         dim = tuple(params["dim"])
         extra = "".join(f", {k}={v!r}" for k, v in params.items() if k not in ("dim", "keepdim"))
-        if len(dim) == avals[0].ndim and not params["keepdim"]:
+        if len(dim) == avals[0].ndim and not params["keepdim"] and not always:
             return f"{{0}}.{name}({extra[2:]})"
         axis = dim[0] if len(dim) == 1 else dim
-        return f"{{0}}.{name}({axis}{extra}{', keepdim=True' if params['keepdim'] else ''})"
+        return f"{{0}}.{name}({dim_word}{axis}{extra}{', keepdim=True' if params['keepdim'] else ''})"
 
     return template
 
 
-def _numpy(name: str, before: str = "{0}") -> Any:
+def _numpy(name: str, *, always: bool = False) -> Any:
     def template(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
         dim = tuple(params["dim"])
         extra = "".join(
             f", {'ddof' if k == 'correction' else k}={v!r}" for k, v in params.items() if k not in ("dim", "keepdim")
         )
-        if len(dim) == avals[0].ndim and not params["keepdim"]:
-            return f"np.{name}({before}{extra})"
+        if len(dim) == avals[0].ndim and not params["keepdim"] and not always:
+            return f"np.{name}({{0}}{extra})"
         axis = dim[0] if len(dim) == 1 else dim
-        return f"np.{name}({before}, axis={axis}{extra}{', keepdims=True' if params['keepdim'] else ''})"
+        return f"np.{name}({{0}}, axis={axis}{extra}{', keepdims=True' if params['keepdim'] else ''})"
 
     return template
 
@@ -114,9 +117,17 @@ sum_ = Reduction(
     samples=_SAMPLES,
     misuses=_MISUSES,
 )  # fmt: skip
+
+
+def _mean_kernel(x: np.ndarray, **kwargs: Any) -> np.ndarray:
+    # Not np.mean, which prints a warning where there is nothing to average; the mean is nan then, and a value as any.
+    total = np.add.reduce(x, **kwargs)
+    return np.true_divide(total, total.dtype.type(x.size / max(total.size, 1)))
+
+
 mean = Reduction(
     name="mean",
-    reference=_wide(np.mean),
+    reference=_wide(_mean_kernel),
     notation=_reduces("mean"),
     result=same_float,
     weight=lambda count: Ratio(1, max(count, 1)),
@@ -152,15 +163,20 @@ amin = Reduction(
 
 
 def _var_kernel(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool, correction: float) -> np.ndarray:
-    work = dtypes.work_dtype(x.dtype)
-    return np.asarray(np.var(x, axis=dim, keepdims=keepdim, ddof=correction, dtype=work)).astype(x.dtype, copy=False)
+    wide = x.astype(dtypes.work_dtype(x.dtype), copy=False)
+    spread = np.square(wide - _mean_kernel(wide, axis=dim, keepdims=True))
+    total = np.asarray(np.add.reduce(spread, axis=dim, keepdims=keepdim))
+    count = x.size / max(total.size, 1)
+    return np.asarray(np.true_divide(total, total.dtype.type(max(count - correction, 0)))).astype(x.dtype, copy=False)
 
 
 def _var_partial(out: Any, x: Any, dim: tuple[int, ...], correction: float) -> Any:
     count = 1
     for d in dim:
         count *= x.aval.shape[d]
-    return (x - x.mean(dim, keepdim=True)) * Ratio(2, count - correction)
+    # With no more entries than the correction takes off there is no variance: 0 / 0, and its slope is nan like it.
+    factor = Ratio(2, count - correction) if count > correction else Ratio(math.inf)
+    return (x - x.mean(dim, keepdim=True)) * factor
 
 
 var = Reduction(
@@ -190,7 +206,10 @@ def _logsumexp_kernel(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> 
 logsumexp = Reduction(
     name="logsumexp",
     reference=_logsumexp_kernel,
-    notation=_reduces("logsumexp", _numpy("logaddexp.reduce")),
+    notation=Notation(
+        text=_text("logsumexp"), latex=_latex("logsumexp"), code=_code("logsumexp", always=True),
+        numpy=_numpy("logaddexp.reduce", always=True), inside_code=POWER,
+    ),
     result=same_float,
     partial=lambda out, x, dim: elementwise.exp(x - out),
     samples=_SAMPLES,
@@ -199,7 +218,7 @@ logsumexp = Reduction(
 norm = Reduction(
     name="norm",
     reference=lambda x, *, dim, keepdim: np.sqrt(np.sum(np.square(x), axis=dim, keepdims=keepdim)),
-    notation=Notation(text=_text("norm"), latex=_latex("norm"), code=_code("norm"), numpy="", inside_code=POWER),
+    notation=Notation(text=_text("norm"), latex=_latex("norm"), code=_code("norm", dim_word="dim="), numpy="", inside_code=POWER),
     result=same_float,
     domain=(0.5, 2.0),
     # At the origin the norm has a corner; 0 is the middle of its slopes, and PyTorch's choice.

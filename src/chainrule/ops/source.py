@@ -11,6 +11,8 @@ https://doi.org/10.1145/2063384.2063405; the known-answer vectors of its Random1
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from chainrule import dtypes
@@ -97,10 +99,13 @@ def _randint_kernel(*, shape: Shape, dtype: np.dtype, seed: int, counter: int, l
     return (np.floor(u * (high - low)).astype(np.int64) + low).astype(dtype).reshape(shape)
 
 
-def _shaped(*, shape: Shape, dtype: np.dtype, **params: object) -> Aval:
-    if any(n < 0 for n in shape):
-        raise ShapeError(f"shape: sizes must not be negative; got {list(shape)}")
-    return Aval(tuple(shape), dtype)
+def _shaped(name: str) -> Callable[..., Aval]:
+    def aval_rule(*, shape: Shape, dtype: np.dtype, **params: object) -> Aval:
+        if any(n < 0 for n in shape):
+            raise ShapeError(f"{name}: sizes must not be negative; got {list(shape)}")
+        return Aval(tuple(shape), dtype)
+
+    return aval_rule
 
 
 def _written(name: str, arguments: str) -> Notation:
@@ -121,7 +126,7 @@ _NEGATIVE = (
 rand = Source(
     name="rand",
     reference=_rand_kernel,
-    aval_rule=_shaped,
+    aval_rule=_shaped("rand"),
     notation=_written("rand", "{shape}"),
     samples=tuple(Sample((), params) for params in _RANDOM),
     misuses=_NEGATIVE,
@@ -129,7 +134,7 @@ rand = Source(
 randn = Source(
     name="randn",
     reference=_randn_kernel,
-    aval_rule=_shaped,
+    aval_rule=_shaped("randn"),
     notation=_written("randn", "{shape}"),
     samples=tuple(Sample((), params) for params in _RANDOM),
     misuses=_NEGATIVE,
@@ -137,14 +142,14 @@ randn = Source(
 randint = Source(
     name="randint",
     reference=_randint_kernel,
-    aval_rule=_shaped,
+    aval_rule=_shaped("randint"),
     notation=_written("randint", "{low}, {high}, {shape}"),
     samples=(Sample((), {"shape": (6,), "dtype": dtypes.int64, "seed": 3, "counter": 2, "low": -2, "high": 5}),),
 )
 full = Source(
     name="full",
     reference=lambda *, shape, dtype, value: np.full(shape, value, dtype),
-    aval_rule=_shaped,
+    aval_rule=_shaped("full"),
     notation=_written("full", "{shape}, {value}"),
     samples=(Sample((), {"shape": (2, 3), "dtype": dtypes.float32, "value": 0.5}),),
     misuses=(Misuse((), {"shape": (-1,), "dtype": dtypes.float32, "value": 0.0}, ShapeError, "must not be negative"),),

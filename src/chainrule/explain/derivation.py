@@ -1,0 +1,325 @@
+"""The chain rule of one run, link by link, in symbols: the rules that ran, run again on symbols, then simplified.
+
+A `Link` says how one value gets its gradient from the gradients of the values made from it. Nothing here states a
+derivative: `pull` walks the user's graph with every value replaced by its name, and the algebra in `ops.identities`
+makes what comes out readable. Each formula is evaluated on the recorded values and held against the engine's gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chainrule.autodiff.evaluate import evaluate
+from chainrule.autodiff.reverse import pull
+from chainrule.core.family import Opaque
+from chainrule.core.node import RECORD, Node, Ratio, ancestors, recording
+from chainrule.core.rewrite import rewrite
+from chainrule.core.notation import Style
+from chainrule.errors import ChainruleError
+from chainrule.explain.fold import Fold
+from chainrule.explain.printing import write
+from chainrule.explain.record import Run, outputs_of
+from chainrule.ops import identities
+
+# A formula agrees with the engine when it is within this relative error; float32 rounding over sums of thousands of
+# terms in another order stays a hundred times below it.
+AGREES = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
+
+
+@dataclass(eq=False)
+class Step:
+    """One fold as a function of the values that enter it.
+
+    symbols: for each entering or leaving value (by the id of its node), the symbol it is written as.
+    """
+
+    fold: Fold
+    outputs: list[Node]
+    twins: dict[int, Any]
+
+
+@dataclass(eq=False)
+class Part:
+    """What one step sends back to a value: a formula, or None where the rule cannot be written in symbols."""
+
+    step: Step
+    formula: Any | None
+    why_not: str | None = None
+
+
+@dataclass(eq=False)
+class Link:
+    """How one value gets its gradient.
+
+    node: the value. parts: one for each step that used it; the gradient is their sum.
+    formula: that sum, simplified; None where a part has none.
+    error: how far the formula, evaluated on the recorded values, is from the engine's gradient, relative to its size.
+    """
+
+    node: Node
+    name: str
+    parts: list[Part]
+    formula: Any | None
+    gradient: np.ndarray
+    error: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def norm(self) -> float:
+        return float(np.linalg.norm(self.gradient.astype(np.float64)))
+
+    @property
+    def agrees(self) -> bool | None:
+        """Does the formula give the engine's gradient? None: it was not checked."""
+        return None if self.error is None else self.error <= AGREES[str(self.gradient.dtype)]
+
+
+class Derivation:
+    """Every link of a run at one depth of folding."""
+
+    def __init__(self, run: Run, depth: int) -> None:
+        self.run, self.depth = run, depth
+        self.steps: list[Step] = []
+        self._symbols: dict[int, Any] = {}
+        self._cotangents: dict[int, Any] = {}
+        self._auto: dict[int, str] = {}
+        self._values: dict[int, np.ndarray] = {}
+        self._meaning: dict[int, Node] = {}
+        self.names_used: set[str] = {n for x in (*run.nodes, *run.leaves) if (n := run.name(x))}
+        for fold in run.tree.opened(depth):
+            self.steps.append(self._step(fold))
+        self._links: dict[int, Link] = {}
+
+    # --- names and symbols
+
+    def name(self, node: Node) -> str:
+        """What a value is called: the user's name, else one made from the step that gives it."""
+        given = self.run.name(node)
+        if given is not None:
+            return given
+        if id(node) not in self._auto:
+            self._auto[id(node)] = self._invented(node)
+        return self._auto[id(node)]
+
+    def _invented(self, node: Node) -> str:
+        if node.op is None:
+            base = "c"
+        else:
+            steps = [s.fold for s in self.steps if any(x is node for x in s.outputs)] if self.steps else []
+            named = steps[0].name.replace(": ", "_") if steps and steps[0].kind in ("function", "module") else node.op.name[0]
+            base = named if named.isidentifier() else "_".join(reversed(named.split("_", 1))) if "_" in named else "h"
+        name, count = base, 1
+        while name in self.names_used:
+            count += 1
+            name = f"{base}{count}" if len(base) == 1 else f"{base}.{count}"
+        self.names_used.add(name)
+        return name
+
+    def symbol(self, node: Node) -> Any:
+        """The symbol a value is written as; a known number stays a number."""
+        if id(node) not in self._symbols:
+            if node.constant is not None and node.op is None and self.run.name(node) is None:
+                found = type(node).number(node.aval, node.constant)
+            else:
+                found = type(node).symbolic(self.name(node), node.aval, requires_grad=node.requires_grad)
+                if node.data is not None:
+                    self._values[id(found)] = node.data
+            self._symbols[id(node)] = found
+            self._meaning[id(found)] = node
+        return self._symbols[id(node)]
+
+    def cotangent(self, node: Node) -> Any:
+        """The symbol of a value's gradient, `out.g`; the loss's own is the number 1."""
+        if id(node) not in self._cotangents:
+            if node is self.run.loss:
+                found = type(node).number(node.aval, Ratio(1))
+            else:
+                found = type(node).symbolic(f"{self.name(node)}.g", node.aval)
+                gradient = self.run.gradient(node)
+                if gradient is not None:
+                    self._values[id(found)] = gradient
+            self._cotangents[id(node)] = found
+            self._meaning[id(found)] = node
+        return self._cotangents[id(node)]
+
+    def meaning(self, symbol: Node) -> Node | None:
+        """The recorded node that a symbol stands for, or whose gradient it is."""
+        return self._meaning.get(id(symbol))
+
+    def is_cotangent(self, symbol: Node) -> bool:
+        """Is this symbol a value's gradient, rather than a value?"""
+        node = self._meaning.get(id(symbol))
+        return node is not None and self._cotangents.get(id(node)) is symbol
+
+    def value(self, expression: Any, dtype: np.dtype | None = None) -> np.ndarray:
+        """An expression of symbols, evaluated on the recorded values."""
+        return evaluate(expression, self._values, dtype)
+
+    # --- steps and links
+
+    def _step(self, fold: Fold) -> Step:
+        """The fold's ops on symbols: the values that enter become symbols, those inside stay expressions of them."""
+        twins: dict[int, Any] = {}
+        for node in fold.nodes:
+            for x in node.inputs:
+                if id(x) not in twins:
+                    twins[id(x)] = self.symbol(x)
+            assert node.op is not None
+            inputs = tuple(twins[id(x)] for x in node.inputs)
+            twins[id(node)] = type(node).applied(node.op, inputs, node.params, node.aval)
+            if node.data is not None:
+                self._values[id(twins[id(node)])] = node.data
+        step = Step(fold, outputs_of(fold.nodes, self.run), twins)
+        for out in step.outputs:
+            self._meaning[id(twins[id(out)])] = out
+        return step
+
+    def consumers(self, node: Node) -> list[Step]:
+        """The steps that a value enters."""
+        return [s for s in self.steps if not any(x is node for x in s.fold.nodes) and any(x is node for op in s.fold.nodes for x in op.inputs)]
+
+    def producer(self, node: Node) -> Step | None:
+        """The step that a value comes out of."""
+        return next((s for s in self.steps if any(x is node for x in s.outputs)), None)
+
+    def inputs(self, step: Step) -> list[Node]:
+        """The values that enter a step, in the order it reads them."""
+        inside = {id(x) for x in step.fold.nodes}
+        found: dict[int, Node] = {}
+        for op in step.fold.nodes:
+            for x in op.inputs:
+                if id(x) not in inside and x.constant is None:
+                    found.setdefault(id(x), x)
+        return list(found.values())
+
+    def link(self, node: Node) -> Link:
+        """How this value gets its gradient, at this depth."""
+        if id(node) not in self._links:
+            self._links[id(node)] = self._derive(node)
+        return self._links[id(node)]
+
+    def _derive(self, node: Node) -> Link:
+        gradient = self.run.gradient(node)
+        assert gradient is not None, "a link is asked for a value that the loss depends on"
+        parts = [self._part(step, node) for step in self.consumers(node)]
+        parts = [p for p in parts if p.formula is not None or p.why_not]
+        formula = None
+        if parts and all(p.formula is not None for p in parts):
+            formula = parts[0].formula
+            for part in parts[1:]:
+                formula = formula + part.formula
+            formula = self.simplified(formula)
+        link = Link(node, self.name(node), parts, formula, gradient)
+        if formula is not None:
+            link.error = relative_error(self.value(formula, np.dtype(np.float64)), gradient)
+        return link
+
+    def _part(self, step: Step, node: Node) -> Part:
+        """What a step sends back to one value that enters it: `pull`, on symbols."""
+        roots = [(step.twins[id(out)], self.cotangent(out)) for out in step.outputs if self.run.gradient(out) is not None]
+        target = self.symbol(node)
+        try:
+            with recording(RECORD):
+                found = pull(roots, [target]).get(id(target))
+        except ChainruleError as error:
+            if not any(isinstance(x.op, Opaque) for x in step.fold.nodes):
+                raise
+            return Part(step, None, f"a backward written outside tensors: {error}")
+        if found is None:
+            return Part(step, None)
+        # What the rules mention of the step's own results is written by name, as a value the reader knows.
+        outputs = {id(step.twins[id(out)]): self.symbol(out) for out in step.outputs}
+        return Part(step, self.simplified(rewrite(found, (), outputs)))
+
+    def simplified(self, expression: Any) -> Any:
+        """The expression in the form a person would write."""
+        return rewrite(expression, identities.ALL)
+
+    def combined(self, node: Node) -> Any | None:
+        """The gradient of a value in values alone: each `.g` replaced by its own formula, back to the loss."""
+        link = self.link(node)
+        if link.formula is None:
+            return None
+        replaced: dict[int, Any] = {}
+        for symbol in ancestors([link.formula]):
+            if symbol.op is None and self.is_cotangent(symbol) and symbol.constant is None:
+                source = self.meaning(symbol)
+                assert source is not None
+                inner = self.combined(source)
+                if inner is None:
+                    return None
+                replaced[id(symbol)] = inner
+        return self.simplified(rewrite(link.formula, (), replaced))
+
+    def substituted(self, expression: Any, symbol: Node, inner: Any) -> Any:
+        """The expression with a symbol replaced by what it stands for."""
+        return self.simplified(rewrite(expression, (), {id(symbol): inner}))
+
+    def path(self, wrt: Node) -> list[Link]:
+        """The links from the loss back to `wrt`: every value between steps on a way from it to the loss."""
+        depends = {id(wrt)}
+        for node in self.run.nodes:
+            if any(id(x) in depends for x in node.inputs):
+                depends.add(id(node))
+        between = [out for step in self.steps for out in step.outputs if id(out) in depends and out is not self.run.loss]
+        between = [x for x in between if self.consumers(x) and self.run.gradient(x) is not None and x is not wrt]
+        between.sort(key=lambda x: x.made, reverse=True)
+        return [self.link(x) for x in (*between, wrt)]
+
+    def written(self, expression: Any, style: Style = "text") -> str:
+        """An expression of symbols as text."""
+        return write(expression, style, lambda x: _styled(x.symbol, style) if x.op is None and x.constant is None else None)
+
+
+def _styled(symbol: str | None, style: Style) -> str | None:
+    """A value's name in a style: `w1` is w with index 1 in LaTeX, `out.g` is out_g in code."""
+    if symbol is None:
+        return None
+    if style == "latex":
+        return latex_gradient(symbol[:-2]) if symbol.endswith(".g") else latex_name(symbol)
+    if style in ("code", "numpy"):
+        return python_name(symbol)
+    return symbol
+
+
+def latex_name(name: str) -> str:
+    """w1 as w_{1}, out as \\mathit{out}, encoder.0.weight with its dots."""
+    stem = name.rstrip("0123456789")
+    index = name[len(stem) :]
+    if not stem or not stem.isalpha():
+        return rf"\mathit{{{name.replace('_', chr(92) + '_')}}}"
+    body = stem if len(stem) == 1 else rf"\mathit{{{stem}}}"
+    return f"{body}_{{{index}}}" if index else body
+
+
+def latex_gradient(name: str) -> str:
+    """The gradient of the loss with respect to a value, as the book writes it."""
+    return rf"\frac{{\partial \mathit{{loss}}}}{{\partial {latex_name(name)}}}"
+
+
+def python_name(name: str) -> str:
+    """A name that Python takes: out.g as out_g, 0.weight as p0_weight."""
+    plain = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
+    return f"p{plain}" if plain[:1].isdigit() else plain
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest deviation, relative to the largest entry wanted; nan and inf must agree in place."""
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    if found.shape != wanted.shape:
+        return float("inf")
+    finite = np.isfinite(wanted)
+    if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(wanted[~finite], found[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    size = np.max(np.abs(wanted[finite]))
+    off = np.max(np.abs(found[finite] - wanted[finite]))
+    return float(off / size) if size else float(off)
+
+
+Links = Sequence[Link]

@@ -1,0 +1,137 @@
+"""Writing an expression down: plain text, LaTeX, or Python code, from the ops' own notation. Names no op but the few
+whose written form depends on what surrounds them: a coefficient, a broadcast that mathematics leaves unwritten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chainrule.core.family import Elementwise
+from chainrule.core.node import Node, Ratio, ancestors
+from chainrule.core.notation import ATOM, PRODUCT, SIGN, Style
+from chainrule.ops import elementwise, identities, movement
+
+Names = Callable[[Node], str | None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """An expression as text, and how tightly it holds together."""
+
+    text: str
+    binds: int = ATOM
+
+
+def write(root: Any, style: Style, names: Names) -> str:
+    """The expression `root` in a style; `names` says what each leaf (or any node that has a name) is called."""
+    return written(root, style, names).text
+
+
+def written(root: Any, style: Style, names: Names) -> Written:
+    """As `write`, with the binding strength of the result."""
+    done: dict[int, Written] = {}
+    for node in ancestors([root], lambda x: names(x) is None or x is root):
+        name = names(node)
+        if name is not None and (node is not root or node.op is None):
+            done[id(node)] = Written(name)
+        elif node.constant is not None:
+            done[id(node)] = constant(node.constant, style)
+        elif node.op is None:
+            done[id(node)] = Written(node.symbol or _literal(node))
+        else:
+            done[id(node)] = _applied(node, style, names, done)
+    return done[id(root)]
+
+
+def _lookup(node: Node, style: Style, names: Names, done: dict[int, Written]) -> Written:
+    if id(node) not in done:
+        name = names(node)
+        assert name is not None
+        return Written(name)
+    return done[id(node)]
+
+
+def _applied(node: Any, style: Style, names: Names, done: dict[int, Written]) -> Written:
+    inputs = list(node.inputs)
+    if isinstance(node.op, Elementwise):
+        inputs = [_without_expand(x, node, names) for x in inputs]
+    parts = [_lookup(x, style, names, done) for x in inputs]
+    if node.op is elementwise.mul:
+        ratio = identities.constant_of(inputs[0])
+        if ratio is not None and identities.constant_of(inputs[1]) is None:
+            return _scaled(ratio, parts[1], style)
+    notation = node.op.notation
+    template = notation.template(style, tuple(x.aval for x in inputs), node.params)
+    if not template:
+        raise LookupError(f"{node.op.name} has no {style} form")
+    threshold = notation.threshold(style)
+    arguments = []
+    for position, (x, part) in enumerate(zip(inputs, parts, strict=True)):
+        tight = part.binds > threshold
+        tight = tight or (notation.associative and x.op is node.op and names(x) is None)
+        tight = tight or (notation.left and position == 0 and part.binds == threshold)
+        arguments.append(part.text if tight else brackets(part.text, style))
+    params = {k: _param(v, style) for k, v in node.params.items()}
+    return Written(template.format(*arguments, **params), notation.strength(style))
+
+
+def _without_expand(x: Any, user: Any, names: Names) -> Any:
+    """The operand as broadcasting would take it: mathematics and NumPy leave the stretch unwritten."""
+    if x.op is not movement.expand or names(x) is not None:
+        return x
+    others = [o for o in user.inputs if o is not x]
+    full = any(o.aval.shape == user.aval.shape and o.op is not movement.expand for o in others)
+    return x.inputs[0] if full else x
+
+
+def _scaled(ratio: Ratio, part: Written, style: Style) -> Written:
+    """2 x, x / 200, 2 x / 200, in the style."""
+    top, bottom = number(ratio.numerator), number(ratio.denominator)
+    if style == "latex":
+        inner = part.text if part.binds > SIGN else brackets(part.text, style)
+        if bottom == "1":
+            return Written(rf"{top}\,{inner}", PRODUCT)
+        return Written(rf"\tfrac{{{top}}}{{{bottom}}}\,{inner}", PRODUCT)
+    tight = part.binds >= PRODUCT if style == "text" and "@" not in part.text else part.binds > PRODUCT
+    inner = part.text if tight else brackets(part.text, style)
+    times = " " if style == "text" else " * "
+    front = "" if top == "1" else f"{top}{times}"
+    back = "" if bottom == "1" else f" / {bottom}"
+    return Written(f"{front}{inner}{back}", PRODUCT)
+
+
+def constant(ratio: Ratio, style: Style) -> Written:
+    """A number: 0.5, -1, 2/200."""
+    top, bottom = number(ratio.numerator), number(ratio.denominator)
+    binds = ATOM if ratio.numerator >= 0 else SIGN
+    if bottom == "1":
+        return Written(top, binds)
+    if style == "latex":
+        return Written(rf"\tfrac{{{top}}}{{{bottom}}}", ATOM)
+    return Written(f"{top} / {bottom}", PRODUCT) if style != "text" else Written(f"{top}/{bottom}", PRODUCT)
+
+
+def number(value: float) -> str:
+    """A number as a person writes it: 200, 0.5, 1.12838."""
+    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def brackets(text: str, style: Style) -> str:
+    """The text in parentheses."""
+    return rf"\left({text}\right)" if style == "latex" else f"({text})"
+
+
+def _param(value: Any, style: Style) -> Any:
+    return list(value) if style == "latex" and isinstance(value, tuple) else value
+
+
+def _literal(node: Node) -> str:
+    data = node.data
+    if data is not None and (data.size == 1 or (data.size and not any(data.strides))):  # one number, stretched or not
+        return number(float(data.flat[0]))
+    return str(node.aval)

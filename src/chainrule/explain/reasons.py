@@ -1,0 +1,188 @@
+"""Why a gradient has the form it has: why the sum, why the transpose, what a gate did. Told from the family of the op and
+its index structure, so the same few functions speak of any product, any broadcast, any gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.aval import Aval
+from chainrule.core.family import Contraction, Elementwise, Linear
+from chainrule.core.node import Node, ancestors
+from chainrule.explain.derivation import Derivation, Link, Step
+from chainrule.explain.entries import Entry, indexed, letters, sized
+from chainrule.ops import elementwise, movement
+
+_LONGEST = 100
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A title, "why x^T", and the lines that answer it."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def reasons(derivation: Derivation, link: Link) -> list[Reason]:
+    """The reasons for the form of one link."""
+    found: list[Reason] = []
+    for part in link.parts:
+        for op, position in _meetings(part.step, link.node):
+            if isinstance(op.op, Contraction):
+                reason = _why_product(derivation, link, part.step, op, position)
+            elif op.op is movement.expand:
+                reason = _why_sum(derivation, link, part.step, op)
+            else:
+                continue
+            if reason is not None and reason not in found:
+                found.append(reason)
+    return found
+
+
+def _meetings(step: Step, node: Node) -> Iterator[tuple[Any, int]]:
+    """The ops of a step that use a value, perhaps reshaped or transposed, with the position it takes in them."""
+    same = {id(node)}
+    for op in step.fold.nodes:
+        for position, x in enumerate(op.inputs):
+            if id(x) in same:
+                yield op, position
+        if isinstance(op.op, Linear) and op.op is not movement.expand and len(op.inputs) == 1 and id(op.inputs[0]) in same:
+            same.add(id(op))
+
+
+def _why_product(derivation: Derivation, link: Link, step: Step, op: Any, position: int) -> Reason | None:
+    """Why the other factor appears, transposed, and what is summed over."""
+    contraction: Contraction = op.op
+    subscripts = contraction.subscripts(op.inputs[0].aval, op.inputs[1].aval, **op.params)
+    own, other, out = subscripts[position], subscripts[1 - position], subscripts[2]
+    if op.inputs[position] is not link.node:
+        return None
+    twin = step.twins[id(op)]
+    other_expression = twin.inputs[1 - position]
+    index = dict(zip(out, sized(tuple(out), op.aval.shape), strict=True))
+    name = link.name
+    own_index = sized(tuple(own), link.node.aval.shape)
+    other_index = sized(tuple(other), op.inputs[1 - position].aval.shape)
+    forward = _forward_entry(derivation, step, op, tuple(index[c] for c in out))
+    factor = Entry(indexed).write(other_expression, other_index)
+    summed = [c for c in dict.fromkeys(out) if c not in own and index[c] != "0"]
+    me = indexed(derivation.symbol(link.node), own_index)
+    lines = [forward]
+    if link.formula is None:
+        return None
+    backward = Entry(indexed).write(link.formula, own_index)
+    if len(backward) > _LONGEST:
+        return None
+    if summed:
+        what = " and ".join(f"every {c}" for c in summed)
+        lines += [
+            f"{me} meets {what}, each time with the factor {factor}:",
+            f"    dloss/d{me} = {backward}",
+        ]
+        spot = "first" if other_index and other_index[-2:][:1] == (summed[0],) else "last"
+        lines.append(f"summing over {', '.join(summed)}, the {spot} index of {_short(derivation, other_expression)}, IS the product {derivation.written(link.formula)}")
+    else:
+        lines.append(f"so {me} gets {backward}")
+    title = _transposed_name(derivation, other_expression, position)
+    return Reason(f"why {title}", tuple(lines)) if name else None
+
+
+def _transposed_name(derivation: Derivation, other: Any, position: int) -> str:
+    n = other.aval.ndim
+    turned = movement.permute(other, dims=(*range(n - 2), n - 1, n - 2)) if n >= 2 else other
+    return derivation.written(derivation.simplified(turned))
+
+
+def _short(derivation: Derivation, expression: Any) -> str:
+    text = derivation.written(expression)
+    return text if len(text) <= 30 else "that factor"
+
+
+def _forward_entry(derivation: Derivation, step: Step, op: Any, index: tuple[str, ...]) -> str:
+    """l1[i,j] = sum_k x[i,k] w1[k,j] + b1[j]: of the step's result where it is short, else of the product alone."""
+    if len(step.outputs) == 1 and step.outputs[0].aval.shape == op.aval.shape:
+        out = step.outputs[0]
+        text = Entry(indexed).write(derivation.simplified(step.twins[id(out)]), index)
+        if len(text) <= _LONGEST and "…" not in text:
+            return f"{indexed(derivation.symbol(out), index)} = {text}"
+    text = Entry(indexed).write(step.twins[id(op)], index)
+    return f"({derivation.written(step.twins[id(op)])})[{','.join(index)}] = {text}"
+
+
+def _why_sum(derivation: Derivation, link: Link, step: Step, op: Any) -> Reason | None:
+    """Why gradients are added up where the forward repeated a value."""
+    source, target = op.inputs[0].aval, op.aval
+    times = target.size // max(source.size, 1)
+    if times <= 1:
+        return None
+    users = [x for x in step.fold.nodes if any(i is op for i in x.inputs)]
+    verb = {elementwise.add: "added", elementwise.mul: "multiplied", elementwise.sub: "subtracted"}.get(users[0].op, "used") if len(users) == 1 else "used"
+    new, stretched = movement.expanded_dims(source.shape, target.shape)
+    dims = (*new, *stretched)
+    where = _places(target, dims)
+    lines = [
+        f"the forward {verb} the one {link.name} in {times:,} {where} (broadcast {_shape(source)} -> {_shape(target)})",
+        f"each sends its own gradient back; one number receives {times:,}: they add",
+    ]
+    if link.formula is not None and len(link.parts) == 1:
+        lines.append(f"in code: {link.name}.grad = {derivation.written(link.formula, 'code').replace('_g', '.g')}")
+    return Reason("why the sum", tuple(lines))
+
+
+def _places(aval: Aval, dims: tuple[int, ...]) -> str:
+    if dims == (0,):
+        return "rows"
+    if aval.ndim == 2 and dims == (1,):
+        return "columns"
+    return "places"
+
+
+def _shape(aval: Aval) -> str:
+    return f"({','.join(map(str, aval.shape))}{',' if aval.ndim == 1 else ''})"
+
+
+# --- gates and kinks
+
+
+def gate_notes(derivation: Derivation, link: Link) -> list[str]:
+    """What each gate in a link let through, and what the rule chose where the slope is a choice."""
+    notes: list[str] = []
+    if link.formula is not None:
+        for node in ancestors([link.formula]):
+            if node.op is elementwise.gate:
+                notes.append(_gate_note(derivation, node.inputs[0]))
+    for part in link.parts:
+        for op, position in _meetings(part.step, link.node):
+            if isinstance(op.op, Elementwise) and op.op.kinks and op.inputs[position] is link.node:
+                notes += _kink_notes(op)
+    return notes
+
+
+def _gate_note(derivation: Derivation, condition: Any) -> str:
+    open_ = derivation.value(condition)
+    share = 100.0 * float(open_.mean()) if open_.size else 0.0
+    note = f"gate open for {share:.1f} % of {open_.size:,} entries"
+    if open_.ndim >= 2:
+        units = open_.reshape(-1, open_.shape[-1]).any(axis=0)
+        note += f"; dead units {int((~units).sum())} of {units.size}"
+    return note
+
+
+def _kink_notes(op: Any) -> list[str]:
+    notes = []
+    for position, choice in op.op.kinks:
+        at = op.params.get(position, 0.0) if isinstance(position, str) else position
+        data = op.inputs[0].data
+        other = op.inputs[1].data if len(op.inputs) > 1 else at
+        hits = int(np.count_nonzero(data == other)) if data is not None else 0
+        notes.append(f"{op.op.name} at {at:g}: slope {choice}; {hits:,} of {data.size if data is not None else 0:,} entries are exactly there. This is what ran")
+    return notes
+
+
+def letters_for(link: Link) -> tuple[str, ...]:
+    """Index letters for one entry of a link's value."""
+    return sized(letters(link.node.aval.ndim), link.node.aval.shape)

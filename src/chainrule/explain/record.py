@@ -1,0 +1,151 @@
+"""What an explanation is made from: the graph of one loss, every gradient in it, and what the user calls each value.
+
+The gradients are the engine's own: the same rules, run once more on the recorded values. Works before and after
+`backward()`, for as long as the loss lives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.autodiff.broken import broken_link, no_gradient_reason
+from chainrule.autodiff.reverse import needs_gradient, pull
+from chainrule.core.node import ENGINE_OFF, Node, ancestors, at_user_line, recording
+from chainrule.core.provenance import place, user_calls
+from chainrule.errors import ArgumentError, DisconnectedError, NoGradientError, NotScalarError
+from chainrule.explain.fold import fold_tree, walk
+
+Variables = Mapping[str, Any]
+
+
+class Run:
+    """One loss and everything behind it.
+
+    nodes: the ops that lead to a leaf with a gradient, in the order they ran.
+    leaves: the leaves that require a gradient, in the order they were made.
+    tree: the ops as the user's functions, modules and statements group them.
+    gradient: the cotangent of any node, as the engine computes it.
+    name: what the user calls a node.
+    """
+
+    def __init__(self, loss: Any, variables: Variables) -> None:
+        if not isinstance(loss, Node):
+            raise at_user_line(ArgumentError(f"explain: expected a loss tensor; got {type(loss).__name__}"))
+        if not loss.requires_grad:
+            raise at_user_line(NoGradientError(no_gradient_reason(loss).replace("backward:", "explain:", 1)))
+        if loss.aval.size != 1:
+            raise at_user_line(NotScalarError(f"explain: a loss is a scalar; got {loss.aval}; reduce it with .sum() or .mean()"))
+        self.loss = loss
+        order = ancestors([loss], needs_gradient)
+        self.nodes = [x for x in order if x.op is not None]
+        self.leaves = [x for x in order if x.op is None]
+        self.tree = fold_tree(self.nodes)
+        self._gradients = self._run_rules(order)
+        self._names = name_values(self, variables)
+
+    def _run_rules(self, order: Sequence[Node]) -> dict[int, Any]:
+        with recording(ENGINE_OFF):
+            return pull([(self.loss, type(self.loss).filled(self.loss.aval, 1.0))], order)
+
+    def gradient(self, node: Node) -> np.ndarray | None:
+        """The cotangent of a node, or None if the loss does not depend on it."""
+        found = self._gradients.get(id(node))
+        return None if found is None else np.asarray(found.data)
+
+    def name(self, node: Node) -> str | None:
+        """What the user calls this value, if anything."""
+        return self._names.get(id(node))
+
+    def parameter(self, wrt: Any) -> Node:
+        """The node meant by a tensor or by its name.
+
+        Raises: ArgumentError: no value has that name. DisconnectedError: the loss does not depend on it, and why.
+        """
+        if isinstance(wrt, str):
+            known = {self.name(x): x for x in (*self.nodes, *self.leaves)}
+            if wrt not in known:
+                names = sorted(n for n in (self.name(x) for x in self.leaves) if n)
+                raise at_user_line(ArgumentError(f"explain: no value is called {wrt!r}; the loss has gradients for {', '.join(names)}"))
+            wrt = known[wrt]
+        if not isinstance(wrt, Node):
+            raise at_user_line(ArgumentError(f"explain: wrt must be a tensor or its name; got {type(wrt).__name__}"))
+        if self.gradient(wrt) is None:
+            name = self._names.get(id(wrt)) or wrt.symbol or "that tensor"
+            raise at_user_line(DisconnectedError(broken_link(self.loss, wrt, name)))
+        return wrt
+
+
+def name_values(run: Run, variables: Variables) -> dict[int, str]:
+    """A name for every value a person has a name for, by id; where two values share one, they are numbered."""
+    by_identity = {id(v): k for k, v in reversed(variables.items()) if isinstance(v, Node) and not k.startswith("_")}
+    outputs = _fold_outputs(run)
+    parameters = _parameter_names(run.nodes)
+    chosen: list[tuple[Node, str]] = []
+    seen: set[int] = set()
+    for node in (x for op in run.nodes for x in (*op.inputs, op)):
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        name = node.symbol or parameters.get(id(node)) or by_identity.get(id(node))
+        name = name or (_own_target(node) if node.op is None else outputs.get(id(node)))
+        if name is not None:
+            chosen.append((node, name))
+    if not any(node is run.loss for node, _ in chosen):
+        chosen.append((run.loss, "loss"))
+    return _distinct(chosen)
+
+
+def _distinct(chosen: Sequence[tuple[Node, str]]) -> dict[int, str]:
+    uses = Counter(name for _, name in chosen)
+    counted: Counter[str] = Counter()
+    names = {}
+    for node, name in chosen:
+        counted[name] += 1
+        names[id(node)] = name if uses[name] == 1 else f"{name}.{counted[name]}"
+    return names
+
+
+def _own_target(node: Node) -> str | None:
+    """The variable that the line which made this leaf assigns it to."""
+    for call in user_calls(node.trail or ()):
+        return place(call).target
+    return None
+
+
+def _fold_outputs(run: Run) -> dict[int, str]:
+    """The variable each step's result is assigned to, by the id of its last op; the outermost name wins."""
+    names: dict[int, str] = {}
+    for fold in reversed(list(walk(run.tree))):
+        if fold.kind in ("root",) or fold.place is None or fold.place.target is None:
+            continue
+        outputs = outputs_of(fold.nodes, run)
+        if len(outputs) == 1:
+            names[id(outputs[0])] = fold.place.target
+    return names
+
+
+def outputs_of(nodes: Sequence[Node], run: Run) -> list[Node]:
+    """The values that a group of ops hands to the rest of the run."""
+    inside = {id(x) for x in nodes}
+    used_outside = {id(x) for op in run.nodes if id(op) not in inside for x in op.inputs} | {id(run.loss)}
+    return [x for x in nodes if id(x) in used_outside]
+
+
+def _parameter_names(nodes: Sequence[Node]) -> dict[int, str]:
+    """Paths of module parameters, `0.weight`, by id, as the outermost module called names them."""
+    names: dict[int, str] = {}
+    asked: set[int] = set()
+    for node in nodes:
+        scope = node.scope
+        while scope is not None and scope.outer is not None:
+            scope = scope.outer
+        if scope is None or id(scope.module) in asked:
+            continue
+        asked.add(id(scope.module))
+        for name, parameter in scope.module.named_parameters():
+            names.setdefault(id(parameter), name)
+    return names

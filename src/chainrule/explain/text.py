@@ -1,0 +1,310 @@
+"""An explanation in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule.core.family import Contraction
+from chainrule.core.node import ancestors
+from chainrule.explain.derivation import Link
+from chainrule.explain.entries import Entry, Terms, sized
+from chainrule.ops import elementwise, reduction
+
+if TYPE_CHECKING:
+    from chainrule.explain.explanation import Explanation
+
+LONGEST_COMBINED = 12  # links; a longer chain is read link by link
+_WIDTH = 100
+_SHOWN = 3
+
+
+def explanation(e: Explanation) -> str:
+    """The whole explanation, as EXPLAIN draws it."""
+    blocks = [_head(e)]
+    if e.at is not None:
+        blocks.append(_entry(e))
+        blocks.append(_checked(e))
+        return "\n".join(b for b in blocks if b)
+    blocks += ["", _chain(e), "", *_combined(e), _table(e)]
+    for reason in e.reasons:
+        blocks.append(_reason(reason.title, reason.lines))
+    blocks.append(_checked(e))
+    return "\n".join(blocks)
+
+
+def _head(e: Explanation) -> str:
+    loss = f"loss = {float(np.asarray(e.run.loss.data).reshape(-1)[0]):.6g}"
+    if e.at is not None:
+        return ""
+    shape = shape_text(e.value.shape)
+    if e.value.size <= _SHOWN:
+        left = f"dloss/d{e.name}  {shape} = {array_text(e.value)}"
+    else:
+        left = f"dloss/d{e.name}  {shape}  norm {e.links[-1].norm:.6g}   mean|.| {np.abs(e.value).mean():.5g}"
+    return f"{left:<60}  {loss}"
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """(200,1) as a person writes a shape."""
+    return f"({','.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def array_text(array: np.ndarray) -> str:
+    """The first entries: [0.00856 0.00234 0.01146 ...]."""
+    flat = array.reshape(-1)
+    shown = " ".join(f"{float(v):.4g}" for v in flat[:_SHOWN])
+    return f"[{shown}{' ...' if flat.size > _SHOWN else ''}]"
+
+
+# --- the chain rule, in either notation
+
+
+def _chain(e: Explanation) -> str:
+    sources = _sources(e)
+    if e.notation == "composition":
+        return _composition(e)
+    names = [e.derivation.name(e.run.loss), *(link.name for link in e.links)]
+    if len(names) > 7:
+        names = [*names[:3], "...", *names[-3:]]
+    tops, bottoms = [f"d{names[0]}"], [f"d{names[-1]}"]
+    for above, below in zip(names, names[1:], strict=False):
+        tops.append("..." if "..." in (above, below) else f"d{above}")
+        bottoms.append("..." if "..." in (above, below) else f"d{below}")
+    cells = [_fraction(t, b) for t, b in zip(tops, bottoms, strict=True)]
+    joints = ["  =  ", *["  .  "] * (len(cells) - 2)]
+    rows = [_joined([c[i] for c in cells], joints if i == 1 else [" " * len(j) for j in joints]) for i in range(3)]
+    width = max(map(len, rows)) + 6
+    rows += [""] * (len(sources) - 3)
+    return "\n".join(f"  {row:<{width}}{source}".rstrip() for row, source in zip(rows, [*sources, "", "", ""][: len(rows)], strict=True))
+
+
+def _fraction(top: str, bottom: str) -> tuple[str, str, str]:
+    if top == "...":
+        return "   ", "...", "   "
+    width = max(len(top), len(bottom))
+    return top.center(width), "-" * width, bottom.center(width)
+
+
+def _joined(cells: list[str], joints: list[str]) -> str:
+    out = cells[0]
+    for joint, cell in zip(joints, cells[1:], strict=True):
+        out += joint + cell
+    return out
+
+
+def _composition(e: Explanation) -> str:
+    """(mse o lin o relu o lin)'(w1) = mse'(out) lin'(l2) relu'(l1) lin'(w1)."""
+    steps = [link.parts[0].step.fold.name if link.parts else "?" for link in e.links]
+    whole = " o ".join(steps)
+    factors = [f"{step}'({link.name})" for step, link in zip(steps, e.links, strict=True)]
+    return f"  ({whole})'({e.name})  =  {' . '.join(factors)}"
+
+
+def _sources(e: Explanation) -> list[str]:
+    """The user's own lines, from the loss down."""
+    seen: dict[str, str] = {}
+    for link in e.links:
+        for part in link.parts:
+            place = part.step.fold.place
+            if place is not None and place.text:
+                seen.setdefault(place.text, str(place))
+    shown = list(seen.items())[:5]
+    width = max((len(t) for t, _ in shown), default=0)
+    return [f"{text:<{width}}    {where}" for text, where in shown]
+
+
+# --- formulas
+
+
+def _combined(e: Explanation) -> list[str]:
+    formula = e.combined
+    if formula is None or len(e.links) < 2:
+        return []
+    text = e.derivation.written(formula)
+    if len(text) > 3 * _WIDTH:
+        return []
+    lines = [f"  {e.name}.grad = {text}"]
+    mean = _as_mean(e, formula)
+    return [*lines, *([f"  {mean}"] if mean else []), ""]
+
+
+def _as_mean(e: Explanation, formula: Any) -> str | None:
+    """A sum of n entries over n read as a mean: 2 sum(out - y) / 200 is 2 x the mean of (out - y)."""
+    found = mean_form(formula)
+    if found is None or e.value.size != 1:
+        return None
+    factor, inner = found
+    mean = float(e.derivation.value(inner, np.dtype(np.float64)).mean())
+    return f"read it: {factor:g} x the mean of ({e.derivation.written(inner)}) = {factor:g} x {mean:.6g} = {factor * mean:.6g}"
+
+
+def mean_form(formula: Any) -> tuple[float, Any] | None:
+    """(a, x) where the formula is a · mean(x), written as a number times a sum over as many entries as it divides by."""
+    if formula.op is not elementwise.mul or formula.inputs[0].constant is None:
+        return None
+    ratio, total = formula.inputs[0].constant, formula.inputs[1]
+    if total.op is not reduction.sum_ or ratio.denominator == 1:
+        return None
+    (x,) = total.inputs
+    return (ratio.numerator, x) if x.aval.size == ratio.denominator and total.aval.size == 1 else None
+
+
+# --- the link table
+
+
+def _table(e: Explanation) -> str:
+    rows = [_row(e, link, previous) for link, previous in zip(e.links, [None, *e.links], strict=False)]
+    labels = [r[0] for r in rows]
+    widths = [max(len(c) for c in column) for column in zip(*[("link", "rule", "shape", "norm", "gain", "re-evaluated"), *(r[:6] for r in rows)], strict=True)]
+    head = "  " + "  ".join(f"{h:<{w}}" for h, w in zip(("link", "rule", "shape", "norm", "gain", "re-evaluated"), widths, strict=True))
+    lines = [head.rstrip()]
+    budget = max(e.lines - 20, 8)
+    keep = _kept(e, len(rows), budget)
+    folded = 0
+    for i, row in enumerate(rows):
+        if i not in keep:
+            folded += 1
+            continue
+        if folded:
+            lines.append(f"  ...   {folded} links folded   gains {_gain_range(e, i - folded, i)}   .unfold() or lines={e.lines + folded} shows them")
+            folded = 0
+        lines.append(("  " + "  ".join(f"{c:<{w}}" for c, w in zip(row[:6], widths, strict=True))).rstrip())
+        lines += [f"  {'':<{widths[0]}}    {extra}" for extra in row[6]]
+    assert labels
+    return "\n".join(lines)
+
+
+def _kept(e: Explanation, count: int, budget: int) -> set[int]:
+    """Which links are shown: both ends, gains outside the usual, and as many of the rest as fit."""
+    if count <= budget:
+        return set(range(count))
+    gains = [gain for i in range(1, count) if (gain := e.links[i].norm / e.links[i - 1].norm if e.links[i - 1].norm else 0.0) is not None]
+    low, high = np.percentile(gains, [1, 99])
+    ends = {0, 1, 2, count - 3, count - 2, count - 1}
+    odd = [i + 1 for i, g in enumerate(gains) if g < low or g > high or not np.isfinite(g)]
+    failing = [i for i, link in enumerate(e.links) if link.agrees is not True]
+    return ends | set(odd[: budget // 3]) | set(failing[: budget // 3])
+
+
+def _gain_range(e: Explanation, first: int, last: int) -> str:
+    gains = [e.links[i].norm / e.links[i - 1].norm for i in range(max(first, 1), last) if e.links[i - 1].norm]
+    return f"{min(gains):.3g}-{max(gains):.3g}" if gains else "-"
+
+
+def _row(e: Explanation, link: Link, previous: Link | None) -> tuple[Any, ...]:
+    steps = " + ".join(dict.fromkeys(p.step.fold.name for p in link.parts if p.formula is not None or p.why_not))
+    if len(steps) > 40:
+        steps = steps[:37] + "..."
+    formula = e.derivation.written(link.formula) if link.formula is not None else "not written in tensors"
+    uses = sum(1 for p in link.parts if p.formula is not None)
+    rule = f"{steps}: {formula}" if len(formula) <= 90 else f"{steps}: {sum(len(p.step.fold.nodes) for p in link.parts)} rules"
+    gain = f"x{link.norm / previous.norm:.3g}" if previous is not None and previous.norm and link is not e.links[-1] else ""
+    extra = [*_numbers(e, link), *link.notes]
+    if uses > 1:
+        extra.append(f"sum of {uses} uses: " + ", ".join(f"{p.step.fold.place or p.step.fold.name} norm {_norm(e, p.formula):.4g}" for p in link.parts if p.formula is not None))
+    count = sum(len(p.step.fold.nodes) for p in link.parts)
+    if count > len(link.parts) and e.depth == 1:
+        ops = dict.fromkeys(n.op.name for p in link.parts for n in reversed(p.step.fold.nodes))
+        extra.append(f"{count} rules folded: {' . '.join(list(ops)[:6])}{' ...' if len(ops) > 6 else ''}")
+    return (f"dloss/d{link.name}", rule, _shapes(link), f"{link.norm:.5g}", gain, _verdict(link), extra)
+
+
+def _norm(e: Explanation, formula: Any) -> float:
+    return float(np.linalg.norm(e.derivation.value(formula).astype(np.float64)))
+
+
+def _verdict(link: Link) -> str:
+    if link.error is None:
+        return "unchecked: " + next((p.why_not for p in link.parts if p.why_not), "no formula")[:60]
+    return f"ok {link.error:.0e}" if link.agrees else f"DIFFERS by {link.error:.1e}"
+
+
+def _shapes(link: Link) -> str:
+    own = shape_text(link.gradient.shape)
+    x = link.formula
+    if x is not None and isinstance(x.op, Contraction):
+        a, b = x.inputs
+        return f"{shape_text(a.aval.shape)} @ {shape_text(b.aval.shape)} -> {own}"
+    if x is not None and x.op is elementwise.gate:
+        return f"{own} * gate"
+    if x is not None and x.op is reduction.sum_:
+        return f"{shape_text(x.inputs[0].aval.shape)} -> {own}"
+    return own
+
+
+def _numbers(e: Explanation, link: Link) -> list[str]:
+    """One line of the run's own numbers: a formula at its first entry, or the first terms of a sum."""
+    x = link.formula
+    if x is None or link.gradient.size == 0 or any(isinstance(n.op, Contraction) for n in ancestors([x])):
+        return []
+    d = e.derivation
+    if x.op is reduction.sum_ and link.gradient.size == 1:
+        terms = d.value(x.inputs[0]).reshape(-1)
+        shown = " + ".join(f"{float(v):.4g}" for v in terms[:_SHOWN])
+        return [f"{shown} + ... ({terms.size:,} terms) = {float(link.gradient.reshape(-1)[0]):.6g}"] if terms.size > _SHOWN else []
+    if x.op is None or any(n.op is reduction.sum_ for n in ancestors([x])):
+        return []
+    index = (0,) * link.gradient.ndim
+
+    def leaf(symbol: Any, at: tuple[str, ...]) -> str:
+        return f"{float(d.value(symbol)[tuple(int(i) for i in at)]):.4g}"
+
+    text = Entry(leaf).write(x, sized(tuple(map(str, index)), link.gradient.shape))
+    where = f"[{','.join(map(str, index))}]" if index else ""
+    return [f"{link.name}.g{where} = {text} = {float(link.gradient[index]):.4g}"] if len(text) < _WIDTH else []
+
+
+# --- reasons, one entry, the check
+
+
+def _reason(title: str, lines: tuple[str, ...]) -> str:
+    return "\n".join(f"  {title if i == 0 else '':<13} {line}" for i, line in enumerate(lines))
+
+
+def _entry(e: Explanation) -> str:
+    assert e.at is not None
+    where = f"{e.name}.grad[{','.join(map(str, e.at))}]"
+    value = float(e.value[e.at])
+    t = e.terms
+    if t is None:
+        return f"{where} = {value:.7g}   (its formula cannot be opened into terms)"
+    if not t.over:
+        return f"{where} = {value:.7g} = {t.formula}"
+    lines = [f"{where} = {value:.7g} = {t.formula}, over {t.over}     {t.nonzero:,} of {t.count:,} terms are not 0"]
+    for term in t.terms:
+        at = ",".join(map(str, term.index))
+        product = " x ".join(f"{v:.6g}" for _, v in term.factors)
+        names = " x ".join(n for n, _ in term.factors)
+        tail = f" = {term.value:.6g}" if len(term.factors) > 1 else ""
+        lines.append(f"  {f'term {at}':<9} {product}{tail:<16}   {names}")
+        if term.opened:
+            lines.append(f"            {term.opened}")
+    others = t.count - len(t.terms)
+    if others > 0:
+        lines.append(f"  other {others:,} terms {t.rest:+.6g}")
+    return "\n".join(lines)
+
+
+def terms_dict(t: Terms) -> dict[str, Any]:
+    """One entry's terms as plain Python values."""
+    return {
+        "value": t.value,
+        "formula": t.formula,
+        "over": t.over,
+        "count": t.count,
+        "nonzero": t.nonzero,
+        "rest": t.rest,
+        "terms": [
+            {"index": list(x.index), "factors": [{"what": w, "value": v} for w, v in x.factors], "value": x.value, "opened": x.opened}
+            for x in t.terms
+        ],
+    }
+
+
+def _checked(e: Explanation) -> str:
+    c = e.checked
+    if c is None:
+        return f"  {'checked':<13} {e.name} was computed, not given: its formula was re-evaluated above; finite differences move leaves only"
+    return f"  {'checked':<13} {c.what} in float64: {c.measured:.8g}, stated {c.stated:.8g}, relative error {c.error:.1e}"

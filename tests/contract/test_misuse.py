@@ -1,0 +1,23 @@
+"""What an op must refuse, it refuses with its documented error, in words that name the op and what arrived."""
+
+import pytest
+
+from chainrule.errors import ChainruleError
+
+
+@pytest.mark.parametrize("made", ["tensors", "symbols"])
+def test_refusal(misuse, made):
+    inputs = getattr(misuse, made)()
+    with pytest.raises(misuse.misuse.error, match=misuse.misuse.says) as caught:
+        if inputs:
+            misuse(*inputs)
+        else:
+            misuse.op.infer(**misuse.misuse.params)
+    message = str(caught.value)
+    assert isinstance(caught.value, ChainruleError)
+    assert message.startswith(f"{misuse.op.name}: ")
+    if "takes" not in misuse.misuse.says:
+        for aval, arg in zip(misuse.avals(), misuse.misuse.args, strict=True):
+            assert str(aval) in message or arg.kind == "bool"  # a condition's dtype is not what is wrong
+    if inputs:
+        assert "\n  at conftest.py:" in message  # the line that called the op
