@@ -26,6 +26,7 @@ from chainrule.dtypes import (
     bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64,
 )  # fmt: skip
 from chainrule.explain.explanation import Explanation, check, explain
+from chainrule.explain.source import backward_source
 from chainrule.function import Function
 from chainrule.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 

@@ -40,7 +40,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares memory with a NumPy array: a change of one is a change of the other."""
     if not isinstance(array, np.ndarray):
         raise at_user_line(DTypeError(f"from_numpy: expected a NumPy array; got {type(array).__name__}; use cr.tensor"))
-    dtypes.as_dtype(array.dtype)
+    align.as_dtype(array.dtype)
     return _leaf(array, False)
 
 
@@ -52,14 +52,18 @@ def _array(data: Any, dtype: object, copy: bool | None) -> np.ndarray:
     from_array = hasattr(data, "dtype")
     try:
         array = np.asarray(data) if not from_array else np.array(data, copy=copy)
-        wanted = None if dtype is None else dtypes.as_dtype(dtype)
-        if wanted is None:
-            python_float = not from_array and array.dtype == dtypes.float64
-            wanted = dtypes.DEFAULT_FLOAT if python_float else dtypes.as_dtype(array.dtype)
-    except (ValueError, DTypeError) as error:
+    except ValueError:
+        raise at_user_line(DTypeError("tensor: expected nested lists of one shape; these have unequal lengths")) from None
+    try:
+        given = dtypes.as_dtype(array.dtype)
+    except DTypeError:
         raise at_user_line(
-            DTypeError(f"tensor: expected numbers or nested lists of one shape; got {type(data).__name__}: {error}")
+            DTypeError(f"tensor: expected real numbers, or nested lists of them; got {type(data).__name__} of {array.dtype}")
         ) from None
+    if dtype is not None:
+        wanted = align.as_dtype(dtype)
+    else:
+        wanted = dtypes.DEFAULT_FLOAT if not from_array and given == dtypes.float64 else given
     return array if array.dtype == wanted else array.astype(wanted)
 
 
@@ -79,18 +83,18 @@ def full(*shape: Any, fill_value: Any = None, dtype: object = None, requires_gra
         shape, fill_value = (shape[0],), shape[1]
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    wanted = dtypes.as_dtype(dtype) if dtype is not None else dtypes.as_dtype(type(fill_value))
+    wanted = align.as_dtype(dtype) if dtype is not None else dtypes.as_dtype(type(fill_value))
     return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=wanted, value=fill_value)
 
 
 def zeros(*shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
     """Every entry 0: zeros(2, 3) or zeros((2, 3))."""
-    return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=dtypes.as_dtype(dtype), value=0)
+    return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=align.as_dtype(dtype), value=0)
 
 
 def ones(*shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
     """Every entry 1: ones(2, 3) or ones((2, 3))."""
-    return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=dtypes.as_dtype(dtype), value=1)
+    return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=align.as_dtype(dtype), value=1)
 
 
 def zeros_like(x: Tensor, dtype: object = None) -> Tensor:
@@ -112,7 +116,7 @@ def eye(
     n: int, m: int | None = None, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False
 ) -> Tensor:
     """The identity matrix, n × n or n × m."""
-    return _leaf(np.eye(n, m, dtype=dtypes.as_dtype(dtype)), requires_grad)
+    return _leaf(np.eye(n, m, dtype=align.as_dtype(dtype)), requires_grad)
 
 
 def arange(start: float, end: float | None = None, step: float = 1, dtype: object = None) -> Tensor:
@@ -122,14 +126,14 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: objec
     if step == 0:
         raise at_user_line(ArgumentError("arange: step must not be 0"))
     whole = all(isinstance(v, int | np.integer) for v in (start, end, step))
-    wanted = dtypes.as_dtype(dtype) if dtype is not None else dtypes.DEFAULT_INT if whole else dtypes.DEFAULT_FLOAT
+    wanted = align.as_dtype(dtype) if dtype is not None else dtypes.DEFAULT_INT if whole else dtypes.DEFAULT_FLOAT
     return _made(source.arange, False, start=start, stop=end, step=step, dtype=wanted)
 
 
 def linspace(start: float, end: float, steps: int, dtype: object = dtypes.DEFAULT_FLOAT) -> Tensor:
     """`steps` numbers from `start` to `end`, evenly spaced, both included."""
     start, end = float(start), float(end)
-    return _leaf(np.linspace(start, end, steps).astype(dtypes.as_dtype(dtype)), False)
+    return _leaf(np.linspace(start, end, steps).astype(align.as_dtype(dtype)), False)
 
 
 # --- random
@@ -180,7 +184,7 @@ def _random(
 ) -> Tensor:
     count = int(np.prod(shape, dtype=np.int64))
     seed, counter = (generator or default_generator).take(source.blocks_for(max(count, 0) + 1, words))
-    return _made(op, requires_grad, shape=shape, dtype=dtypes.as_dtype(dtype), seed=seed, counter=counter, **params)
+    return _made(op, requires_grad, shape=shape, dtype=align.as_dtype(dtype), seed=seed, counter=counter, **params)
 
 
 def rand(

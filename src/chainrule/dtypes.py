@@ -111,6 +111,9 @@ def promote_scalar(dtype: np.dtype, scalar: bool | int | float) -> np.dtype:
     return dtype if _KIND[dtype] == _FLOAT else DEFAULT_FLOAT
 
 
+_WORK = {float16: float32, bfloat16: float32}
+
+
 def work_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype that arithmetic on `dtype` accumulates in: float32 for the 16-bit floats, else itself."""
-    return float32 if dtype in (float16, bfloat16) else dtype
+    return _WORK.get(dtype, dtype)

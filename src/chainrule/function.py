@@ -10,7 +10,7 @@ from chainrule.core.family import Opaque
 from chainrule.core.node import ENGINE_OFF, NO_PARAMS, RECORD, Node, at_user_line, make, recording, recording_mode
 from chainrule.core.notation import Notation
 from chainrule.core.provenance import capture, current_scope
-from chainrule.errors import DerivativeRuleError, DTypeError
+from chainrule.errors import ArgumentError, DerivativeRuleError, DTypeError
 from chainrule.tensor import Tensor
 
 
@@ -49,13 +49,17 @@ class Function:
     tensors, it can be differentiated again and is explained in symbols; written in NumPy, it still runs.
     """
 
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        name = type(self).__name__
+        raise at_user_line(ArgumentError(f"{name}: a cr.Function has no instances; call {name}.apply(…)"))
+
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Any:
-        raise NotImplementedError("a cr.Function states forward(ctx, *inputs)")
+        raise at_user_line(DerivativeRuleError("cr.Function: the subclass must state forward(ctx, *inputs)"))
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        raise NotImplementedError("a cr.Function states backward(ctx, g)")
+        raise at_user_line(DerivativeRuleError("cr.Function: the subclass must state backward(ctx, g)"))
 
     @classmethod
     def apply(cls, *inputs: Any, **options: Any) -> Tensor:
@@ -108,7 +112,7 @@ def _backward(cls: type[Function], ctx: Context, inputs: tuple[Any, ...]) -> Any
         found = returned if isinstance(returned, tuple) else (returned,)
         if len(found) != len(inputs):
             raise DerivativeRuleError(
-                f"{cls.__name__}.backward: returned {len(found)} gradients for {len(inputs)} inputs of forward; "
+                f"{cls.__name__}.backward: forward took {len(inputs)} input(s), backward returned {len(found)} gradient(s); "
                 f"return one for each input, None where there is none"
             )
         return tuple(_as_cotangent(cls, c) for c, x in zip(found, inputs, strict=True) if isinstance(x, Node))

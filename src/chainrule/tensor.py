@@ -30,6 +30,7 @@ from chainrule.errors import (
     InPlaceError,
     NoGradientError,
     NotScalarError,
+    OutOfRangeError,
     ShapeError,
     SymbolicValueError,
 )
@@ -171,11 +172,7 @@ class Tensor(Node):
         Raises: DTypeError: integers and bools have no gradient. InPlaceError: the tensor was computed from others.
         """
         if requires_grad and not dtypes.is_float(self.dtype):
-            raise at_user_line(
-                DTypeError(
-                    f"requires_grad: only float tensors have a gradient; got {self.aval}; cast it with .to(cr.float32)"
-                )
-            )
+            raise at_user_line(_no_float(self))
         if self.op is not None and not requires_grad:
             raise at_user_line(
                 InPlaceError("requires_grad: this tensor was computed from others that need a gradient; use .detach()")
@@ -216,6 +213,8 @@ class Tensor(Node):
             for leaf, g in found:
                 if leaf.grad is not None:
                     leaf.grad = leaf.grad + g
+                elif not dtypes.is_float(leaf.dtype):  # x.requires_grad = True is a plain assignment, checked here
+                    raise at_user_line(_no_float(leaf))
                 elif g.data.flags.owndata and g.made > started and times[id(g)] == 1:
                     leaf.grad = g
                 else:  # a view, a number stored once, or an array that is also another leaf's: .grad owns its memory
@@ -229,7 +228,7 @@ class Tensor(Node):
                     f"or pass the cotangent: y.backward(gradient) with the shape of y"
                 ))  # fmt: skip
             return Tensor.filled(self.aval, 1.0)
-        seed = align.as_node(gradient, self)
+        seed = align.as_node(gradient, self, "backward")
         if seed.shape != self.shape:
             raise at_user_line(
                 ShapeError(f"backward: the gradient is {seed.aval}, the tensor {self.aval}; their shapes must agree")
@@ -259,7 +258,7 @@ class Tensor(Node):
                     f"{name}: the new value requires a gradient, which an in-place update would lose; write y = y … instead"
                 )
             )
-        fresh = align.as_node(value, self) if not align.is_scalar(value) else value
+        fresh = align.as_node(value, self, name) if not align.is_scalar(value) else value
         array = fresh.data if isinstance(fresh, Node) else fresh
         shape = () if not isinstance(fresh, Node) else fresh.aval.shape
         if len(shape) > self.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], self.shape[::-1], strict=False)):
@@ -374,7 +373,9 @@ class Tensor(Node):
             plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
             try:
                 changed[plain] = array
-            except (IndexError, ValueError) as error:
+            except IndexError as error:
+                raise at_user_line(OutOfRangeError(f"setitem: {error}")) from None
+            except ValueError as error:
                 raise at_user_line(ShapeError(f"setitem: {error}")) from None
         self._updated("setitem", changed)
 
@@ -426,7 +427,7 @@ class Tensor(Node):
         return elementwise.div(other, self)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return linear_algebra.matmul(align.as_node(other, self), self)
+        return linear_algebra.matmul(align.as_node(other, self, "matmul"), self)
 
     # --- functions as methods
 
@@ -536,6 +537,10 @@ class Tensor(Node):
 def _unpickled(cls: type[Tensor], data: np.ndarray, requires_grad: bool) -> Tensor:
     restored: Tensor = make(cls, None, (), NO_PARAMS, data, None, requires_grad, None)
     return restored
+
+
+def _no_float(x: Tensor) -> DTypeError:
+    return DTypeError(f"requires_grad: only float tensors have a gradient; got {x.aval}; cast it with .to(cr.float32)")
 
 
 def _comparable(value: Any) -> Any:

@@ -34,6 +34,7 @@ def theirs(op, value, sample):
 def test_the_stated_choice_is_taken_and_is_pytorchs(op):
     for place, says in getattr(op, "kinks", ()):
         sample = next(iter(op.samples), None) or _NoParams
+        place = sample.params[place] if isinstance(place, str) else place  # a param's name: at its value
         stated = re.match(r"([\d.]+)\b", says)
         assert stated, f"{op.name}: a choice begins with its value; got {says!r}"
         ours = at(op, place, sample)

@@ -24,7 +24,6 @@ For each entry of PyTorch's table, the samples run. They agree with PyTorch, or 
     gradients                       of those in float64, differentiated, a random cotangent against PyTorch's gradient;
                                     not where an input is inf or nan
     twice                           of those, differentiated again (the first {twice} of an entry)
-    method                          of those in float64, run as a method too, where the method is other code
     reference float64, ...          samples of PyTorch's larger set: extremes, layouts, mixed dtypes
 Agreement: |ours - PyTorch's| <= tolerance * (1 + |PyTorch's|), tolerance {tolerances};
 {second:g} for second derivatives. Of random values, shape and dtype are compared.
@@ -73,7 +72,7 @@ def totals(written: dict[str, str]) -> str:
             run[what] += int(n)
         for n, reason in re.findall(r"not covered: ([0-9]+)  (.*)", part):
             reasons[reason] += int(n)
-    counted = sum(n for what, n in run.items() if what not in ("gradients", "twice", "method"))
+    counted = sum(n for what, n in run.items() if what not in ("gradients", "twice"))
     lines = [f"Total: {len(written)} entries, {counted} samples run", "    " + ", ".join(f"{k} {v}" for k, v in run.items())]
     return "\n".join([*lines, *(f"    not covered: {n}  {reason}" for reason, n in reasons.most_common())])
 

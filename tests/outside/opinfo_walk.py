@@ -83,12 +83,6 @@ def _method(name: str) -> Function | None:
     return found if callable(found) else None
 
 
-def as_method(entry: Any, function: Function) -> Function | None:
-    """The Tensor method of that name, where it is another piece of code than the function."""
-    found = _method(entry.name) if entry.method_variant is not None and entry.name not in excuses.CALLED_AS else None
-    return found if found is not function else None
-
-
 LACKING = sorted({entry.name for entry in op_db if offered(entry) is None})
 OFFERED = sorted(name for name, entry in ENTRIES.items() if offered(entry) is not None)
 
@@ -342,6 +336,7 @@ def _differentiated(entry: Any, dtype: torch.dtype) -> bool:
 def walk(entry: Any) -> Tally:
     """Every sample of one entry, in every dtype walked, counted."""
     tally = Tally()
+    torch.set_num_threads(1)  # the samples are small, and the test workers many
     for dtype in DTYPES:
         if dtype not in entry.dtypes:
             continue
@@ -360,7 +355,7 @@ def _run(
     entry: Any, dtype: torch.dtype, sample: Any, tally: Tally, number: int,
     wants_gradient: Callable[[torch.Tensor], bool], prefix: str = "",
 ) -> None:  # fmt: skip
-    """Run one sample for values, gradients, second gradients and as a method, as far as it has them, and count."""
+    """Run one sample for values, gradients and second gradients, as far as it has them, and count."""
     name = prefix + str(dtype).removeprefix("torch.")
     rng = np.random.default_rng(number)
     function = offered(entry)
@@ -386,11 +381,6 @@ def _run(
                     seconds = Case(entry, function, sample, wants_gradient).second_differences(weights, rng)
                     if seconds is not None:
                         note(what, seconds)
-            method = as_method(entry, function)
-            if method is not None and not prefix and dtype is torch.float64:
-                what = "method"
-                case = Case(entry, method, sample, wants_gradient)
-                note(what, case.value_differences(case.results()))
     except NotCovered as excuse:
         tally.not_covered[str(excuse)] += 1
     except Exception as error:  # noqa: BLE001 - every error of chainrule's is a fault to list

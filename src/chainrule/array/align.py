@@ -6,7 +6,7 @@ cast back by those ops' own rules. A Python number stays a scalar constant and n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.node import Node, Ratio, at_user_line
-from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from chainrule.errors import ArgumentError, ChainruleError, DTypeError, OutOfRangeError, ShapeError
 from chainrule.ops import movement
 
 Scalar = bool | int | float
@@ -26,16 +26,31 @@ def is_scalar(value: object) -> bool:
     return isinstance(value, Scalar | Ratio | np.bool_ | np.integer | np.floating)
 
 
-def as_node(value: Any, like: Any) -> Any:
-    """A node for anything array-like; `like` gives the class."""
+def as_node(value: Any, like: Any, name: str = "tensor") -> Any:
+    """A node for anything array-like; `like` gives the class, `name` is the function that wants it."""
     if isinstance(value, Node):
         return value
     try:
         array = np.asarray(value)
         dtypes.as_dtype(array.dtype)
     except (ValueError, DTypeError):
-        raise at_user_line(DTypeError(f"expected a tensor, an array or a number; got {type(value).__name__}")) from None
+        raise not_a_tensor(name, value) from None
     return type(like).leaf(array)
+
+
+def not_a_tensor(name: str, value: object) -> ChainruleError:
+    """The error for something that is no tensor where one is needed."""
+    return at_user_line(
+        DTypeError(f"{name}: expected a tensor; got {type(value).__name__}; make one with cr.tensor(…) first")
+    )
+
+
+def as_dtype(dtype: object) -> np.dtype:
+    """`dtypes.as_dtype`, whose error says where the user asked."""
+    try:
+        return dtypes.as_dtype(dtype)
+    except DTypeError as error:
+        raise at_user_line(error) from None
 
 
 def constant(value: Any, dtype: np.dtype) -> tuple[Any, np.dtype]:
@@ -58,7 +73,7 @@ def together(name: str, *values: Any, floating: bool = False) -> tuple[Any, ...]
         raise at_user_line(
             DTypeError(f"{name}: expected a tensor among its inputs; got {', '.join(type(v).__name__ for v in values)}")
         )
-    nodes = [v if isinstance(v, Node) or is_scalar(v) else as_node(v, like) for v in values]
+    nodes = [v if isinstance(v, Node) or is_scalar(v) else as_node(v, like, name) for v in values]
     dtype: np.dtype | None = None
     for node in nodes:
         if isinstance(node, Node):
@@ -92,8 +107,10 @@ def _same_number(x: Any, dtype: np.dtype) -> Any:
 def _promoted(name: str, first: np.dtype, second: np.dtype) -> np.dtype:
     try:
         return dtypes.promote(first, second)
-    except DTypeError as error:
-        raise at_user_line(DTypeError(f"{name}: {error}")) from None
+    except DTypeError:
+        raise at_user_line(
+            DTypeError(f"{name}: {first} and {second} have no common dtype; cast one of them with .to()")
+        ) from None
 
 
 def broadcast_shapes(name: str, avals: Sequence[Aval]) -> Shape:
@@ -157,7 +174,7 @@ def some_dims(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[in
 
 def sizes(args: tuple[Any, ...]) -> Shape:
     """A shape given as f(2, 3) or f((2, 3))."""
-    if len(args) == 1 and not isinstance(args[0], int | np.integer):
+    if len(args) == 1 and isinstance(args[0], Iterable):
         args = tuple(args[0])
     if not all(isinstance(n, int | np.integer) for n in args):
         raise at_user_line(ArgumentError(f"shape: expected ints; got {args!r}"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array.align import as_node, broadcast_shapes, expand, floating, is_scalar, to_dtype, together
+from chainrule.array.align import as_node, broadcast_shapes, expand, floating, is_scalar, not_a_tensor, to_dtype, together
 from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Node, apply, at_user_line
@@ -27,13 +27,23 @@ def _unary(op: Elementwise, text: str, *, floats_only: bool = True) -> Callable[
     if floats_only:
 
         def function(x: Any) -> Any:
-            return apply(op, (floating(x),))
+            try:
+                return apply(op, (floating(x),))
+            except AttributeError:
+                raise _not_a_tensor(op, x) from None
     else:
 
         def function(x: Any) -> Any:
-            return apply(op, (x,))
+            try:
+                return apply(op, (x,))
+            except AttributeError:
+                raise _not_a_tensor(op, x) from None
 
     return _named(function, op, text)
+
+
+def _not_a_tensor(op: Elementwise, x: object) -> Exception:
+    return AttributeError(f"{op.name}: a fault of its kernel") if isinstance(x, Node) else not_a_tensor(op.name, x)
 
 
 def _step(op: Elementwise, text: str) -> Callable[[Tensor], Tensor]:
@@ -255,7 +265,11 @@ def where(condition: Tensor, x: Operand, y: Operand) -> Tensor:
         chosen = tuple(type(like).filled(Aval((), dtype), v) for v in (x, y))
     else:
         chosen = together("where", x, y)
-    inputs = (as_node(condition, like), *chosen)
+    inputs = (as_node(condition, like, "where"), *chosen)
+    if inputs[0].aval.dtype != dtypes.bool_:  # NumPy would take any number for a condition
+        raise at_user_line(
+            DTypeError(f"where: the condition must be bool; got {inputs[0].aval}; compare it with something, e.g. x > 0")
+        )
     shape = broadcast_shapes("where", [v.aval for v in inputs])
     return apply(
         ops.where, tuple(v if v.constant and v.aval.shape == () and shape else expand(v, shape) for v in inputs)

@@ -77,7 +77,7 @@ def _position(i: int, size: int, dim: int) -> int:
 
 def _as_indices(part: Any, x: Tensor, dim: int) -> list[Any]:
     """Integer index nodes for one advanced part: itself, or the positions where a mask is true."""
-    node = as_node(np.asarray(part) if isinstance(part, list | tuple | range) else part, x)
+    node = as_node(np.asarray(part) if isinstance(part, list | tuple | range) else part, x, "index")
     if node.dtype == dtypes.bool_:
         if node.data is None:
             raise at_user_line(

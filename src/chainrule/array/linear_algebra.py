@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.array.align import as_node, broadcast_shapes, expand
-from chainrule.core.aval import Aval
+from chainrule.array.align import as_node, expand
 from chainrule.core.node import Node, apply, at_user_line
-from chainrule.errors import ShapeError
+from chainrule.errors import DTypeError, ShapeError
 from chainrule.ops import contraction, movement
 
 if TYPE_CHECKING:
@@ -25,43 +24,47 @@ def matmul(x: Tensor, y: Tensor | np.ndarray) -> Tensor:
     Returns: (…, n, m), without the dimension that a vector lacks.
     Raises: ShapeError: the inner sizes differ. DTypeError: the dtypes differ.
     """
-    if not isinstance(y, Node):
-        y = as_node(y, x)
-    if not isinstance(x, Node):
-        x = as_node(x, y)
-    a, b = x.data, y.data
-    if a is not None and b is not None and a.ndim == 2 == b.ndim:
-        return apply(contraction.matmul, (x, y))  # type: ignore[no-any-return]
-    return _general(x, y)  # type: ignore[no-any-return]
+    left: Any = x if isinstance(x, Node) else as_node(x, y, "matmul")
+    right: Any = y if isinstance(y, Node) else as_node(y, x, "matmul")
+    a, b = left.data, right.data
+    if a is not None and b is not None and a.ndim == 2 == b.ndim and a.dtype is b.dtype:
+        return apply(contraction.matmul, (left, right))
+    return _of_any_rank(left, right)
 
 
-def _general(x: Any, y: Any) -> Any:
-    if x.aval.ndim == 0 or y.aval.ndim == 0:
-        raise at_user_line(
-            ShapeError(f"matmul: needs vectors or matrices; got {x.aval} @ {y.aval}; use * for a scalar")
-        )
-    if x.aval.ndim == 1:
-        product = _general(movement.reshape(x, shape=(1, *x.aval.shape)), y)
-        return movement.reshape(product, shape=(*product.aval.shape[:-2], *product.aval.shape[-1:])) if y.aval.ndim > 1 else (
-            movement.reshape(product, shape=())
-        )  # fmt: skip
-    if y.aval.ndim == 1:
-        product = _general(x, movement.reshape(y, shape=(*y.aval.shape, 1)))
-        return movement.reshape(product, shape=product.aval.shape[:-1])
-    if x.aval.shape[:-2] == y.aval.shape[:-2]:
+def _of_any_rank(x: Any, y: Any) -> Any:
+    """A vector becomes a row (left) or a column (right), and the product loses that dimension again."""
+    a, b = x.aval, y.aval
+    if a.ndim == 0 or b.ndim == 0:
+        raise at_user_line(ShapeError(f"matmul: needs vectors or matrices; got {a} @ {b}; use * for a scalar"))
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise at_user_line(ShapeError(f"matmul: inner sizes differ: {a} @ {b}; transpose one input or reshape"))
+    if a.dtype != b.dtype:
+        raise at_user_line(DTypeError(f"matmul: inputs must share one dtype; got {a} @ {b}; cast one with .to()"))
+    row, column = a.ndim == 1, b.ndim == 1
+    product = _of_matrices(
+        movement.reshape(x, shape=(1, *a.shape)) if row else x,
+        movement.reshape(y, shape=(*b.shape, 1)) if column else y,
+    )
+    shape = product.aval.shape
+    kept = (*shape[:-2], *(() if row else shape[-2:-1]), *(() if column else shape[-1:]))
+    return movement.reshape(product, shape=kept) if kept != shape else product
+
+
+def _of_matrices(x: Any, y: Any) -> Any:
+    """Batches of matrices, broadcast against each other."""
+    a, b = x.aval, y.aval
+    if a.shape[:-2] == b.shape[:-2]:
         return contraction.matmul(x, y)
-    if y.aval.ndim == 2 and x.aval.shape[-1] == y.aval.shape[0]:
+    if b.ndim == 2 and a.size:
         # One matrix for the whole batch: the batch's rows under each other make one product, and one sum in the backward.
-        rows = (
-            movement.reshape(x, shape=(x.aval.size // x.aval.shape[-1] if x.aval.shape[-1] else 0, x.aval.shape[-1]))
-            if x.aval.size
-            else None
-        )
-        if rows is not None:
-            product = contraction.matmul(rows, y)
-            return movement.reshape(product, shape=(*x.aval.shape[:-1], y.aval.shape[1]))
-    batch = broadcast_shapes("matmul", [Aval(x.aval.shape[:-2], x.aval.dtype), Aval(y.aval.shape[:-2], y.aval.dtype)])
-    return contraction.matmul(expand(x, (*batch, *x.aval.shape[-2:])), expand(y, (*batch, *y.aval.shape[-2:])))
+        product = contraction.matmul(movement.reshape(x, shape=(a.size // a.shape[-1], a.shape[-1])), y)
+        return movement.reshape(product, shape=(*a.shape[:-1], b.shape[1]))
+    try:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise at_user_line(ShapeError(f"matmul: batch dimensions do not broadcast: {a} @ {b}")) from None
+    return contraction.matmul(expand(x, (*batch, *a.shape[-2:])), expand(y, (*batch, *b.shape[-2:])))
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array.align import broadcast_shapes, one_dim, sizes, some_dims, to_dtype
+from chainrule.array.align import as_dtype, broadcast_shapes, not_a_tensor, one_dim, sizes, some_dims, to_dtype
 from chainrule.array.align import expand as stretched
-from chainrule.core.node import at_user_line
-from chainrule.errors import ArgumentError, ShapeError
+from chainrule.core.node import Node, at_user_line
+from chainrule.errors import ArgumentError, OutOfRangeError, ShapeError
 from chainrule.ops import movement
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def flip(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension. They are equal in all others."""
     parts = list(tensors)
-    if not parts:
-        raise at_user_line(ArgumentError("cat: expected at least one tensor; got none"))
+    _all_tensors("cat", parts)
     dtype = parts[0].dtype
     for part in parts[1:]:
         dtype = dtypes.promote(dtype, part.dtype)
@@ -125,9 +124,18 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return movement.cat(*(to_dtype(p, dtype) for p in parts), dim=one_dim("cat", dim, parts[0].ndim))  # type: ignore[no-any-return]
 
 
+def _all_tensors(name: str, parts: Sequence[object]) -> None:
+    if not parts:
+        raise at_user_line(ArgumentError(f"{name}: expected at least one tensor; got none"))
+    for part in parts:
+        if not isinstance(part, Node):
+            raise not_a_tensor(name, part)
+
+
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     parts = list(tensors)
+    _all_tensors("stack", parts)
     if len({p.shape for p in parts}) > 1:
         raise at_user_line(
             ShapeError(f"stack: tensors must share one shape; got {', '.join(str(p.aval) for p in parts)}")
@@ -139,6 +147,8 @@ def split(x: Tensor, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, .
     """`x` in parts along `dim`: of one size, the last one smaller if need be, or of the sizes given."""
     where = one_dim("split", dim, x.ndim)
     n = x.shape[where]
+    if isinstance(size, int) and size < 1:
+        raise at_user_line(ArgumentError(f"split: the size of a part must be at least 1; got {size}"))
     lengths = [min(size, n - start) for start in range(0, n, size)] if isinstance(size, int) else list(size)
     if sum(lengths) != n:
         raise at_user_line(
@@ -154,12 +164,18 @@ def split(x: Tensor, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, .
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """`x` in at most `chunks` equal parts along `dim`, the last one smaller if need be."""
     n = x.shape[one_dim("chunk", dim, x.ndim)]
+    if chunks < 1:
+        raise at_user_line(ArgumentError(f"chunk: the number of parts must be at least 1; got {chunks}"))
     return split(x, max(1, -(-n // chunks)), dim)
 
 
 def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` entries of `x` along `dim`, from `start` on; a negative `start` counts from the end."""
     where = one_dim("narrow", dim, x.ndim)
+    if not 0 <= start <= start + length <= x.shape[where]:
+        raise at_user_line(
+            OutOfRangeError(f"narrow: {length} entries from {start} on are not in dimension {dim} of {x.aval}")
+        )
     start = int(start)
     if start < 0 and x.ndim:
         start += x.shape[where]
@@ -192,7 +208,7 @@ def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
 def cumsum(x: Tensor, dim: int, *, dtype: object = None) -> Tensor:
     """Running sum along `dim`; integers and bools are counted as int64. `dtype`: what to cast `x` to first."""
     if dtype is not None:
-        x = to_dtype(x, dtypes.as_dtype(dtype))
+        x = to_dtype(x, as_dtype(dtype))
     elif not dtypes.is_float(x.dtype):
         x = to_dtype(x, dtypes.DEFAULT_INT)
     if x.ndim == 0:
@@ -202,7 +218,7 @@ def cumsum(x: Tensor, dim: int, *, dtype: object = None) -> Tensor:
 
 def to(x: Tensor, dtype: object) -> Tensor:
     """`x` cast to another dtype. A float gradient is cast back on the way; an integer carries none."""
-    return to_dtype(x, dtypes.as_dtype(dtype))  # type: ignore[no-any-return]
+    return to_dtype(x, as_dtype(dtype))  # type: ignore[no-any-return]
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:

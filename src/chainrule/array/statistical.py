@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chainrule import dtypes
 from chainrule.array import elementwise, indexing, manipulation
-from chainrule.array.align import floating, one_dim, some_dims, to_dtype
+from chainrule.array.align import as_dtype, floating, one_dim, some_dims, to_dtype
 from chainrule.core.node import Node, at_user_line
 from chainrule.errors import ArgumentError, DTypeError
 from chainrule.ops import indexing as indexing_ops
@@ -31,7 +31,7 @@ class Extreme(NamedTuple):
 def _counted(x: Any, dtype: object) -> Any:
     """`x` as the dtype asked for; without one, integers and bools as int64."""
     if dtype is not None:
-        return to_dtype(x, dtypes.as_dtype(dtype))
+        return to_dtype(x, as_dtype(dtype))
     return x if dtypes.is_float(x.dtype) else to_dtype(x, dtypes.DEFAULT_INT)
 
 
@@ -45,7 +45,7 @@ def sum(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = N
 
 def mean(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
     """Mean along `dim`. Of no entries: nan. `dtype`: what to cast `x` to first."""
-    x = x if dtype is None else to_dtype(x, dtypes.as_dtype(dtype))
+    x = x if dtype is None else to_dtype(x, as_dtype(dtype))
     if not dtypes.is_float(x.dtype):
         raise at_user_line(DTypeError(f"mean: needs a float dtype; got {x.aval}; cast it with .to(cr.float32)"))
     return reduction.mean(x, dim=some_dims("mean", dim, x.aval.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
@@ -113,7 +113,7 @@ def norm(
         dtype: what to cast `x` to first.
     Raises: ArgumentError: p is another word ("nuc" needs singular values).
     """
-    x = floating(x) if dtype is None else to_dtype(x, dtypes.as_dtype(dtype))
+    x = floating(x) if dtype is None else to_dtype(x, as_dtype(dtype))
     dims = some_dims("norm", dim, x.ndim)
     if p is None or p == "fro" or p == 2:
         return reduction.norm(x, dim=dims, keepdim=keepdim)  # type: ignore[no-any-return]
@@ -237,7 +237,7 @@ def log_softmax(x: Tensor, dim: int, dtype: object = None) -> Tensor:
 
 
 def _normalised(op: Any, x: Tensor, dim: int, dtype: object) -> Tensor:
-    x = x if dtype is None else to_dtype(x, dtypes.as_dtype(dtype))
+    x = x if dtype is None else to_dtype(x, as_dtype(dtype))
     where = one_dim(op.name, dim, x.ndim)
     if x.ndim == 0:
         return manipulation.reshape(op(manipulation.reshape(floating(x), 1), dim=0), ())

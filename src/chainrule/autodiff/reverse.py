@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule.core.node import Node, ancestors, at_user_line
 from chainrule.core.provenance import user_place
-from chainrule.errors import StaleValueError
+from chainrule.errors import ChainruleError, StaleValueError
 
 # What a reader of the walk is shown: a node, its cotangent, and the cotangents its rule sent to its inputs.
 Visit = Callable[[Node, Any, tuple[Any, ...]], None]
@@ -58,13 +58,28 @@ def _walk(
         needed = tuple([wants(x) for x in node.inputs])
         if True not in needed:
             continue
-        sent = op.vjp(g, node, needed)
+        try:
+            sent = op.vjp(g, node, needed)
+        except Exception as error:
+            raise _in_rule(error, node) from error.__cause__
         if visit is not None:
             visit(node, g, sent)
         for x, cotangent in zip(node.inputs, sent, strict=True):
             if cotangent is not None:
                 _accumulate(cotangents, x, cotangent)
     return cotangents
+
+
+def _in_rule(error: Exception, node: Node) -> Exception:
+    """The error, saying in which op's backward rule it happened and which line of the forward pass that op stands in."""
+    assert node.op is not None
+    where = user_place(node.trail)
+    place = f", applied at {where}: {where.text}" if where is not None and where.text else ""
+    says = f"in the backward of {node.op.name}{place}"
+    if not isinstance(error, ChainruleError):
+        error.add_note(says)
+        return error
+    return type(error)(f"{error}\n  {says}").with_traceback(error.__traceback__)
 
 
 def _accumulate(cotangents: dict[int, Any], node: Node, g: Any) -> None:

@@ -81,10 +81,7 @@ def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
         if len(seeds) != len(outputs):
             raise at_user_line(ArgumentError(f"vjp: the cotangent has {len(seeds)} tensors, the output {len(outputs)}"))
         for y, g in zip(outputs, seeds, strict=True):
-            if g.aval.shape != y.aval.shape:
-                raise at_user_line(
-                    ShapeError(f"vjp: the cotangent {g.aval} must have the shape of the output {y.aval}")
-                )
+            _same_aval("vjp: the cotangent", g, "the output", y)
         return tuple(fresh.rebuild(fresh.pulled(list(zip(outputs, seeds, strict=True)))))
 
     return rebuild(spec, [fresh.released(y) for y in outputs]), pullback
@@ -99,8 +96,7 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
     fresh, args = _lift(function, tuple(primals), tuple(range(len(primals))))
     directions = [t for tangent in tangents for t in flatten(tangent)[0]]
     for x, t in zip(fresh.leaves, directions, strict=True):
-        if t.aval.shape != x.aval.shape:
-            raise at_user_line(ShapeError(f"jvp: the tangent {t.aval} must have the shape of its primal {x.aval}"))
+        _same_aval("jvp: the tangent", t, "its primal", x)
     with recording(RECORD):
         out = function(*args)
     outputs, spec = flatten(out)
@@ -143,6 +139,15 @@ def hessian(function: Function, argnums: int = 0) -> Function:
 
 
 # --- shared
+
+
+def _same_aval(what: str, given: Any, of_what: str, wanted: Any) -> None:
+    if not isinstance(given, Node):
+        raise at_user_line(DTypeError(f"{what} must be a tensor; got {type(given).__name__}"))
+    if given.aval.shape != wanted.aval.shape:
+        raise at_user_line(ShapeError(f"{what} {given.aval} must have the shape of {of_what} {wanted.aval}"))
+    if given.aval.dtype != wanted.aval.dtype:
+        raise at_user_line(DTypeError(f"{what} {given.aval} must have the dtype of {of_what} {wanted.aval}"))
 
 
 class _Fresh:

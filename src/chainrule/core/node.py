@@ -133,8 +133,11 @@ class Node:
     def __init_subclass__(cls, makes: type[Any] | None = None) -> None:
         cls.makes = makes or cls
 
-    def __init__(self) -> None:
-        raise TypeError("a node is made by applying an op, or by Node.leaf, Node.symbolic and Node.filled")
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise TypeError(
+            "a tensor is made by cr.tensor(data), cr.zeros(…), …; a node by applying an op, Node.leaf, Node.symbolic or "
+            "Node.filled"
+        )
 
     @classmethod
     def leaf(cls, data: np.ndarray, *, requires_grad: bool = False, trail: Trail | None = None) -> Self:
@@ -258,7 +261,12 @@ def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAM
             reason = op.no_gradient or "it was computed under no_grad()"
             node.cut = Cut(f"{op.name}: {reason}", tuple(weakref.ref(x) for x in inputs))
         return node
-    return make(cls, None, (), NO_PARAMS, data, None, False, None)
+    node = make(cls, None, (), NO_PARAMS, data, None, False, None)
+    for x in inputs:
+        if x.cut is not None:  # a constant made from one that lost its gradient says where it was lost
+            node.cut, node.trail = x.cut, x.trail
+            break
+    return node
 
 
 def refusal(op: Op, inputs: Sequence[Node], params: Mapping[str, Any], error: Exception) -> Exception:
@@ -267,7 +275,7 @@ def refusal(op: Op, inputs: Sequence[Node], params: Mapping[str, Any], error: Ex
         op.infer(*(x.aval for x in inputs), **params)
     except ChainruleError as worded:
         return at_user_line(worded)
-    return error
+    return at_user_line(error) if isinstance(error, ChainruleError) else error
 
 
 _AT = "\n  at "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from chainrule.errors import ChainruleError
 from chainrule.explain.fold import Fold
 from chainrule.explain.printing import write
 from chainrule.explain.record import Run, outputs_of
-from chainrule.ops import identities
+from chainrule.ops import identities, movement
 
 # A formula agrees with the engine when it is within this relative error; float32 rounding over sums of thousands of
 # terms in another order stays a hundred times below it.
@@ -122,20 +122,23 @@ class Derivation:
     def symbol(self, node: Node) -> Any:
         """The symbol a value is written as; a known number stays a number."""
         if id(node) not in self._symbols:
+            whole = self.run.seen_as(node)
             if node.constant is not None and node.op is None and self.run.name(node) is None:
                 found = type(node).number(node.aval, node.constant)
+            elif whole is not None:
+                found = movement.reshape(self.symbol(whole), shape=node.aval.shape)
             else:
                 found = type(node).symbolic(self.name(node), node.aval, requires_grad=node.requires_grad)
                 if node.data is not None:
                     self._values[id(found)] = node.data
             self._symbols[id(node)] = found
-            self._meaning[id(found)] = node
+            self._meaning.setdefault(id(found), node)
         return self._symbols[id(node)]
 
     def cotangent(self, node: Node) -> Any:
         """The symbol of a value's gradient, `out.g`; the loss's own is the number 1."""
         if id(node) not in self._cotangents:
-            if node is self.run.loss:
+            if node is self.run.loss and node.aval.size == 1:
                 found = type(node).number(node.aval, Ratio(1))
             else:
                 found = type(node).symbolic(f"{self.name(node)}.g", node.aval)
@@ -270,8 +273,10 @@ class Derivation:
         between.sort(key=lambda x: x.made, reverse=True)
         return [self.link(x) for x in (*between, wrt)]
 
-    def written(self, expression: Any, style: Style = "text") -> str:
-        """An expression of symbols as text."""
+    def written(self, expression: Any, style: Style | Literal["spoken"] = "text") -> str:
+        """An expression of symbols as text; "spoken" is code with the names as a person says them, out.g."""
+        if style == "spoken":
+            return write(expression, "code", lambda x: x.symbol if x.op is None and x.constant is None else None)
         return write(expression, style, lambda x: _styled(x.symbol, style) if x.op is None and x.constant is None else None)
 
 

@@ -5,7 +5,7 @@ Reads the index structure off the families: what a contraction sums over, what a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from chainrule.core.family import Contraction, Elementwise, Reduction
 from chainrule.core.node import Node, ancestors
 from chainrule.core.notation import PRODUCT
 from chainrule.explain.derivation import Derivation
-from chainrule.explain.printing import Written, brackets, constant, number
+from chainrule.explain.printing import Written, brackets, constant, number, write
 from chainrule.ops import elementwise, identities, movement, reduction
 
 Index = tuple[str, ...]
@@ -43,11 +43,11 @@ class Entry:
 
     def __init__(self, leaf: Leaf, total: Callable[[Any, Index], str] | None = None) -> None:
         self.leaf, self.total = leaf, total
-        self._free: Iterator[str] = iter(())
+        self._used: set[str] = set()
 
     def write(self, expression: Any, index: Index) -> str:
         """The entry of `expression` at `index`, as text."""
-        self._free = (c for c in _LETTERS if c not in index)
+        self._used = set(index)
         return self._entry(expression, index).text
 
     def _entry(self, x: Any, index: Index) -> Written:
@@ -71,7 +71,10 @@ class Entry:
                 moved = source_index(x, index)
                 if moved is not None:
                     return self._entry(x.inputs[0], moved)
-        return Written(f"{x.op.name}(…)[{','.join(index)}]")
+        if self.total is not None:
+            return Written(self.total(x, index))
+        whole = write(x, "text", lambda n: n.symbol if n.op is None and n.constant is None else None)
+        return Written(f"{whole}[{','.join(index)}]" if index else whole)
 
     def _sums(self, x: Any) -> bool:
         """Does this op add more than one term?"""
@@ -106,15 +109,22 @@ class Entry:
         summed = []
         for letter in dict.fromkeys(a_letters + b_letters):
             if letter not in bound:
-                bound[letter] = "0" if sizes.get(letter) == 1 else next(self._free, "z")
+                bound[letter] = "0" if sizes.get(letter) == 1 else self._letter(letter, index)
                 if bound[letter] != "0":
                     summed.append(bound[letter])
         factors = [self._entry(o, tuple(bound[c] for c in ls)) for o, ls in ((a, a_letters), (b, b_letters))]
         text = " ".join(f.text if f.binds >= PRODUCT else brackets(f.text, "text") for f in factors)
         return Written(f"sum_{','.join(summed)} {text}" if summed else text, PRODUCT)
 
+    def _letter(self, wanted: str, taken: Index) -> str:
+        """A letter for a sum: the one the op itself uses, if it is free here."""
+        if wanted in taken or wanted in self._used:
+            wanted = next((c for c in _LETTERS if c not in taken and c not in self._used), "z")
+        self._used.add(wanted)
+        return wanted
+
     def _sum(self, x: Any, index: Index) -> Written:
-        inner, name = source_letters(x, index, self._free)
+        inner, name = source_letters(x, index, self._letter)
         part = self._entry(x.inputs[0], inner)
         text = part.text if part.binds >= PRODUCT else brackets(part.text, "text")
         word = "sum" if x.op is reduction.sum_ else x.op.name
@@ -138,7 +148,7 @@ def source_index(x: Any, index: Index) -> Index | None:
     return None
 
 
-def source_letters(x: Any, index: Index, free: Iterator[str]) -> tuple[Index, list[str]]:
+def source_letters(x: Any, index: Index, letter: Callable[[str, Index], str]) -> tuple[Index, list[str]]:
     """(index into what is reduced, the letters summed over) for an entry of a reduction."""
     dims, shape = x.params["dim"], x.inputs[0].aval.shape
     rest = iter(index if not x.params["keepdim"] else [i for d, i in enumerate(index) if d not in dims])
@@ -149,7 +159,7 @@ def source_letters(x: Any, index: Index, free: Iterator[str]) -> tuple[Index, li
         elif n == 1:
             found.append("0")
         else:
-            found.append(next(free, "z"))
+            found.append(letter("i", index))
             names.append(found[-1])
     return tuple(found), names
 

@@ -57,6 +57,7 @@ class Explanation:
         self.derivation = Derivation(run, depth)
         self.links: list[Link] = self.derivation.path(wrt)
         self.name = self.derivation.name(wrt)
+        self.loss_name = self.derivation.name(run.loss)
         self.value = self.links[-1].gradient
         self.terms: Terms | None = terms_at(self.derivation, wrt, at) if at is not None else None
         self.reasons: list[Reason] = [r for link in reversed(self.links) for r in reasons(self.derivation, link)]

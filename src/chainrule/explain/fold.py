@@ -140,6 +140,7 @@ def _add_op(fold: Fold, node: Any, *, top: bool) -> None:
         if last is not None and last.kind == "statement" and last.place is not None and last.place.statement == where.statement:
             last.children.append(step)
             last.nodes.append(node)
+            last.place = where  # the statement's value is its last op's
             return
         step = Fold("statement", where.text, children=[step], nodes=[node], place=where)
     fold.children.append(step)

@@ -39,7 +39,7 @@ def written(root: Any, style: Style, names: Names) -> Written:
         elif node.constant is not None:
             done[id(node)] = constant(node.constant, style)
         elif node.op is None:
-            done[id(node)] = Written(node.symbol or _literal(node))
+            done[id(node)] = Written(node.symbol or _literal(node, style))
         else:
             done[id(node)] = _applied(node, style, names, done)
     return done[id(root)]
@@ -66,6 +66,8 @@ def _applied(node: Any, style: Style, names: Names, done: dict[int, Written]) ->
     template = notation.template(style, tuple(x.aval for x in inputs), node.params)
     if not template:
         raise LookupError(f"{node.op.name} has no {style} form")
+    if template == "{0}":  # a form that leaves the op unwritten: what it holds binds as it did
+        return parts[0]
     threshold = notation.threshold(style)
     arguments = []
     for position, (x, part) in enumerate(zip(inputs, parts, strict=True)):
@@ -83,7 +85,10 @@ def _without_expand(x: Any, user: Any, names: Names) -> Any:
         return x
     others = [o for o in user.inputs if o is not x]
     full = any(o.aval.shape == user.aval.shape and o.op is not movement.expand for o in others)
-    return x.inputs[0] if full else x
+    inner = x.inputs[0]
+    while full and inner.op is movement.reshape and inner.aval.size == 1 and names(inner) is None:
+        inner = inner.inputs[0]  # a single number needs no dimensions to be broadcast
+    return inner if full and inner.aval.ndim <= x.inputs[0].aval.ndim else x
 
 
 def _scaled(ratio: Ratio, part: Written, style: Style) -> Written:
@@ -130,8 +135,9 @@ def _param(value: Any, style: Style) -> Any:
     return list(value) if style == "latex" and isinstance(value, tuple) else value
 
 
-def _literal(node: Node) -> str:
+def _literal(node: Node, style: Style) -> str:
     data = node.data
     if data is not None and (data.size == 1 or (data.size and not any(data.strides))):  # one number, stretched or not
-        return number(float(data.flat[0]))
+        one = data.flat[0].item()
+        return repr(one) if isinstance(one, bool) and style in ("code", "numpy") else number(float(one))
     return str(node.aval)

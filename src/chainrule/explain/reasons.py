@@ -12,8 +12,8 @@ import numpy as np
 from chainrule.core.aval import Aval
 from chainrule.core.family import Contraction, Elementwise, Linear
 from chainrule.core.node import Node, ancestors
-from chainrule.explain.derivation import Derivation, Link, Step
-from chainrule.explain.entries import Entry, indexed, letters, sized
+from chainrule.explain.derivation import Derivation, Link, Part, Step
+from chainrule.explain.entries import Entry, indexed, sized
 from chainrule.ops import elementwise, movement
 
 _LONGEST = 100
@@ -33,9 +33,9 @@ def reasons(derivation: Derivation, link: Link) -> list[Reason]:
     for part in link.parts:
         for op, position in _meetings(part.step, link.node):
             if isinstance(op.op, Contraction):
-                reason = _why_product(derivation, link, part.step, op, position)
+                reason = _why_product(derivation, link, part, op, position)
             elif op.op is movement.expand:
-                reason = _why_sum(derivation, link, part.step, op)
+                reason = _why_sum(derivation, link, part, op)
             else:
                 continue
             if reason is not None and reason not in found:
@@ -54,8 +54,9 @@ def _meetings(step: Step, node: Node) -> Iterator[tuple[Any, int]]:
             same.add(id(op))
 
 
-def _why_product(derivation: Derivation, link: Link, step: Step, op: Any, position: int) -> Reason | None:
+def _why_product(derivation: Derivation, link: Link, part: Part, op: Any, position: int) -> Reason | None:
     """Why the other factor appears, transposed, and what is summed over."""
+    step, formula = part.step, part.formula
     contraction: Contraction = op.op
     subscripts = contraction.subscripts(op.inputs[0].aval, op.inputs[1].aval, **op.params)
     own, other, out = subscripts[position], subscripts[1 - position], subscripts[2]
@@ -64,7 +65,6 @@ def _why_product(derivation: Derivation, link: Link, step: Step, op: Any, positi
     twin = step.twins[id(op)]
     other_expression = twin.inputs[1 - position]
     index = dict(zip(out, sized(tuple(out), op.aval.shape), strict=True))
-    name = link.name
     own_index = sized(tuple(own), link.node.aval.shape)
     other_index = sized(tuple(other), op.inputs[1 - position].aval.shape)
     forward = _forward_entry(derivation, step, op, tuple(index[c] for c in out))
@@ -72,26 +72,27 @@ def _why_product(derivation: Derivation, link: Link, step: Step, op: Any, positi
     summed = [c for c in dict.fromkeys(out) if c not in own and index[c] != "0"]
     me = indexed(derivation.symbol(link.node), own_index)
     lines = [forward]
-    if link.formula is None:
+    if formula is None:
         return None
-    backward = Entry(indexed).write(link.formula, own_index)
+    backward = Entry(indexed).write(formula, own_index)
     if len(backward) > _LONGEST:
         return None
+    loss = derivation.name(derivation.run.loss)
+    share = f"d{loss}/d{me}" if len(link.parts) == 1 else f"its part of d{loss}/d{me}"
     if summed:
-        what = " and ".join(f"every {c}" for c in summed)
+        place = ("first" if other.index(summed[0]) == len(other) - 2 else "last") if len(other) > 1 else "only"
         lines += [
-            f"{me} meets {what}, each time with the factor {factor}:",
-            f"    dloss/d{me} = {backward}",
+            f"{me} meets {' and '.join(f'every {c}' for c in summed)}, each time with the factor {factor}:",
+            f"    {share} = {backward}",
+            f"summing over {', '.join(summed)}, the {place} index of {_short(derivation, other_expression)}, "
+            f"IS the product {derivation.written(formula)}",
         ]
-        spot = "first" if other_index and other_index[-2:][:1] == (summed[0],) else "last"
-        lines.append(f"summing over {', '.join(summed)}, the {spot} index of {_short(derivation, other_expression)}, IS the product {derivation.written(link.formula)}")
     else:
         lines.append(f"so {me} gets {backward}")
-    title = _transposed_name(derivation, other_expression, position)
-    return Reason(f"why {title}", tuple(lines)) if name else None
+    return Reason(f"why {_transposed_name(derivation, other_expression)}", tuple(lines))
 
 
-def _transposed_name(derivation: Derivation, other: Any, position: int) -> str:
+def _transposed_name(derivation: Derivation, other: Any) -> str:
     n = other.aval.ndim
     turned = movement.permute(other, dims=(*range(n - 2), n - 1, n - 2)) if n >= 2 else other
     return derivation.written(derivation.simplified(turned))
@@ -113,13 +114,14 @@ def _forward_entry(derivation: Derivation, step: Step, op: Any, index: tuple[str
     return f"({derivation.written(step.twins[id(op)])})[{','.join(index)}] = {text}"
 
 
-def _why_sum(derivation: Derivation, link: Link, step: Step, op: Any) -> Reason | None:
+def _why_sum(derivation: Derivation, link: Link, part: Part, op: Any) -> Reason | None:
     """Why gradients are added up where the forward repeated a value."""
+    formula = part.formula
     source, target = op.inputs[0].aval, op.aval
     times = target.size // max(source.size, 1)
     if times <= 1:
         return None
-    users = [x for x in step.fold.nodes if any(i is op for i in x.inputs)]
+    users = [x for x in derivation.run.nodes if any(i is op for i in x.inputs)]
     verb = {elementwise.add: "added", elementwise.mul: "multiplied", elementwise.sub: "subtracted"}.get(users[0].op, "used") if len(users) == 1 else "used"
     new, stretched = movement.expanded_dims(source.shape, target.shape)
     dims = (*new, *stretched)
@@ -128,8 +130,8 @@ def _why_sum(derivation: Derivation, link: Link, step: Step, op: Any) -> Reason 
         f"the forward {verb} the one {link.name} in {times:,} {where} (broadcast {_shape(source)} -> {_shape(target)})",
         f"each sends its own gradient back; one number receives {times:,}: they add",
     ]
-    if link.formula is not None and len(link.parts) == 1:
-        lines.append(f"in code: {link.name}.grad = {derivation.written(link.formula, 'code').replace('_g', '.g')}")
+    if formula is not None and len(link.parts) == 1:
+        lines.append(f"in code: {link.name}.grad = {derivation.written(formula, 'spoken')}")
     return Reason("why the sum", tuple(lines))
 
 
@@ -153,13 +155,17 @@ def gate_notes(derivation: Derivation, link: Link) -> list[str]:
     notes: list[str] = []
     if link.formula is not None:
         for node in ancestors([link.formula]):
-            if node.op is elementwise.gate:
+            if node.op is elementwise.gate and node.inputs[0].aval.shape == node.aval.shape and not _one_number(node.inputs[0]):
                 notes.append(_gate_note(derivation, node.inputs[0]))
     for part in link.parts:
         for op, position in _meetings(part.step, link.node):
             if isinstance(op.op, Elementwise) and op.op.kinks and op.inputs[position] is link.node:
                 notes += _kink_notes(op)
     return notes
+
+
+def _one_number(condition: Any) -> bool:
+    return condition.op is movement.expand and condition.inputs[0].aval.size == 1
 
 
 def _gate_note(derivation: Derivation, condition: Any) -> str:
@@ -177,12 +183,11 @@ def _kink_notes(op: Any) -> list[str]:
     for position, choice in op.op.kinks:
         at = op.params.get(position, 0.0) if isinstance(position, str) else position
         data = op.inputs[0].data
+        if data is None:
+            continue
         other = op.inputs[1].data if len(op.inputs) > 1 else at
-        hits = int(np.count_nonzero(data == other)) if data is not None else 0
-        notes.append(f"{op.op.name} at {at:g}: slope {choice}; {hits:,} of {data.size if data is not None else 0:,} entries are exactly there. This is what ran")
+        hits = int(np.count_nonzero(data == other))
+        where = f"at {at:g}" if len(op.inputs) == 1 else "where its inputs are equal"
+        slope, _, why = choice.partition(": ")
+        notes.append(f"slope {where} is a choice, {slope}" + (f": {why}" if why else "") + f"; {hits:,} of {data.size:,} entries are there")
     return notes
-
-
-def letters_for(link: Link) -> tuple[str, ...]:
-    """Index letters for one entry of a link's value."""
-    return sized(letters(link.node.aval.ndim), link.node.aval.shape)

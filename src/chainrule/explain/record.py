@@ -16,6 +16,7 @@ from chainrule.autodiff.broken import broken_link, no_gradient_reason
 from chainrule.autodiff.reverse import needs_gradient, pull
 from chainrule.core.node import ENGINE_OFF, Node, ancestors, at_user_line, recording
 from chainrule.core.provenance import place, user_calls
+from chainrule.dtypes import is_integer
 from chainrule.errors import ArgumentError, DisconnectedError, NoGradientError, NotScalarError
 from chainrule.explain.fold import fold_tree, walk
 
@@ -40,16 +41,16 @@ class Run:
         if loss.aval.size != 1:
             raise at_user_line(NotScalarError(f"explain: a loss is a scalar; got {loss.aval}; reduce it with .sum() or .mean()"))
         self.loss = loss
-        order = ancestors([loss], needs_gradient)
+        self._build(ancestors([loss], needs_gradient), variables, np.ones(loss.aval.shape, loss.aval.dtype))
+
+    def _build(self, order: Sequence[Node], variables: Variables, seed: np.ndarray) -> None:
         self.nodes = [x for x in order if x.op is not None]
         self.leaves = [x for x in order if x.op is None]
         self.tree = fold_tree(self.nodes)
-        self._gradients = self._run_rules(order)
-        self._names = name_values(self, variables)
-
-    def _run_rules(self, order: Sequence[Node]) -> dict[int, Any]:
+        self.variables = [v for v in variables.values() if isinstance(v, Node)]
         with recording(ENGINE_OFF):
-            return pull([(self.loss, type(self.loss).filled(self.loss.aval, 1.0))], order)
+            self._gradients = pull([(self.loss, type(self.loss).leaf(seed))], order)
+        self._names = name_values(self, variables)
 
     def gradient(self, node: Node) -> np.ndarray | None:
         """The cotangent of a node, or None if the loss does not depend on it."""
@@ -59,6 +60,12 @@ class Run:
     def name(self, node: Node) -> str | None:
         """What the user calls this value, if anything."""
         return self._names.get(id(node))
+
+    def seen_as(self, node: Node) -> Node | None:
+        """The variable that an unnamed constant is a view of, entry for entry: y in y.reshape(-1, 1)."""
+        if node.op is not None or node.data is None or self.name(node) is not None:
+            return None
+        return next((v for v in self.variables if _same_entries(v, node)), None)
 
     def parameter(self, wrt: Any) -> Node:
         """The node meant by a tensor or by its name.
@@ -77,6 +84,16 @@ class Run:
             name = self._names.get(id(wrt)) or wrt.symbol or "that tensor"
             raise at_user_line(DisconnectedError(broken_link(self.loss, wrt, name)))
         return wrt
+
+
+def _same_entries(variable: Node, node: Node) -> bool:
+    a, b = variable.data, node.data
+    if variable is node or a is None or b is None or a.size != b.size or a.dtype != b.dtype or a.size < 2:
+        return False
+    if not (a.flags.c_contiguous and b.flags.c_contiguous):
+        return False
+    # An index may have been copied on its way (negative positions are made positive): equal entries are the same index.
+    return a.ctypes.data == b.ctypes.data or (is_integer(a.dtype) and np.array_equal(a.reshape(-1), b.reshape(-1)))
 
 
 def name_values(run: Run, variables: Variables) -> dict[int, str]:
@@ -119,13 +136,20 @@ def _own_target(node: Node) -> str | None:
 def _fold_outputs(run: Run) -> dict[int, str]:
     """The variable each step's result is assigned to, by the id of its last op; the outermost name wins."""
     names: dict[int, str] = {}
+    unfinished = _unfinished(run.nodes)
     for fold in reversed(list(walk(run.tree))):
         if fold.kind in ("root",) or fold.place is None or fold.place.target is None:
             continue
         outputs = outputs_of(fold.nodes, run)
-        if len(outputs) == 1:
+        if len(outputs) == 1 and not (fold.kind == "op" and id(outputs[0]) in unfinished):
             names[id(outputs[0])] = fold.place.target
     return names
+
+
+def _unfinished(nodes: Sequence[Node]) -> set[int]:
+    """Ops that one expression of the user made on the way to another: the stretched operand of `a + b`."""
+    pairs = zip(nodes, nodes[1:], strict=False)
+    return {id(x) for x, after in pairs if next(user_calls(x.trail or ()), 0) == next(user_calls(after.trail or ()), 1)}
 
 
 def outputs_of(nodes: Sequence[Node], run: Run) -> list[Node]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from chainrule.core.family import Contraction
 from chainrule.core.node import ancestors
-from chainrule.explain.derivation import Link
+from chainrule.explain.derivation import Link, Step
 from chainrule.explain.entries import Entry, Terms, sized
 from chainrule.ops import elementwise, reduction
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LONGEST_COMBINED = 12  # links; a longer chain is read link by link
 _WIDTH = 100
+_LONGEST_RULE = 60
+_PLAIN_STEP = 3  # a linear layer is three ops; a step of more says what is folded in it
 _SHOWN = 3
 
 
@@ -28,21 +30,24 @@ def explanation(e: Explanation) -> str:
         blocks.append(_checked(e))
         return "\n".join(b for b in blocks if b)
     blocks += ["", _chain(e), "", *_combined(e), _table(e)]
+    room = max(e.lines - sum(b.count("\n") + 1 for b in blocks), 8)
     for reason in e.reasons:
-        blocks.append(_reason(reason.title, reason.lines))
+        room -= len(reason.lines)
+        if room >= 0:
+            blocks.append(_reason(reason.title, reason.lines))
     blocks.append(_checked(e))
     return "\n".join(blocks)
 
 
 def _head(e: Explanation) -> str:
-    loss = f"loss = {float(np.asarray(e.run.loss.data).reshape(-1)[0]):.6g}"
+    loss = f"{e.loss_name} = {float(np.asarray(e.run.loss.data).reshape(-1)[0]):.6g}"
     if e.at is not None:
         return ""
     shape = shape_text(e.value.shape)
     if e.value.size <= _SHOWN:
-        left = f"dloss/d{e.name}  {shape} = {array_text(e.value)}"
+        left = f"d{e.loss_name}/d{e.name}  {shape} = {array_text(e.value)}"
     else:
-        left = f"dloss/d{e.name}  {shape}  norm {e.links[-1].norm:.6g}   mean|.| {np.abs(e.value).mean():.5g}"
+        left = f"d{e.loss_name}/d{e.name}  {shape}  norm {e.links[-1].norm:.6g}   mean|.| {np.abs(e.value).mean():.5g}"
     return f"{left:<60}  {loss}"
 
 
@@ -65,7 +70,7 @@ def _chain(e: Explanation) -> str:
     sources = _sources(e)
     if e.notation == "composition":
         return _composition(e)
-    names = [e.derivation.name(e.run.loss), *(link.name for link in e.links)]
+    names = [e.loss_name, *(link.name for link in e.links)]
     if len(names) > 7:
         names = [*names[:3], "...", *names[-3:]]
     tops, bottoms = [f"d{names[0]}"], [f"d{names[-1]}"]
@@ -156,9 +161,9 @@ def mean_form(formula: Any) -> tuple[float, Any] | None:
 
 def _table(e: Explanation) -> str:
     rows = [_row(e, link, previous) for link, previous in zip(e.links, [None, *e.links], strict=False)]
-    labels = [r[0] for r in rows]
-    widths = [max(len(c) for c in column) for column in zip(*[("link", "rule", "shape", "norm", "gain", "re-evaluated"), *(r[:6] for r in rows)], strict=True)]
-    head = "  " + "  ".join(f"{h:<{w}}" for h, w in zip(("link", "rule", "shape", "norm", "gain", "re-evaluated"), widths, strict=True))
+    heads = ("link", "rule") if e.depth == 1 else ("forward", "backward")
+    widths = [max(len(c) for c in column) for column in zip(*[(*heads, "shape", "norm", "gain", "re-evaluated"), *(r[:6] for r in rows)], strict=True)]
+    head = "  " + "  ".join(f"{h:<{w}}" for h, w in zip((*heads, "shape", "norm", "gain", "re-evaluated"), widths, strict=True))
     lines = [head.rstrip()]
     budget = max(e.lines - 20, 8)
     keep = _kept(e, len(rows), budget)
@@ -172,7 +177,6 @@ def _table(e: Explanation) -> str:
             folded = 0
         lines.append(("  " + "  ".join(f"{c:<{w}}" for c, w in zip(row[:6], widths, strict=True))).rstrip())
         lines += [f"  {'':<{widths[0]}}    {extra}" for extra in row[6]]
-    assert labels
     return "\n".join(lines)
 
 
@@ -194,21 +198,41 @@ def _gain_range(e: Explanation, first: int, last: int) -> str:
 
 
 def _row(e: Explanation, link: Link, previous: Link | None) -> tuple[Any, ...]:
-    steps = " + ".join(dict.fromkeys(p.step.fold.name for p in link.parts if p.formula is not None or p.why_not))
-    if len(steps) > 40:
-        steps = steps[:37] + "..."
+    parts = [p for p in link.parts if p.formula is not None or p.why_not]
     formula = e.derivation.written(link.formula) if link.formula is not None else "not written in tensors"
-    uses = sum(1 for p in link.parts if p.formula is not None)
-    rule = f"{steps}: {formula}" if len(formula) <= 90 else f"{steps}: {sum(len(p.step.fold.nodes) for p in link.parts)} rules"
+    extra: list[str] = []
+    if len(formula) > _LONGEST_RULE:  # on a line of its own, so that the table stays narrow
+        extra, formula = [formula], f"{sum(len(p.step.fold.nodes) for p in parts)} rules"
+    if e.depth > 1:
+        first = " and ".join(_forward(e, p.step) for p in parts[:2])
+        rule = f"{link.name}.g = {formula}"
+    else:
+        first = f"d{e.loss_name}/d{link.name}"
+        rule = f"{' + '.join(dict.fromkeys(_step_name(p.step) for p in parts))}: {formula}"
     gain = f"x{link.norm / previous.norm:.3g}" if previous is not None and previous.norm and link is not e.links[-1] else ""
-    extra = [*_numbers(e, link), *link.notes]
-    if uses > 1:
-        extra.append(f"sum of {uses} uses: " + ", ".join(f"{p.step.fold.place or p.step.fold.name} norm {_norm(e, p.formula):.4g}" for p in link.parts if p.formula is not None))
-    count = sum(len(p.step.fold.nodes) for p in link.parts)
-    if count > len(link.parts) and e.depth == 1:
-        ops = dict.fromkeys(n.op.name for p in link.parts for n in reversed(p.step.fold.nodes))
-        extra.append(f"{count} rules folded: {' . '.join(list(ops)[:6])}{' ...' if len(ops) > 6 else ''}")
-    return (f"dloss/d{link.name}", rule, _shapes(link), f"{link.norm:.5g}", gain, _verdict(link), extra)
+    extra += [*_numbers(e, link), *link.notes]
+    if len(parts) > 1:
+        uses = ", ".join(f"{p.step.fold.place or _step_name(p.step)} norm {_norm(e, p.formula):.4g}" for p in parts if p.formula is not None)
+        extra.append(f"sum of {len(parts)} uses: {uses}")
+    folded = [n.op.name for p in parts for n in reversed(p.step.fold.nodes) if n.op is not None]
+    if e.depth == 1 and len(parts) == 1 and len(folded) > _PLAIN_STEP:
+        extra.append(f"{len(folded)} rules folded: {' . '.join(folded[:6])}{' ...' if len(folded) > 6 else ''}     .unfold()")
+    return (first, rule, _shapes(link), f"{link.norm:.5g}", gain, _verdict(link), extra)
+
+
+def _forward(e: Explanation, step: Step) -> str:
+    """The step as the forward ran it: p = s^2."""
+    d = e.derivation
+    out = step.outputs[0]
+    text = d.written(d.simplified(step.twins[id(out)]))
+    return f"{d.name(out)} = {text}" if len(text) <= _LONGEST_RULE // 2 else f"{d.name(out)} = {_step_name(step)}(...)"
+
+
+def _step_name(step: Step) -> str:
+    fold = step.fold
+    if fold.kind == "statement":
+        return fold.place.target if fold.place is not None and fold.place.target else fold.name[:24]
+    return fold.name
 
 
 def _norm(e: Explanation, formula: Any) -> float:
@@ -226,7 +250,7 @@ def _shapes(link: Link) -> str:
     x = link.formula
     if x is not None and isinstance(x.op, Contraction):
         a, b = x.inputs
-        return f"{shape_text(a.aval.shape)} @ {shape_text(b.aval.shape)} -> {own}"
+        return f"{shape_text(a.aval.shape)}@{shape_text(b.aval.shape)} -> {own}"
     if x is not None and x.op is elementwise.gate:
         return f"{own} * gate"
     if x is not None and x.op is reduction.sum_:
@@ -242,8 +266,7 @@ def _numbers(e: Explanation, link: Link) -> list[str]:
     d = e.derivation
     if x.op is reduction.sum_ and link.gradient.size == 1:
         terms = d.value(x.inputs[0]).reshape(-1)
-        shown = " + ".join(f"{float(v):.4g}" for v in terms[:_SHOWN])
-        return [f"{shown} + ... ({terms.size:,} terms) = {float(link.gradient.reshape(-1)[0]):.6g}"] if terms.size > _SHOWN else []
+        return [f"{_added(terms[:_SHOWN])} + ... ({terms.size:,} terms) = {float(link.gradient.reshape(-1)[0]):.6g}"] if terms.size > _SHOWN else []
     if x.op is None or any(n.op is reduction.sum_ for n in ancestors([x])):
         return []
     index = (0,) * link.gradient.ndim
@@ -251,9 +274,19 @@ def _numbers(e: Explanation, link: Link) -> list[str]:
     def leaf(symbol: Any, at: tuple[str, ...]) -> str:
         return f"{float(d.value(symbol)[tuple(int(i) for i in at)]):.4g}"
 
-    text = Entry(leaf).write(x, sized(tuple(map(str, index)), link.gradient.shape))
+    def total(inner: Any, at: tuple[str, ...]) -> str:
+        return f"{float(d.value(inner)[tuple(int(i) for i in at)]):.4g}"
+
+    text = Entry(leaf, total).write(x, sized(tuple(map(str, index)), link.gradient.shape))
     where = f"[{','.join(map(str, index))}]" if index else ""
-    return [f"{link.name}.g{where} = {text} = {float(link.gradient[index]):.4g}"] if len(text) < _WIDTH else []
+    result = f"{float(link.gradient[index]):.4g}"
+    return [f"{link.name}.g{where} = {text} = {result}"] if text != result and len(text) < _WIDTH else []
+
+
+def _added(terms: Any) -> str:
+    """0.5 - 0.25 + 1: terms with their signs."""
+    text = " ".join(f"{'-' if v < 0 else '+'} {abs(float(v)):.4g}" for v in terms)
+    return text[2:] if text.startswith("+") else f"-{text[2:]}"
 
 
 # --- reasons, one entry, the check

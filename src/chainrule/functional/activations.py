@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 __all__ = [
-    "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6",
-    "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
+    "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
+    "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
 ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     >>> cr.nn.functional.leaky_relu(cr.tensor([-2.0, 3.0]), 0.1)
     tensor([-0.2,  3. ])
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     return elementwise.where(x > 0.0, x, x * negative_slope)
 
 
@@ -51,7 +51,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     Returns: the shape of `input`.
     Source: He et al. (2015), Delving deep into rectifiers, arXiv:1502.01852.
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     slope = weight if x.ndim < 2 or weight.numel() == 1 else weight.reshape(-1, *(1 for _ in range(x.ndim - 2)))
     if x.ndim == 0:
         slope = slope.reshape(())
@@ -71,7 +71,7 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     >>> cr.nn.functional.elu(cr.tensor([-100.0, 3.0]))
     tensor([-1.,  3.])
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     below = elementwise.expm1(x.clamp_max(0.0))
     return elementwise.where(x > 0.0, x, below if alpha == 1 else below * alpha)
 
@@ -80,7 +80,9 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804
 
 
 def selu(input: Tensor) -> Tensor:
-    """scale · elu(x, α), with the two numbers under which mean 0 and variance 1 are a fixed point. Gradient at 0: scale · α.
+    """scale · elu(x, α), with the two numbers under which mean 0 and variance 1 are a fixed point.
+
+    Gradient at 0: scale · α.
 
     Args:
         input: any shape, float.
@@ -104,12 +106,14 @@ def gelu(input: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor
     >>> cr.nn.functional.gelu(cr.tensor([-1.0, 0.0, 1.0]))
     tensor([-0.1587,  0.    ,  0.8413])
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     if approximate == "none":
-        return x * 0.5 * (elementwise.erf(x * math.sqrt(0.5)) + 1.0)
-    if approximate == "tanh":
-        return x * 0.5 * (tanh((x + x**3 * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0)
-    raise at_user_line(ArgumentError(f"gelu: approximate must be 'none' or 'tanh'; got {approximate!r}"))
+        share = elementwise.erf(x * math.sqrt(0.5)) + 1.0
+    elif approximate == "tanh":
+        share = tanh((x + x**3 * 0.044715) * math.sqrt(2.0 / math.pi)) + 1.0
+    else:
+        raise at_user_line(ArgumentError(f"gelu: approximate must be 'none' or 'tanh'; got {approximate!r}"))
+    return x * 0.5 * share
 
 
 def silu(input: Tensor) -> Tensor:
@@ -124,7 +128,7 @@ def silu(input: Tensor) -> Tensor:
     >>> cr.nn.functional.silu(cr.tensor([-1.0, 0.0, 1.0]))
     tensor([-0.2689,  0.    ,  0.7311])
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     return x * sigmoid(x)
 
 
@@ -136,7 +140,7 @@ def mish(input: Tensor) -> Tensor:
     Returns: the shape of `input`.
     Source: Misra (2019), Mish, arXiv:1908.08681.
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     return x * tanh(ops.softplus(x))
 
 
@@ -157,7 +161,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     """
     if beta == 0:
         raise at_user_line(ArgumentError("softplus: beta must not be 0, which the result is divided by"))
-    x = floating(input)
+    x: Tensor = floating(input)
     bent = ops.softplus(x) if beta == 1 else ops.softplus(x * beta) / beta
     return bent if threshold == 20 else elementwise.where(x * beta > threshold, x, bent)
 
@@ -169,7 +173,7 @@ def softsign(input: Tensor) -> Tensor:
         input: any shape, float.
     Returns: the shape of `input`.
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     return x / (abs(x) + 1.0)
 
 
@@ -180,7 +184,7 @@ def tanhshrink(input: Tensor) -> Tensor:
         input: any shape, float.
     Returns: the shape of `input`.
     """
-    x = floating(input)
+    x: Tensor = floating(input)
     return x - tanh(x)
 
 
@@ -189,7 +193,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
 
     Args:
         input: any shape, float.
-        min_val, max_val: the bounds, min_val ≤ max_val.
+        min_val: the lower bound.
+        max_val: the upper bound, not below the lower.
     Returns: the shape of `input`.
     Raises: ArgumentError: the bounds are in the wrong order.
 
@@ -199,7 +204,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     """
     if min_val > max_val:
         raise at_user_line(ArgumentError(f"hardtanh: expected min_val ≤ max_val; got {min_val} and {max_val}"))
-    x = floating(input)
+    x: Tensor = floating(input)
     return elementwise.where(x <= min_val, min_val, elementwise.where(x >= max_val, max_val, x))
 
 
@@ -229,6 +234,7 @@ def softmax(input: Tensor, dim: int, *, dtype: object = None) -> Tensor:
     Args:
         input: any shape, float.
         dim: the dimension that adds to 1. PyTorch guesses it when left out; here it must be said.
+        dtype: what to cast `input` to first.
     Returns: the shape of `input`.
     Raises: OutOfRangeError: there is no such dimension.
 

@@ -68,7 +68,9 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     if not dtypes.is_integer(input.dtype):
         raise at_user_line(DTypeError(f"embedding: indices must be integer; got {input.aval}; cast them with .long()"))
     if weight.ndim != 2:
-        raise at_user_line(ShapeError(f"embedding: the weight must be (num_embeddings, embedding_dim); got {weight.aval}"))
+        raise at_user_line(
+            ShapeError(f"embedding: the weight must be (num_embeddings, embedding_dim); got {weight.aval}")
+        )
     rows = weight.shape[0]
     if input.data is not None and input.data.size and not 0 <= input.data.min() <= input.data.max() < rows:
         low, high = int(input.data.min()), int(input.data.max())
@@ -105,7 +107,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         upper = f" < {num_classes}" if num_classes >= 0 else ""
         raise at_user_line(OutOfRangeError(f"one_hot: expected labels 0 ≤ label{upper}; got {wrong}"))
     if num_classes < 0 and data is not None and not data.size:
-        raise at_user_line(ArgumentError("one_hot: there is no label to read the number of classes off; give num_classes"))
+        raise at_user_line(
+            ArgumentError("one_hot: there is no label to read the number of classes off; give num_classes")
+        )
     return indexing.one_hot(tensor, num_classes)
 
 
@@ -126,17 +130,23 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             [9., 9., 9.]])
     """
     if mode != "constant":
-        raise at_user_line(ArgumentError(f"pad: mode must be 'constant'; got {mode!r}; build other modes with cat and flip"))
+        raise at_user_line(
+            ArgumentError(f"pad: mode must be 'constant'; got {mode!r}; build other modes with cat and flip")
+        )
     sizes = tuple(pad)
     if len(sizes) % 2 or len(sizes) > 2 * input.ndim:
-        raise at_user_line(ArgumentError(f"pad: expected (before, after) for at most {input.ndim} dimensions; got {sizes}"))
+        raise at_user_line(
+            ArgumentError(f"pad: expected (before, after) for at most {input.ndim} dimensions; got {sizes}")
+        )
     for place in range(0, len(sizes), 2):
         dim = input.ndim - 1 - place // 2
         before, after = max(0, -sizes[place]), max(0, -sizes[place + 1])
         if before or after:
             left = input.shape[dim] - before - after
             if left < 0:
-                raise at_user_line(ArgumentError(f"pad: {sizes} cuts off more of dimension {dim} than {input.aval} has"))
+                raise at_user_line(
+                    ArgumentError(f"pad: {sizes} cuts off more of dimension {dim} than {input.aval} has")
+                )
             input = manipulation.narrow(input, dim, before, left)
     return manipulation.pad(input, tuple(max(0, n) for n in sizes), value=value or 0.0)
 
@@ -179,7 +189,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, generator: 
         raise at_user_line(ArgumentError(f"dropout: p is a probability, 0 ≤ p ≤ 1; got {p}"))
     if not training or p == 0:
         return input
-    x = floating(input)
+    x: Tensor = floating(input)
     if p == 1:
         return x * 0.0
     kept = creation.rand(x.shape, generator=generator) >= p

@@ -125,7 +125,7 @@ def cross_entropy(
 ) -> Tensor:
     """Mean negative log-likelihood of the target under softmax, in nats.
 
-    L = −(1/n) Σᵢ log softmax(inputᵢ)[targetᵢ], and with probabilities as the target −(1/n) Σᵢ Σ꜀ targetᵢ꜀ log softmax(inputᵢ)꜀
+    L = −(1/n) Σᵢ log softmax(inputᵢ)[targetᵢ], and for probabilities −(1/n) Σᵢ Σ꜀ targetᵢ꜀ log softmax(inputᵢ)꜀
 
     Args:
         input: (n, classes) or (n, classes, …) or (classes,), float; unnormalised log-probabilities.
@@ -145,7 +145,9 @@ def cross_entropy(
     tensor(0.41)
     """
     if not 0 <= label_smoothing <= 1:
-        raise at_user_line(ArgumentError(f"cross_entropy: label_smoothing is a share, 0 ≤ ε ≤ 1; got {label_smoothing}"))
+        raise at_user_line(
+            ArgumentError(f"cross_entropy: label_smoothing is a share, 0 ≤ ε ≤ 1; got {label_smoothing}")
+        )
     _check_reduction("cross_entropy", reduction)
     logits, wanted, dim = _logits("cross_entropy", input, target)
     log_p = statistical.log_softmax(logits, dim)
@@ -224,7 +226,8 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Mean negative log-likelihood of two classes, for logits: no overflow, and no logarithm of 0.
 
-    L = −(1/n) Σᵢ targetᵢ log σ(inputᵢ) + (1 − targetᵢ) log(1 − σ(inputᵢ)), computed as (1 − target) input − log σ(input)
+    L = −(1/n) Σᵢ targetᵢ log σ(inputᵢ) + (1 − targetᵢ) log(1 − σ(inputᵢ)),
+    computed as (1 − target) input − log σ(input)
 
     Args:
         input: logits, any shape.
@@ -269,7 +272,7 @@ def _pair(name: str, input: Any, target: Any, reduction: str) -> tuple[Any, Any]
     _check_reduction(name, reduction)
     if not isinstance(input, Node):
         raise at_user_line(DTypeError(f"{name}: the prediction must be a tensor; got {type(input).__name__}"))
-    wanted = as_node(target, input)
+    wanted = as_node(target, input, name)
     if input.aval.shape != wanted.aval.shape:
         raise at_user_line(ShapeError(_mismatch(name, input.aval, wanted.aval)))
     return floating(input), floating(wanted)
@@ -290,7 +293,7 @@ def _logits(name: str, input: Any, target: Any) -> tuple[Any, Any, int]:
     if not isinstance(input, Node) or not dtypes.is_float(input.aval.dtype):
         got = input.aval if isinstance(input, Node) else type(input).__name__
         raise at_user_line(DTypeError(f"{name}: scores must be a float tensor; got {got}"))
-    scores, wanted = input.aval, as_node(target, input).aval
+    scores, wanted = input.aval, as_node(target, input, name).aval
     if not scores.ndim:
         raise at_user_line(ShapeError(f"{name}: scores need a dimension of classes, (n, classes); got {scores}"))
     dim = 0 if scores.ndim == 1 else 1
@@ -302,14 +305,14 @@ def _logits(name: str, input: Any, target: Any) -> tuple[Any, Any, int]:
     ):
         hint = "use labels.squeeze(-1)" if wanted.shape == (*labels, 1) else "one label a row of scores"
         raise at_user_line(ShapeError(f"{name}: scores {scores} take labels {list(labels)}; got {wanted}; {hint}"))
-    return input, as_node(target, input), dim
+    return input, as_node(target, input, name), dim
 
 
 def _class_weights(name: str, weight: Any, log_p: Any, dim: int) -> Any:
     """The weight of each class in the dtype of the scores, or None."""
     if weight is None:
         return None
-    given, classes = as_node(weight, log_p), log_p.aval.shape[dim]
+    given, classes = as_node(weight, log_p, name), log_p.aval.shape[dim]
     if given.aval.shape != (classes,):
         raise at_user_line(ShapeError(f"{name}: expected one weight for each of {classes} classes; got {given.aval}"))
     return to_dtype(given, log_p.aval.dtype)
@@ -319,9 +322,7 @@ def _over_classes(weight: Any, log_p: Any, dim: int) -> Any:
     return weight.reshape(-1, *(1 for _ in range(log_p.ndim - dim - 1)))
 
 
-def _against_probabilities(
-    log_p: Any, wanted: Any, dim: int, weight: Any, reduction: str, smoothing: float
-) -> Tensor:
+def _against_probabilities(log_p: Any, wanted: Any, dim: int, weight: Any, reduction: str, smoothing: float) -> Tensor:
     classes = log_p.shape[dim]
     if smoothing:
         wanted = wanted * (1.0 - smoothing) + smoothing / classes
@@ -363,6 +364,6 @@ def _check_labels(name: str, labels: Any, classes: int) -> None:
     if data is not None and data.size and not 0 <= data.min() <= data.max() < classes:
         wrong = data.min() if data.min() < 0 else data.max()
         raise at_user_line(OutOfRangeError(
-            f"{name}: labels must lie in 0 … {classes - 1}, one a class; got {wrong}; count classes from 0, and give the "
-            f"last layer one output a class"
+            f"{name}: labels must lie in 0 … {classes - 1}, one a class; got {wrong}; count classes from 0, "
+            f"and give the last layer one output a class"
         ))  # fmt: skip

@@ -1,9 +1,11 @@
 """Layers: modules with parameters, and the functions they are made of. PyTorch's names."""
 
+# ruff: noqa: I001 - one name a line would make two pages of it
+
 from chainrule.nn import functional, init
 from chainrule.nn.activations import (
-    ELU, GELU, SELU, Hardsigmoid, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid, SiLU,
-    Softmax, Softplus, Softsign, Tanh, Tanhshrink,
+    ELU, GELU, SELU, Hardsigmoid, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid,
+    SiLU, Softmax, Softplus, Softsign, Tanh, Tanhshrink,
 )  # fmt: skip
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
 from chainrule.nn.linear import Dropout, Embedding, Flatten, Identity, Linear

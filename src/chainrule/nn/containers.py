@@ -19,7 +19,7 @@ def _checked(owner: str, module: Any) -> Module:
 
 
 class _Row(Module):
-    """Modules in a row, set as the attributes `0`, `1`, …"""
+    """Modules in a row, set as the attributes `0`, `1` and so on."""
 
     def _items(self) -> list[Module]:
         return [module for module in vars(self).values() if isinstance(module, Module)]
@@ -75,8 +75,8 @@ class Sequential(_Row):
             for name, module in modules[0].items():
                 self.add_module(name, _checked("Sequential", module))
             return
-        for module in modules:
-            self.append(_checked("Sequential", module))
+        for item in modules:
+            self.append(_checked("Sequential", item))
 
     @overload
     def __getitem__(self, index: int) -> Module: ...

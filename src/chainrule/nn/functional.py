@@ -1,10 +1,12 @@
 """`cr.nn.functional`, as in PyTorch: the composites of `chainrule.functional` under the name that users know."""
 
+# ruff: noqa: I001 - one name a line would make two pages of it
+
 from __future__ import annotations
 
 from chainrule.functional.activations import (
-    elu, gelu, hardsigmoid, hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, selu, sigmoid, silu,
-    softmax, softmin, softplus, softsign, tanh, tanhshrink,
+    elu, gelu, hardsigmoid, hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, selu, sigmoid,
+    silu, softmax, softmin, softplus, softsign, tanh, tanhshrink,
 )  # fmt: skip
 from chainrule.functional.linear import dropout, embed, embedding, linear, one_hot, pad
 from chainrule.functional.losses import (
@@ -13,8 +15,8 @@ from chainrule.functional.losses import (
 )  # fmt: skip
 
 __all__ = [
-    "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu", "relu6",
-    "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
+    "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
+    "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
     "dropout", "embed", "embedding", "linear", "one_hot", "pad",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
     "nll_loss", "smooth_l1_loss",

@@ -1,4 +1,4 @@
-"""Layers that are an affine map or a lookup, and those that only pass on: Linear, Embedding, Dropout, Flatten, Identity."""
+"""Layers that are an affine map or a lookup, and those that only pass on what they get."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ class Embedding(Module):
         super().__init__()
         _check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise at_user_line(OutOfRangeError(f"Embedding: padding_idx {padding_idx} is none of the {num_embeddings} rows"))
+            raise at_user_line(
+                OutOfRangeError(f"Embedding: padding_idx {padding_idx} is none of the {num_embeddings} rows")
+            )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.weight = _empty(num_embeddings, embedding_dim, dtype=dtype)
@@ -185,5 +187,5 @@ class Identity(Module):
 
 def _check_sizes(name: str, **sizes: int) -> None:
     for what, n in sizes.items():
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        if type(n) is not int or n < 1:
             raise at_user_line(ArgumentError(f"{name}: {what} must be a positive int; got {n!r}"))

@@ -67,8 +67,8 @@ class Module:
         held = vars(self).get(name)
         if isinstance(held, Parameter | Module) and not isinstance(value, Parameter | Module) and value is not None:
             raise at_user_line(DTypeError(
-                f"{type(self).__name__}.{name}: holds a {type(held).__name__}; a {type(value).__name__} in its place would no "
-                f"longer be trained; update it in place under no_grad(), or set a new nn.Parameter, or None"
+                f"{type(self).__name__}.{name}: holds a {type(held).__name__}; a {type(value).__name__} in its place would "
+                f"no longer be trained; update it in place under no_grad(), or set a new nn.Parameter, or None"
             ))  # fmt: skip
         object.__setattr__(self, name, value)
 
@@ -100,10 +100,14 @@ class Module:
     register_module = add_module
 
     def _refuse_name(self, by: str, name: str) -> None:
-        if not isinstance(name, str) or not name or "." in name:
+        if not name or "." in name:
             raise at_user_line(ArgumentError(f"{by}: a name is not empty and has no dot; got {name!r}"))
-        if hasattr(type(self), name) or (name in vars(self) and not isinstance(vars(self)[name], Parameter | Module | None)):
-            raise at_user_line(ArgumentError(f"{by}: {type(self).__name__} has an attribute {name!r} already; use another name"))
+        if hasattr(type(self), name) or (
+            name in vars(self) and not isinstance(vars(self)[name], Parameter | Module | None)
+        ):
+            raise at_user_line(
+                ArgumentError(f"{by}: {type(self).__name__} has an attribute {name!r} already; use another name")
+            )
 
     # --- walks
 
@@ -137,7 +141,7 @@ class Module:
                 yield from value._walk(f"{prefix}.{name}" if prefix else name, seen)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it; each once."""
+        """The module itself and all inside it; each once."""
         return (module for _, module in self.named_modules())
 
     def get_submodule(self, path: str) -> Module:
@@ -150,7 +154,9 @@ class Module:
             found = vars(found).get(name) if isinstance(found, Module) else None
         if not isinstance(found, Module):
             known = ", ".join(name for name, _ in self.named_modules() if name)
-            raise at_user_line(ArgumentError(f"get_submodule: no module {path!r} in {type(self).__name__}; it has: {known or 'none'}"))
+            raise at_user_line(
+                ArgumentError(f"get_submodule: no module {path!r} in {type(self).__name__}; it has: {known or 'none'}")
+            )
         return found
 
     def _members(
@@ -221,7 +227,7 @@ class Module:
         arrays = {}
         for path, tensor in own.items():
             if path in state_dict:
-                given = as_node(state_dict[path], tensor)
+                given = as_node(state_dict[path], tensor, "load_state_dict")
                 if given.aval.shape != tensor.shape:
                     raise at_user_line(ShapeError(
                         f"load_state_dict: {name}.{path} is {tensor.aval}, the state has {given.aval}; "
@@ -259,7 +265,7 @@ class Module:
                 parameter.grad.zero_()
 
     def to(self, dtype: object) -> Self:
-        """Cast every float parameter and buffer, and the gradients, in place; an optimiser made before goes on with them.
+        """Cast every float parameter and buffer, and the gradients, in place; make the optimiser afterwards.
 
         Raises: DTypeError: not a float dtype.
         """

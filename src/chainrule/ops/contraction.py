@@ -27,8 +27,10 @@ def _matmul_shape(x: Aval, y: Aval) -> Aval:
 
 
 def _matmul_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "b":
+        raise DTypeError(f"matmul: needs numbers; got bool{list(x.shape)} @ bool{list(y.shape)}; cast with .to()")
     work = dtypes.work_dtype(x.dtype)
-    if work != x.dtype:
+    if work is not x.dtype:
         return np.matmul(x.astype(work), y.astype(work)).astype(x.dtype)
     return np.matmul(x, y)
 

@@ -235,6 +235,15 @@ def movements_cancel(node: Any) -> Any:
     return None
 
 
+def transpose_of_product(node: Any) -> Any:
+    """(x y)^T = y^T x^T, where that lets a transpose inside cancel."""
+    if node.op is movement.permute and movement.swaps_last_two(node.params["dims"]) and node.inputs[0].op is contraction.matmul:
+        x, y = node.inputs[0].inputs
+        if x.op is movement.permute or y.op is movement.permute:
+            return contraction.matmul(movement.permute(y, **node.params), movement.permute(x, **node.params))
+    return None
+
+
 def reshape_through_elementwise(node: Any) -> Any:
     """reshape(f(x, y)) = f(reshape x, reshape y), where that lets a reshape inside cancel; only unit dimensions move."""
     if node.op is not movement.reshape:
@@ -263,6 +272,27 @@ def reshape_of_expand(node: Any) -> Any:
         if x.aval.size == 1 and x.aval.ndim == 0:
             return movement.expand(x, shape=node.aval.shape)
     return None
+
+
+def expand_of_scalar(node: Any) -> Any:
+    """expand(reshape(x)) = expand(x) for a scalar x."""
+    if node.op is movement.expand and node.inputs[0].op is movement.reshape and node.inputs[0].inputs[0].aval.ndim == 0:
+        return movement.expand(node.inputs[0].inputs[0], shape=node.aval.shape)
+    return None
+
+
+def expand_out_of_elementwise(node: Any) -> Any:
+    """f(expand x, expand y) = expand f(x, y), where nothing else has the full shape."""
+    factor = node.op is elementwise.neg or (node.op is elementwise.mul and constant_of(node.inputs[0]) is not None)
+    if not isinstance(node.op, Elementwise) or factor:  # a sign or a number stays outside
+        return None
+    full = [x for x in node.inputs if x.aval.shape == node.aval.shape and constant_of(x) is None]
+    if not full or any(x.op is not movement.expand for x in full):
+        return None
+    if len({x.inputs[0].aval.shape for x in full}) != 1:
+        return None
+    inner = [x.inputs[0] if x.op is movement.expand and x.aval.shape == node.aval.shape else x for x in node.inputs]
+    return movement.expand(node.op(*inner, **node.params), shape=node.aval.shape)
 
 
 # --- choices
@@ -362,7 +392,8 @@ ALWAYS: Identities = (
 )  # fmt: skip
 FOR_READING: Identities = (
     times_zero, gate, coefficient_out_of_gate, coefficient_first, coefficients_collect, coefficient_out_of_linear, signs, powers,
-    reshape_through_elementwise, reshape_of_expand, one_hot, one_hot_sums_to_one, softmax_common_factor, minus_first,
+    transpose_of_product, reshape_through_elementwise, reshape_of_expand, expand_of_scalar,
+    expand_out_of_elementwise, one_hot, one_hot_sums_to_one, softmax_common_factor, minus_first,
 )  # fmt: skip
 ALL: Identities = (*ALWAYS, *FOR_READING)
 

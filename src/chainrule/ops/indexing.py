@@ -30,7 +30,7 @@ def check_range(name: str, index: np.ndarray, size: int) -> None:
     """Raises: OutOfRangeError: an entry of `index` lies outside -size ≤ i < size."""
     if index.size and (index.max() >= size or index.min() < -size):
         worst = index.max() if index.max() >= size else index.min()
-        raise OutOfRangeError(f"{name}: index {worst} is out of range for a dimension of size {size}")
+        raise OutOfRangeError(f"{name}: {worst} is out of range for a dimension of size {size}; use {-size} to {size - 1}")
 
 
 # --- along one dimension: out[i, j] = x[index[i, j], j]

@@ -65,7 +65,7 @@ expand = Linear(
     name="expand",
     reference=_expand_kernel,
     notation=Notation(
-        text="expand({0}, {shape})", latex=r"\operatorname{{expand}}_{{{shape}}}\left({0}\right)", code="{0}.expand({shape})",
+        text=lambda avals, params: "expand({0}, {shape})" if avals[0].shape else "{0}", latex=lambda avals, params: r"\operatorname{{expand}}_{{{shape}}}\left({0}\right)" if avals[0].shape else "{0}", code="{0}.expand({shape})",
         numpy="np.broadcast_to({0}, {shape})", inside_code=POWER,
     ),
     shape_rule=_expand_shape,
@@ -80,7 +80,7 @@ expand = Linear(
 def _reshape_shape(x: Aval, *, shape: Shape) -> Aval:
     target = Aval(tuple(shape), x.dtype)
     if target.size != x.size or any(n < 0 for n in shape):
-        raise ShapeError(f"reshape: {x} holds {x.size} entries, {list(shape)} holds {target.size}")
+        raise ShapeError(f"reshape: {x} holds {x.size} entries, {list(shape)} holds {target.size}; they must hold as many")
     return target
 
 
@@ -159,7 +159,7 @@ permute = Linear(
         text=_permute_form("{0}^T", "permute({0}, {dims})"),
         latex=_permute_form(r"{0}^{{\top}}", r"\operatorname{{permute}}_{{{dims}}}\left({0}\right)"),
         code=_permute_form("{0}.mT", "{0}.permute({dims})"),
-        numpy=_permute_form("np.swapaxes({0}, -1, -2)", "{0}.transpose({dims})"),
+        numpy=lambda avals, params: "{0}.T" if tuple(params["dims"]) == (1, 0) else _permute_form("np.swapaxes({0}, -1, -2)", "{0}.transpose({dims})")(avals, params),
         binds=POWER, inside=POWER, binds_code=ATOM,
     ),
     shape_rule=_permute_shape,

@@ -46,8 +46,8 @@ class Optimizer(ABC):
         given: list[Any] = list(params)
         if not given:
             raise at_user_line(ArgumentError(
-                f"{name}: got no parameters; a generator is used up after one pass, and modules in a plain list are not "
-                f"found: use nn.ModuleList"
+                f"{name}: got no parameters; a generator is used up after one pass, and modules in a plain list "
+                f"are not found: use nn.ModuleList"
             ))  # fmt: skip
         for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
             self.add_param_group(group)
@@ -58,20 +58,26 @@ class Optimizer(ABC):
         Raises: as the constructor.
         """
         name = type(self).__name__
-        if not isinstance(param_group, Mapping) or "params" not in param_group:
-            raise at_user_line(DTypeError(f'{name}: a group is a dict with "params"; got {param_group!r}'))
+        if "params" not in param_group:
+            raise at_user_line(ArgumentError(f'{name}: a group is a dict with "params"; got {param_group!r}'))
         unknown = [key for key in param_group if key != "params" and key not in self.defaults]
         if unknown:
             raise at_user_line(ArgumentError(
                 f"{name}: no option {', '.join(map(repr, unknown))}; there are {', '.join(self.defaults)}"
             ))  # fmt: skip
         params = param_group["params"]
-        group: Group = {**self.defaults, **param_group, "params": [params] if isinstance(params, Tensor) else list(params)}
+        group: Group = {
+            **self.defaults,
+            **param_group,
+            "params": [params] if isinstance(params, Tensor) else list(params),
+        }
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for position, p in enumerate(group["params"]):
             self._check_param(name, p, position)
             if id(p) in known:
-                raise at_user_line(ArgumentError(f"{name}: parameter {position}, {p.aval}, is given twice; give it once"))
+                raise at_user_line(
+                    ArgumentError(f"{name}: parameter {position}, {p.aval}, is given twice; give it once")
+                )
             known.add(id(p))
         if not group["params"]:
             raise at_user_line(ArgumentError(f"{name}: a group without parameters"))
@@ -159,7 +165,9 @@ class Optimizer(ABC):
             ))  # fmt: skip
         params = self._params()
         order = [number for g in groups for number in g["params"]]
-        state = {params[order.index(int(n))]: {k: _copied(v) for k, v in s.items()} for n, s in state_dict["state"].items()}
+        state = {
+            params[order.index(int(n))]: {k: _copied(v) for k, v in s.items()} for n, s in state_dict["state"].items()
+        }
         for p, entries in state.items():
             for key, value in entries.items():
                 if isinstance(value, np.ndarray) and value.shape not in (p.shape, ()):
@@ -176,7 +184,8 @@ class Optimizer(ABC):
 
     def __repr__(self) -> str:
         lines = [
-            f"  group {i}: {len(g['params'])} parameters, " + ", ".join(f"{k}={v}" for k, v in g.items() if k != "params")
+            f"  group {i}: {len(g['params'])} parameters, "
+            + ", ".join(f"{k}={v}" for k, v in g.items() if k != "params")
             for i, g in enumerate(self.param_groups)
         ]
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"

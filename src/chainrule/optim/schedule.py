@@ -24,7 +24,9 @@ class Scheduler(ABC):
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise at_user_line(DTypeError(f"{type(self).__name__}: expected an optimiser; got {type(optimizer).__name__}"))
+            raise at_user_line(
+                DTypeError(f"{type(self).__name__}: expected an optimiser; got {type(optimizer).__name__}")
+            )
         self.optimizer = optimizer
         self.base_lrs: list[float] = [float(group["lr"]) for group in optimizer.param_groups]
         self.last_epoch = 0
@@ -101,7 +103,9 @@ class LambdaLR(Scheduler):
         groups = len(optimizer.param_groups)
         self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
         if len(self.lr_lambdas) != groups:
-            raise at_user_line(ArgumentError(f"LambdaLR: {len(self.lr_lambdas)} functions for {groups} groups; give one each"))
+            raise at_user_line(
+                ArgumentError(f"LambdaLR: {len(self.lr_lambdas)} functions for {groups} groups; give one each")
+            )
         super().__init__(optimizer)
 
     def _rate(self, step: int, base: float, group: int) -> float:
@@ -120,7 +124,7 @@ class CosineAnnealingLR(Scheduler):
     Source: Loshchilov, Hutter (2016), SGDR, arXiv:1608.03983.
     """
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:  # noqa: N803 - PyTorch's name
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         if T_max < 1:
             raise at_user_line(ArgumentError(f"CosineAnnealingLR: T_max must be ≥ 1; got {T_max}"))
         self.T_max, self.eta_min = T_max, eta_min
@@ -170,7 +174,9 @@ class OneCycleLR(Scheduler):
         if not 0 <= pct_start <= 1:
             raise at_user_line(ArgumentError(f"OneCycleLR: pct_start is a share, 0 ≤ share ≤ 1; got {pct_start}"))
         if anneal_strategy not in ("cos", "linear"):
-            raise at_user_line(ArgumentError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear'; got {anneal_strategy!r}"))
+            raise at_user_line(
+                ArgumentError(f"OneCycleLR: anneal_strategy must be 'cos' or 'linear'; got {anneal_strategy!r}")
+            )
         groups = len(optimizer.param_groups)
         self.max_lrs = [float(max_lr)] * groups if isinstance(max_lr, int | float) else [float(rate) for rate in max_lr]
         if len(self.max_lrs) != groups:
@@ -188,13 +194,13 @@ class OneCycleLR(Scheduler):
         if step <= self.up or self.up >= self.total_steps - 1:
             first, last, share = start, top, step / self.up if self.up > 0 else 1.0
         else:
-            first, last, share = top, end, (step - self.up) / (self.total_steps - 1 - self.up)
+            first, last, share = top, end, min(1.0, (step - self.up) / (self.total_steps - 1 - self.up))
         if self.anneal_strategy == "linear":
             return first + (last - first) * share
         return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
     def _rate(self, step: int, base: float, group: int) -> float:
-        if step >= self.total_steps:
+        if step > self.total_steps:  # the call after the last batch is allowed: loops end with it
             raise at_user_line(ArgumentError(
                 f"OneCycleLR: step {step} lies beyond the cycle of {self.total_steps} steps; count one a batch"
             ))  # fmt: skip
