@@ -1,6 +1,6 @@
 """chainrule: a neural-network library whose backward pass is an open book."""
 
-from chainrule import nn
+from chainrule import data, nn, optim, train
 from chainrule.array.elementwise import (
     abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, clamp,
     clamp_max, clamp_min, cos, cosh, div, eq, erf, exp, exp2, expm1, floor, floor_divide, ge, gt, isfinite, isinf, isnan, le,
@@ -29,5 +29,6 @@ from chainrule.explain.explanation import Explanation, check, explain
 from chainrule.explain.source import backward_source
 from chainrule.function import Function
 from chainrule.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+from chainrule.train.learner import Learner
 
 __version__ = "0.1.0"

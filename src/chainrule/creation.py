@@ -33,7 +33,7 @@ def tensor(data: Any, dtype: object = None, requires_grad: bool = False) -> Tens
 
 def asarray(data: Any, dtype: object = None) -> Tensor:
     """A tensor of `data`, sharing its memory where that is possible."""
-    return data if isinstance(data, Tensor) and dtype is None else _leaf(_array(data, dtype, copy=None), False)
+    return data if isinstance(data, Tensor) and dtype is None else _leaf(_array(data, dtype, copy=False), False)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -44,17 +44,19 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return _leaf(array, False)
 
 
-def _array(data: Any, dtype: object, copy: bool | None) -> np.ndarray:
+def _array(data: Any, dtype: object, copy: bool) -> np.ndarray:
     if isinstance(data, Tensor):
         data = data.detach().numpy()
     elif isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
         data = [x.detach().numpy() if isinstance(x, Tensor) else x for x in data]
     from_array = hasattr(data, "dtype")
     try:
-        array = np.asarray(data) if not from_array else np.array(data, copy=copy)
+        array = np.asarray(data)
     except ValueError:
         raise at_user_line(DTypeError("tensor: expected nested lists of one shape; these have unequal lengths")) from None
     try:
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         given = dtypes.as_dtype(array.dtype)
     except DTypeError:
         raise at_user_line(
@@ -64,7 +66,9 @@ def _array(data: Any, dtype: object, copy: bool | None) -> np.ndarray:
         wanted = align.as_dtype(dtype)
     else:
         wanted = dtypes.DEFAULT_FLOAT if not from_array and given == dtypes.float64 else given
-    return array if array.dtype == wanted else array.astype(wanted)
+    if array.dtype != wanted:
+        return array.astype(wanted)
+    return array.copy() if copy and from_array else array
 
 
 def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:

@@ -25,6 +25,23 @@ class Context:
         """Keep these for the backward."""
         self.saved_tensors = tensors
 
+    def on(self, twins: dict[int, Any]) -> Context:
+        """The same context with tensors replaced by their twins, by id; what else was saved is given its name."""
+        other = Context()
+        other.__dict__.update({name: _twin(value, twins, name) for name, value in self.__dict__.items()})
+        other.saved_tensors = tuple(_twin(x, twins, f"saved{i + 1}") for i, x in enumerate(self.saved_tensors))
+        return other
+
+
+def _twin(value: Any, twins: dict[int, Any], name: str) -> Any:
+    if id(value) in twins:
+        return twins[id(value)]
+    if not isinstance(value, Tensor) or value.data is None:
+        return value
+    named = Tensor.leaf(value.data)
+    named.symbol = value.symbol or name
+    return named
+
 
 class Function:
     """Subclass it with two static methods, and call `apply`.
@@ -83,7 +100,8 @@ class Function:
             reference=_rerun(cls, inputs, options),
             notation=_written(cls.__name__, len(tensors)),
             aval=value.aval,
-            pullback=_backward(cls, ctx, inputs),
+            pullback=_backward(cls, ctx, inputs, value),
+            saved=ctx.saved_tensors,
         )
         data = None if value.data is None else value.data.view()
         out: Tensor = make(Tensor, op, tensors, NO_PARAMS, data, value.aval, True, capture(2))
@@ -104,11 +122,17 @@ def _rerun(cls: type[Function], inputs: tuple[Any, ...], options: dict[str, Any]
     return kernel
 
 
-def _backward(cls: type[Function], ctx: Context, inputs: tuple[Any, ...]) -> Any:
+def _backward(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], value: Tensor) -> Any:
     """The backward as a rule: one cotangent for each tensor among the inputs."""
+    tensors = tuple(x for x in inputs if isinstance(x, Node))
 
-    def pullback(g: Tensor) -> tuple[Any, ...]:
-        returned = cls.backward(ctx, g)
+    def pullback(g: Tensor, out: Node) -> tuple[Any, ...]:
+        # On other inputs than those of the forward, such as symbols, what the forward saved of its own is theirs. And the
+        # output it saved is the node that leads back to the inputs, so that the rule can be differentiated again.
+        moved = any(x is not twin for x, twin in zip(tensors, out.inputs, strict=True))
+        moved = moved or any(saved is value for saved in ctx.saved_tensors)
+        used = ctx.on({id(value): out, **{id(x): t for x, t in zip(tensors, out.inputs, strict=True)}}) if moved else ctx
+        returned = cls.backward(used, g)
         found = returned if isinstance(returned, tuple) else (returned,)
         if len(found) != len(inputs):
             raise DerivativeRuleError(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator
+from contextvars import ContextVar
 from typing import Any, Self, SupportsIndex
 
 import numpy as np
@@ -35,6 +36,9 @@ from chainrule.errors import (
     SymbolicValueError,
 )
 from chainrule.ops import movement
+
+# Told of each backward pass before it begins: how the last one of a script is explained without editing the script.
+backward_watchers: ContextVar[tuple[Callable[[Tensor], None], ...]] = ContextVar("chainrule_backward_watchers", default=())
 
 
 class Tensor(Node):
@@ -206,6 +210,8 @@ class Tensor(Node):
         if not self.requires_grad:
             raise at_user_line(NoGradientError(no_gradient_reason(self)))
         seed = self._seed(gradient)
+        for watcher in backward_watchers.get():
+            watcher(self)
         with recording(ENGINE_OFF):
             started = tick()
             found = gradients(self, seed)
@@ -267,7 +273,7 @@ class Tensor(Node):
             self.data = data = np.array(data)
         np.copyto(data, array, casting="unsafe")
         self.constant = None
-        self.mutated = tick()
+        self.changed()
         return self
 
     def writable(self, name: str = "writable") -> np.ndarray:
@@ -285,7 +291,7 @@ class Tensor(Node):
         if not data.flags.writeable or 0 in data.strides and data.size > 1:
             self.data = data = np.array(data)
         self.constant = None
-        self.mutated = tick()
+        self.changed()
         return data
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -316,6 +322,19 @@ class Tensor(Node):
             )
         return self._updated(name, value)
 
+    def _moved(self, name: str, kernel: Any, function: Any, other: Any) -> Self:
+        """self = function(self, other), in place: at NumPy's speed where the shapes and dtypes already agree."""
+        data, b = self.data, other.data if isinstance(other, Node) else None
+        if (
+            data is not None and b is not None and self.op is None and data.dtype is b.dtype and data.shape == b.shape
+            and data.flags.owndata and data.flags.writeable and dtypes.is_float(data.dtype) and recording_mode() is not RECORD
+        ):  # fmt: skip
+            kernel(data, b, out=data)
+            self.constant = None
+            self.changed()
+            return self
+        return self._in_place(name, function, other)
+
     def _changes_with(self, other: Any) -> bool:
         """Is `self += other` an update in place, rather than a new value? A value that needs a gradient makes a new one."""
         return self.op is None and not (
@@ -324,19 +343,19 @@ class Tensor(Node):
 
     def add_(self, other: Any, *, alpha: float = 1) -> Self:
         """self += alpha · other."""
-        return self._in_place("add_", lambda x: x + (other if alpha == 1 else other * alpha))
+        return self._moved("add_", np.add, elementwise.add, other if alpha == 1 else other * alpha)
 
     def sub_(self, other: Any, *, alpha: float = 1) -> Self:
         """self -= alpha · other."""
-        return self._in_place("sub_", lambda x: x - (other if alpha == 1 else other * alpha))
+        return self._moved("sub_", np.subtract, elementwise.sub, other if alpha == 1 else other * alpha)
 
     def mul_(self, other: Any) -> Self:
         """self *= other."""
-        return self._in_place("mul_", elementwise.mul, other)
+        return self._moved("mul_", np.multiply, elementwise.mul, other)
 
     def div_(self, other: Any) -> Self:
         """self /= other."""
-        return self._in_place("div_", elementwise.div, other)
+        return self._moved("div_", np.true_divide, elementwise.div, other)
 
     def clamp_(self, min: Any = None, max: Any = None) -> Self:
         """self = self.clamp(min, max)."""
@@ -381,12 +400,12 @@ class Tensor(Node):
 
     # --- operators
 
-    __add__ = elementwise.add
-    __radd__ = elementwise.add
-    __sub__ = elementwise.sub
+    __add__ = elementwise.plus
+    __radd__ = elementwise.plus
+    __sub__ = elementwise.minus
     __mul__ = elementwise.mul
     __rmul__ = elementwise.mul
-    __truediv__ = elementwise.div
+    __truediv__ = elementwise.true_divide
     __floordiv__ = elementwise.floor_divide
     __mod__ = elementwise.remainder
     __pow__ = elementwise.pow
@@ -456,6 +475,7 @@ class Tensor(Node):
     erf, sigmoid, relu = elementwise.erf, elementwise.sigmoid, elementwise.relu
     floor, ceil, round, trunc = elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc
     clamp, clamp_min, clamp_max = elementwise.clamp, elementwise.clamp_min, elementwise.clamp_max
+    gate = elementwise.gate
     maximum, minimum, masked_fill = elementwise.maximum, elementwise.minimum, elementwise.masked_fill
     eq, ne, lt, le, gt, ge = (
         elementwise.eq,

@@ -214,3 +214,53 @@ def test_every_op_has_every_form():
             assert op.notation.template(style, avals, params), f"{op.name} has no {style} form"
         if op.name not in NO_NUMPY:
             assert op.notation.template("numpy", avals, params), f"{op.name} has no NumPy form"
+
+
+# --- parentheses: every op around every kind of op
+
+
+def binding(op):
+    """What decides on parentheses: ops that agree in this are written alike inside others."""
+    n = op.notation
+    styles = ("text", "latex", "code", "numpy")
+    return (*(n.strength(s) for s in styles), *(n.threshold(s) for s in styles), n.associative, n.left, len(op.partials))
+
+
+NUMBERS = [op for op in CATALOGUE if isinstance(op, Elementwise) and not op.no_gradient and None not in op.partials]
+KINDS = list({binding(op): op for op in reversed(NUMBERS)}.values())
+
+
+def params_of(op):
+    return op.samples[0].params if op.samples else {}
+
+
+def nests(outer, inner, *makes):
+    """outer(…, inner(…), …), in each place, for each way of making the letters x, y, z."""
+    for place in range(len(outer.partials)):
+        for letters in makes:
+            inside = inner(*letters[: len(inner.partials)], **params_of(inner))
+            operands = [letters[2]] * len(outer.partials)
+            operands[place] = inside
+            yield outer(*operands, **params_of(outer))
+
+
+VALUES = {"x": 0.3, "y": 0.7, "z": 0.47, "g": 0.8}
+
+
+@pytest.mark.parametrize("style", ["latex", "code", "numpy"])
+def test_an_expression_inside_an_op_keeps_its_parentheses(op, style):
+    if op not in NUMBERS:
+        return
+    numbers = [cr.tensor(VALUES[c], dtype=cr.float64) for c in LETTERS]
+    symbols = [cr.Tensor.symbolic(c, x.aval) for c, x in zip(LETTERS, numbers, strict=True)]
+    around = KINDS if style != "latex" or op in KINDS else [op]
+    for inner in {id(o): o for o in (*around, op)}.values():
+        for expected, symbol in zip(nests(op, inner, numbers), nests(op, inner, symbols), strict=True):
+            text = written(symbol, style)
+            if not np.isfinite(expected.item()) or text is None:
+                continue
+            if style == "latex":
+                found = float(evaluated(parse_latex(readable(text)), {k: sympy.Float(repr(v), DIGITS) for k, v in VALUES.items()}))
+            else:
+                found = run(text, style, dict(zip(LETTERS, numbers, strict=True)))
+            np.testing.assert_allclose(found, expected.item(), rtol=1e-12, atol=1e-12, err_msg=text)

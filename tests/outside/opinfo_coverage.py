@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
         if not names or entry.name in names:
             tally = opinfo_walk.walk(entry)
             walked[name] = block(name, tally)
-            faults += [f"{name}: {fault}" for fault in tally.faults]
+            faults += [f"{name}: {fault}" for fault in tally.faults[:10]]
     print("\n\n".join(walked.values()) if names else table(walked))
     print(*faults, sep="\n", file=sys.stderr)
     if "--write" in arguments and not names:

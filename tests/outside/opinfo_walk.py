@@ -320,13 +320,13 @@ def _or_zero(gradient: Any, like: cr.Tensor) -> Any:
 
 def samples(entry: Any, dtype: torch.dtype, *, reference: bool = False) -> list[Any]:
     """PyTorch's sample inputs, the same ones every time; or its larger set, which adds extremes, layouts and dtypes."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - the global state is what PyTorch's generators of samples use
     random.seed(0)
     with warnings.catch_warnings(action="ignore"):
         if reference:
-            return [] if entry.reference_inputs_func is None else list(entry.reference_inputs("cpu", dtype))
-        return list(entry.sample_inputs("cpu", dtype, requires_grad=_differentiated(entry, dtype)))
+            return [] if entry.reference_inputs_func is None else list(entry.reference_inputs("cpu", dtype, set_seed=False))
+        return list(entry.sample_inputs("cpu", dtype, requires_grad=_differentiated(entry, dtype), set_seed=False))
 
 
 def _differentiated(entry: Any, dtype: torch.dtype) -> bool:

@@ -18,12 +18,13 @@ from chainrule.errors import ArgumentError, ChainruleError, DTypeError, OutOfRan
 from chainrule.ops import movement
 
 Scalar = bool | int | float
+_SCALARS = (bool, int, float, Ratio, np.bool_, np.integer, np.floating)
 Shape = tuple[int, ...]
 
 
 def is_scalar(value: object) -> bool:
     """A Python or NumPy number, which joins a tensor as a constant."""
-    return isinstance(value, Scalar | Ratio | np.bool_ | np.integer | np.floating)
+    return isinstance(value, _SCALARS)
 
 
 def as_node(value: Any, like: Any, name: str = "tensor") -> Any:

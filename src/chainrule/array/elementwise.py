@@ -12,9 +12,9 @@ from chainrule import dtypes
 from chainrule.array.align import as_node, broadcast_shapes, expand, floating, is_scalar, not_a_tensor, to_dtype, together
 from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
-from chainrule.core.node import Node, apply, at_user_line
+from chainrule.core.node import apply, at_user_line, Node, scalar
 from chainrule.errors import ArgumentError, DTypeError
-from chainrule.ops import comparison
+from chainrule.ops import comparison, movement
 from chainrule.ops import elementwise as ops
 
 if TYPE_CHECKING:
@@ -60,12 +60,18 @@ def _named(function: Callable[..., Any], op: Elementwise, text: str) -> Callable
 
 def _binary(op: Elementwise, text: str, *, floats_only: bool = False) -> Callable[[Tensor, Operand], Tensor]:
     def function(x: Any, other: Any) -> Any:
-        # The common case, checked first because it is on the path of every small step: nothing to align.
-        if isinstance(x, Node) and isinstance(other, Node):
-            a, b = x.data, other.data
-            if a is not None and b is not None and a.shape == b.shape and a.dtype is b.dtype:
-                if not floats_only or dtypes.is_float(a.dtype):
+        # The common cases, checked first because they are on the path of every small step: floats with nothing to
+        # align, a number, or a bias that the last dimensions repeat.
+        a = x.data if isinstance(x, Node) else None
+        if a is not None and dtypes.is_float(a.dtype):
+            if type(other) is float or type(other) is int:
+                return apply(op, (x, scalar(x.makes, other, a.dtype)))
+            b = other.data if isinstance(other, Node) else None
+            if b is not None and a.dtype is b.dtype:
+                if a.shape == b.shape:
                     return apply(op, (x, other))
+                if 0 < b.ndim < a.ndim and a.shape[-b.ndim :] == b.shape:
+                    return apply(op, (x, apply(movement.expand, (other,), {"shape": a.shape})))
         return apply(op, together(op.name, x, other, floating=floats_only))
 
     return _named(function, op, text)
@@ -78,22 +84,22 @@ def _division(op: Elementwise, text: str) -> Callable[[Tensor, Operand], Tensor]
 
 # --- arithmetic
 
-_add = _binary(ops.add, "x + y.")
-_sub = _binary(ops.sub, "x - y.")
+plus = _binary(ops.add, "x + y.")
+minus = _binary(ops.sub, "x - y.")
 
 
 def add(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """x + alpha · other. Of bools: x or other."""
-    return _add(x, other if alpha == 1 else mul(other, alpha))  # type: ignore[arg-type]
+    return plus(x, other if alpha == 1 else mul(other, alpha))  # type: ignore[arg-type]
 
 
 def sub(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """x − alpha · other."""
-    return _sub(x, other if alpha == 1 else mul(other, alpha))  # type: ignore[arg-type]
+    return minus(x, other if alpha == 1 else mul(other, alpha))  # type: ignore[arg-type]
 
 
 mul = _binary(ops.mul, "x · y, entry by entry.")
-_true_divide = _binary(ops.div, "x / y, entry by entry; integers give floats.", floats_only=True)
+true_divide = _binary(ops.div, "x / y, entry by entry; integers give floats.", floats_only=True)
 
 
 def div(x: Tensor, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
@@ -105,14 +111,14 @@ def div(x: Tensor, other: Operand, *, rounding_mode: str | None = None) -> Tenso
             the dtype of the inputs and with gradient 0.
     """
     if rounding_mode is None:
-        return _true_divide(x, other)
+        return true_divide(x, other)
     if rounding_mode == "floor":
         return floor_divide(x, other)
     if rounding_mode != "trunc":
         raise at_user_line(ArgumentError(f'div: rounding_mode must be None, "floor" or "trunc"; got {rounding_mode!r}'))
     x, other = together("div", x, other)
     if dtypes.is_float(x.dtype):
-        return trunc(_true_divide(x, other))
+        return trunc(true_divide(x, other))
     return mul(floor_divide(abs(x), abs(other)), mul(sign(x), sign(other)))  # type: ignore[arg-type]
 
 
@@ -153,7 +159,7 @@ def pow(x: Tensor, exponent: Operand) -> Tensor:
                 raise _no_integer_value(x, number)
             elif x.dtype == dtypes.bool_:
                 x = to_dtype(x, dtypes.DEFAULT_INT)
-        return ops.pow_scalar(x, exponent=number)  # type: ignore[no-any-return]
+        return apply(ops.pow_scalar, (x,), {"exponent": number})  # type: ignore[no-any-return]
     base, power = together("pow", x, exponent)
     if not dtypes.is_float(power.dtype) and power.data is not None and power.data.size and power.data.min() < 0:
         raise _no_integer_value(base, power.data.min())
@@ -217,6 +223,8 @@ def round(x: Tensor, *, decimals: int = 0) -> Tensor:
 
 def clamp_min(x: Tensor, min: Operand) -> Tensor:
     """max(x, min). The gradient passes where x ≥ min, at the bound included; `relu` closes there."""
+    if (type(min) is float or type(min) is int) and isinstance(x, Node) and dtypes.is_float(x.dtype):
+        return apply(ops.clamp_min, (x,), {"low": min})
     return ops.clamp_min(x, low=_bound(min)) if is_scalar(min) else _within(x, min, ge)  # type: ignore[no-any-return]
 
 
@@ -274,6 +282,14 @@ def where(condition: Tensor, x: Operand, y: Operand) -> Tensor:
     return apply(
         ops.where, tuple(v if v.constant and v.aval.shape == () and shape else expand(v, shape) for v in inputs)
     )
+
+
+def gate(x: Tensor, condition: Tensor) -> Tensor:
+    """`x` where the condition holds, 0 elsewhere: where(condition, x, 0) for a condition of the shape of `x`."""
+    a, c = x.data, condition.data
+    if a is not None and c is not None and a.shape == c.shape and c.dtype == dtypes.bool_:
+        return apply(ops.gate, (condition, x))
+    return where(condition, x, 0)
 
 
 # --- comparisons and logic

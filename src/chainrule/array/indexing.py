@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def getitem(x: Tensor, key: Any) -> Tensor:
-    """x[key]: ints, slices, None, `...`, integer tensors or lists, bool masks, in any mix NumPy takes.
+    """x[key]: ints, slices, None, `...`, integer tensors or lists, bool masks, in any mix.
+
+    The result is NumPy's, but for an int among arrays, x[0, :, rows], which selects first: x[0][:, rows], as in PyTorch.
 
     Raises: OutOfRangeError: an int or an entry of an index that does not exist.
     """

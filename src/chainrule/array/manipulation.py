@@ -11,7 +11,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.array.align import as_dtype, broadcast_shapes, not_a_tensor, one_dim, sizes, some_dims, to_dtype
 from chainrule.array.align import expand as stretched
-from chainrule.core.node import Node, at_user_line
+from chainrule.core.node import Node, apply, at_user_line
 from chainrule.errors import ArgumentError, OutOfRangeError, ShapeError
 from chainrule.ops import movement
 
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same entries, in order, in another shape; one size may be -1."""
     target = sizes(shape)
+    if x.aval.shape == target:
+        return x
     if -1 in target:
         known = math.prod(n for n in target if n != -1)
         if target.count(-1) > 1 or known == 0 or x.aval.size % known:
             raise at_user_line(ShapeError(f"reshape: {x.aval} with {x.aval.size} entries does not fit {list(target)}"))
-        target = tuple(x.aval.size // known if n == -1 else n for n in target)
-    return _reshaped(x, target)
+        return _reshaped(x, tuple(x.aval.size // known if n == -1 else n for n in target))  # type: ignore[no-any-return]
+    return movement.reshape(x, shape=target)  # type: ignore[no-any-return]
 
 
 def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
-    return x if x.aval.shape == shape else movement.reshape(x, shape=shape)
+    """`x` in a shape that is known to hold its entries."""
+    return x if x.aval.shape == shape else apply(movement.reshape, (x,), {"shape": shape})
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -80,6 +83,8 @@ def t(x: Tensor) -> Tensor:
 def matrix_transpose(x: Tensor) -> Tensor:
     """The last two dimensions exchanged: x.mT."""
     n = x.aval.ndim
+    if n == 2:
+        return apply(movement.permute, (x,), {"dims": (1, 0)})  # type: ignore[no-any-return]
     if n < 2:
         raise at_user_line(ShapeError(f"mT: expected a matrix or a batch of them; got {x.aval}"))
     return movement.permute(x, dims=(*range(n - 2), n - 1, n - 2))  # type: ignore[no-any-return]
@@ -172,14 +177,14 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` entries of `x` along `dim`, from `start` on; a negative `start` counts from the end."""
     where = one_dim("narrow", dim, x.ndim)
-    if not 0 <= start <= start + length <= x.shape[where]:
+    if x.ndim == 0:
+        raise at_user_line(ShapeError(f"narrow: {x.aval} has no dimension to narrow"))
+    first = int(start) + (x.shape[where] if start < 0 else 0)
+    if not 0 <= first <= first + length <= x.shape[where]:
         raise at_user_line(
-            OutOfRangeError(f"narrow: {length} entries from {start} on are not in dimension {dim} of {x.aval}")
+            OutOfRangeError(f"narrow: {length} entries from {int(start)} on are not in dimension {dim} of {x.aval}")
         )
-    start = int(start)
-    if start < 0 and x.ndim:
-        start += x.shape[where]
-    window = tuple((start, start + length, 1) if d == where else (0, n, 1) for d, n in enumerate(x.shape))
+    window = tuple((first, first + length, 1) if d == where else (0, n, 1) for d, n in enumerate(x.shape))
     return movement.slice_(x, window=window)  # type: ignore[no-any-return]
 
 

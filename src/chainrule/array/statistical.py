@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from chainrule import dtypes
 from chainrule.array import elementwise, indexing, manipulation
 from chainrule.array.align import as_dtype, floating, one_dim, some_dims, to_dtype
-from chainrule.core.node import Node, at_user_line
+from chainrule.core.node import Node, apply, at_user_line
 from chainrule.errors import ArgumentError, DTypeError
 from chainrule.ops import indexing as indexing_ops
 from chainrule.ops import normalisation, reduction
@@ -40,7 +40,7 @@ def sum(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = N
     x = _counted(x, dtype)
     if x.dtype == dtypes.bool_:  # asked for: a sum of truth values is their `any`
         return any(x, dim, keepdim)
-    return reduction.sum_(x, dim=some_dims("sum", dim, x.aval.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+    return apply(reduction.sum_, (x,), {"dim": some_dims("sum", dim, x.aval.ndim), "keepdim": keepdim})  # type: ignore[no-any-return]
 
 
 def mean(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
@@ -48,7 +48,7 @@ def mean(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = 
     x = x if dtype is None else to_dtype(x, as_dtype(dtype))
     if not dtypes.is_float(x.dtype):
         raise at_user_line(DTypeError(f"mean: needs a float dtype; got {x.aval}; cast it with .to(cr.float32)"))
-    return reduction.mean(x, dim=some_dims("mean", dim, x.aval.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+    return apply(reduction.mean, (x,), {"dim": some_dims("mean", dim, x.aval.ndim), "keepdim": keepdim})  # type: ignore[no-any-return]
 
 
 def var(

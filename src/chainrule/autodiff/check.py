@@ -15,7 +15,7 @@ from chainrule import dtypes
 from chainrule.autodiff.evaluate import evaluate
 from chainrule.autodiff.reverse import needs_gradient
 from chainrule.core.family import Opaque
-from chainrule.core.node import ENGINE_OFF, Node, ancestors, quietly, recording
+from chainrule.core.node import ENGINE_OFF, Node, ancestors, compute, recording
 from chainrule.core.provenance import Place, user_place
 from chainrule.errors import DerivativeRuleError
 
@@ -130,7 +130,7 @@ def _rule_cotangents(node: Any, arrays: list[np.ndarray], params: Any, weights: 
         else:
             inputs = tuple(cls.leaf(a) for a in arrays)
             out = cls.applied(node.op, inputs, params, node.aval)
-            out.data = np.asarray(quietly(node.op.reference, *arrays, **params))
+            out.data = compute(node.op, arrays, params)
             sent = node.op.vjp(cls.leaf(weights), out, needed)
     return [None if c is None else np.asarray(c.data, np.float64) for c in sent]
 
@@ -140,7 +140,7 @@ def _measured(op: Any, arrays: list[np.ndarray], params: Any, weights: np.ndarra
 
     def value(h: float) -> float:
         moved = [a + h * d if dtypes.is_float(a.dtype) else a for a, d in zip(arrays, directions, strict=True)]
-        return float(np.sum(weights * quietly(op.reference, *moved, **params)))
+        return float(np.sum(weights * compute(op, moved, params)))
 
     largest = max([1.0, *(float(np.max(np.abs(a), initial=0.0)) for a in arrays if dtypes.is_float(a.dtype) and np.isfinite(a).all())])
     h = STEP * min(largest, 10.0)

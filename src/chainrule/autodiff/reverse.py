@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
+from chainrule.core.family import Opaque
+from chainrule.core.memory import changed_at, latest_change
 from chainrule.core.node import Node, ancestors, at_user_line
 from chainrule.core.provenance import user_place
 from chainrule.errors import ChainruleError, StaleValueError
@@ -102,27 +102,36 @@ def _leading_to(order: Sequence[Node], wrt: Collection[int]) -> set[int]:
 def refuse_stale(order: Sequence[Node]) -> None:
     """Raise if a value that a rule in `order` will read was changed after the forward pass read it.
 
-    Every in-place update is on the same clock as the nodes, so the usual case costs one comparison a leaf.
+    Every in-place update is on the same clock as the nodes, so the usual case, no update since, is one comparison.
     """
-    changed = [x for node in order for x in node.inputs if x.mutated > node.made]
-    if not changed:
+    first = next((node.made for node in order if node.op is not None), None)
+    if first is None or latest_change() < first:
         return
     for node in order:
-        for value in residuals(node):
-            for leaf in changed:
-                if leaf.mutated > node.made and _shares_memory(value, leaf):
-                    raise at_user_line(_stale(node, leaf))
+        suspects = {id(x) for x in _at_hand(node) if _changed_at(x) > node.made}
+        if suspects:
+            for value in residuals(node):
+                if id(value) in suspects:
+                    raise at_user_line(_stale(node, value))
 
 
-def _shares_memory(value: Node, leaf: Node) -> bool:
-    return value is leaf or (
-        value.data is not None and leaf.data is not None and np.may_share_memory(value.data, leaf.data)
-    )
+def _at_hand(node: Node) -> tuple[Any, ...]:
+    """The values that the rule of `node` may read."""
+    if node.op is None:
+        return ()
+    return (node, *node.inputs, *(node.op.saved if isinstance(node.op, Opaque) else ()))
+
+
+def _changed_at(x: Node) -> int:
+    return max(x.mutated, 0 if x.data is None else changed_at(x.data))
 
 
 def residuals(node: Node) -> Iterator[Node]:
     """The values the rule of `node` reads: itself or inputs of it. Found by running the rule on symbols."""
     if node.op is None:
+        return
+    if isinstance(node.op, Opaque):
+        yield from node.op.saved
         return
     cls = type(node)
     inputs = tuple(cls.symbolic(f"x{i}", x.aval, requires_grad=x.requires_grad) for i, x in enumerate(node.inputs))
@@ -141,11 +150,11 @@ def residuals(node: Node) -> Iterator[Node]:
             yield x
 
 
-def _stale(node: Node, leaf: Node) -> StaleValueError:
+def _stale(node: Node, value: Node) -> StaleValueError:
     assert node.op is not None
     where = user_place(node.trail)
     made = f" (made at {where}: {where.text})" if where is not None and where.text else ""
     return StaleValueError(
-        f"backward: {node.op.name}{made} needs a value of {leaf.aval} that was changed in place after the forward pass; "
+        f"backward: {node.op.name}{made} needs a value of {value.aval} that was changed in place after the forward pass; "
         f"run the forward pass again before backward(), or update the tensor only after the last backward()"
     )

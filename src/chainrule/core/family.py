@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class Op(ABC):
     no_gradient: why no gradient passes, in words; empty for a differentiable op.
     source: where the derivative is written down.
     """
+
+    runs_ops: ClassVar[bool] = False  # does its kernel apply ops itself?
 
     name: str
     reference: Rule
@@ -103,9 +105,9 @@ class Op(ABC):
                 continue
             given, primal = cotangent.data, x.data
             if given is not None and primal is not None:
-                if given.shape == primal.shape and given.dtype == primal.dtype:
+                if given.dtype is primal.dtype and given.shape == primal.shape:
                     continue
-            elif cotangent.aval == x.aval:
+            if cotangent.aval == x.aval:
                 continue
             raise DerivativeRuleError(
                 f"{self.name}: the gradient of input {position} is {cotangent.aval}, the input itself is {x.aval}; "
@@ -294,17 +296,22 @@ class Source(Op):
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Opaque(Op):
-    """One application of a user's own forward and backward; made by `cr.Function`, never in the catalogue."""
+    """One application of a user's own forward and backward; made by `cr.Function`, never in the catalogue.
+
+    saved: the tensors that the backward reads.
+    """
+
+    runs_ops: ClassVar[bool] = True
 
     aval: Aval
     pullback: Rule
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    saved: tuple[Any, ...] = ()
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
         return self.aval
 
     def _pullback(self, g: Any, out: Node, needed: tuple[bool, ...]) -> Cotangents:
-        found: Cotangents = self.pullback(g)
+        found: Cotangents = self.pullback(g, out)
         return found
 
     def jvp(self, tangents: tuple[Any, ...], out: Node) -> Any:
@@ -375,6 +382,9 @@ def choice(name: str, avals: tuple[Aval, ...]) -> np.dtype:
 # shared arithmetic of the families --------------------------------------------------------------------------------
 
 
+_NUMBERS = (Ratio, float)
+
+
 def _scaled(direction: Any, partial: Rule | float | None, out: Node) -> Any:
     """direction · partial, without multiplying by ±1 and without letting 0 · inf through a gate."""
     if partial is None:
@@ -384,11 +394,11 @@ def _scaled(direction: Any, partial: Rule | float | None, out: Node) -> Any:
             return direction
         return -direction if partial == -1.0 else type(direction).filled(direction.aval, 0.0)
     slope = partial(out, *out.inputs, **out.params)
-    if isinstance(slope, Ratio | float):
+    if isinstance(slope, _NUMBERS):
         return _times(direction, slope if isinstance(slope, Ratio) else Ratio(slope))
     data = slope.data
-    if (slope.aval.dtype if data is None else data.dtype) == dtypes.bool_:
-        return direction.where(slope, 0.0)
+    if (slope.aval.dtype if data is None else data.dtype) is dtypes.bool_:
+        return direction.gate(slope)
     return direction * slope
 
 
@@ -402,7 +412,7 @@ def _times(direction: Any, factor: Ratio) -> Any:
 def _spread(reduced: Any, x: Node, params: Mapping[str, Any]) -> Any:
     """A reduced value copied back over the dimensions it was reduced along."""
     shape = x.aval.shape
-    if not params["keepdim"]:
+    if not params["keepdim"] and reduced.aval.shape:
         dim = params["dim"]
         reduced = reduced.reshape(tuple(1 if d in dim else n for d, n in enumerate(shape)))
     return reduced.expand(shape)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+import math
+import operator
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 from chainrule.core.aval import Aval
+from chainrule.core.memory import note_change
 from chainrule.core.provenance import Scope, Trail, capture, current_scope, user_place
 from chainrule.errors import ChainruleError
 
@@ -69,9 +72,11 @@ class _Quiet(threading.local):
 _quiet = _Quiet()
 
 
-def quietly(kernel: Callable[..., Any], *arrays: np.ndarray, **params: Any) -> Any:
-    """The kernel's result, without NumPy's floating-point warnings."""
-    return _quiet.run(kernel, *arrays, **params)
+def compute(op: Op, arrays: Sequence[np.ndarray], params: Mapping[str, Any]) -> np.ndarray:
+    """The op's kernel on arrays, without NumPy's floating-point warnings."""
+    if op.runs_ops:  # a user's forward comes back here through `apply`, and a context cannot be entered twice
+        return np.asarray(op.reference(*arrays, **params))
+    return np.asarray(_quiet.run(op.reference, *arrays, **params))
 
 
 class Ratio(NamedTuple):
@@ -190,6 +195,12 @@ class Node:
         aval: Aval = self._aval
         return aval
 
+    def changed(self) -> None:
+        """Note on the clock that this value was just changed in place."""
+        self.mutated = when = tick()
+        if self.data is not None:
+            note_change(self.data, when)
+
     @property
     def is_leaf(self) -> bool:
         """Was this value given, rather than computed from values that need a gradient?"""
@@ -244,7 +255,7 @@ def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAM
             raise at_user_line(error) from None
         return make(cls, op, inputs, params, None, aval, wants_grad and not op.no_gradient, None)
     try:
-        data = _quiet.run(op.reference, *values, **params)
+        data = _quiet.run(op.reference, *values, **params) if params else _quiet.run(op.reference, *values)
     except Exception as error:
         raise refusal(op, inputs, params, error) from None
     if type(data) is not np.ndarray:
@@ -267,6 +278,24 @@ def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAM
             node.cut, node.trail = x.cut, x.trail
             break
     return node
+
+
+_scalars: dict[tuple[type[Any], float, np.dtype], Any] = {}
+_SCALARS_KEPT = 1024
+
+
+def scalar(cls: type[Any], value: float, dtype: np.dtype) -> Any:
+    """A number as an operand: a scalar constant. Small programs use the same few numbers all the time; they are kept."""
+    key = (cls, value, dtype)
+    found = _scalars.get(key)
+    if found is not None and (value or math.copysign(1.0, value) > 0):  # -0.0 equals 0.0, and is not the same number
+        return found
+    found = cls.filled(Aval((), dtype), value)
+    if len(_scalars) >= _SCALARS_KEPT:
+        _scalars.clear()
+    if value or math.copysign(1.0, value) > 0:
+        _scalars[key] = found
+    return found
 
 
 def refusal(op: Op, inputs: Sequence[Node], params: Mapping[str, Any], error: Exception) -> Exception:
@@ -303,10 +332,11 @@ def ancestors(roots: Sequence[Node], follow: Callable[[Node], bool] = lambda nod
             continue
         seen.add(id(node))
         found.append(node)
-        pending.extend(x for x in node.inputs if id(x) not in seen and follow(x))
+        for x in node.inputs:
+            if id(x) not in seen and follow(x):
+                pending.append(x)  # noqa: PERF401 - on the path of every backward pass; a loop is faster than extend here
     found.sort(key=_made)
     return found
 
 
-def _made(node: Node) -> int:
-    return node.made
+_made = operator.attrgetter("made")

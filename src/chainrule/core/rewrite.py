@@ -10,7 +10,7 @@ from chainrule.core.node import Node, ancestors
 # An identity: a node in, an equal one out, or None where it does not fit.
 Identity = Callable[[Any], Any]
 
-_LIMIT = 100  # rewrites at one node; identities shrink expressions, so reaching it means two undo each other
+_LIMIT = 200  # rewrites at one place; identities shrink expressions, so reaching it means two undo each other
 
 
 def rewrite(root: Any, identities: Sequence[Identity], replace: Mapping[int, Any] | None = None) -> Any:
@@ -18,37 +18,42 @@ def rewrite(root: Any, identities: Sequence[Identity], replace: Mapping[int, Any
 
     replace: nodes to put in place of others, by id; what stands behind a replaced node is not looked at.
     """
-    done: dict[int, Any] = dict(replace or {})
-    kept: list[Any] = []  # ids are only unique among the living
-    for node in ancestors([root], lambda x: id(x) not in done):
-        rebuilt = node
-        if node.op is not None:
-            inputs = tuple(done.get(id(x), x) for x in node.inputs)
-            if any(new is not old for new, old in zip(inputs, node.inputs, strict=True)):
-                rebuilt = _again(node, inputs)
-        done[id(node)] = _settled(rebuilt, identities)
-        kept.append(done[id(node)])
-    return done.get(id(root), root)
+    return _Rewriting(identities, replace or {}).of(root)
 
 
-def _settled(node: Node, identities: Sequence[Identity]) -> Any:
-    for _ in range(_LIMIT):
-        for identity in identities:
-            found = identity(node)
-            if found is not None:
-                # What an identity built may hold places where others fit.
-                node = _rebuilt(found, identities) if found.op is not None else found
+class _Rewriting:
+    """One rewriting: what each node came to, by id, and the nodes themselves, since ids are unique among the living."""
+
+    def __init__(self, identities: Sequence[Identity], replace: Mapping[int, Any]) -> None:
+        self.identities = identities
+        self.done: dict[int, Any] = dict(replace)
+        self.alive: list[Any] = []
+
+    def of(self, root: Any) -> Any:
+        # In the order they were made, inputs first: an expression may be deeper than Python's stack.
+        for node in ancestors([root], lambda x: id(x) not in self.done):
+            self._settle(node)
+        return self.done[id(root)]
+
+    def _settle(self, node: Node) -> None:
+        inputs = tuple(self.done[id(x)] for x in node.inputs)
+        settled = _again(node, inputs) if any(new is not old for new, old in zip(inputs, node.inputs, strict=True)) else node
+        for _ in range(_LIMIT):
+            found = next((f for identity in self.identities if (f := identity(settled)) is not None), None)
+            if found is None:
                 break
+            # What an identity built may hold places, below its top, where others fit.
+            for inner in found.inputs:
+                if id(inner) not in self.done:
+                    self.of(inner)
+            inputs = tuple(self.done[id(x)] for x in found.inputs)
+            changed = any(new is not old for new, old in zip(inputs, found.inputs, strict=True))
+            self.alive.append(found)
+            settled = _again(found, inputs) if changed else found
         else:
-            return node
-    raise RuntimeError(f"rewrite: identities undo each other at {node.op.name if node.op else node}")
-
-
-def _rebuilt(node: Any, identities: Sequence[Identity]) -> Any:
-    inputs = tuple(_settled(x, identities) if x.op is not None else x for x in node.inputs)
-    if all(new is old for new, old in zip(inputs, node.inputs, strict=True)):
-        return node
-    return _again(node, inputs)
+            raise RuntimeError(f"rewrite: identities undo each other at {settled.op.name if settled.op else settled}")
+        self.alive += [node, settled]
+        self.done[id(node)] = self.done[id(settled)] = settled
 
 
 def _again(node: Any, inputs: tuple[Any, ...]) -> Any:

@@ -55,7 +55,7 @@ class Split:
         return TensorDataset(self.x_valid, self.y_valid)
 
     def standardized(self, *, target: bool = False) -> Split:
-        """The same with features (and a numeric target) of mean 0 and standard deviation 1, as the training part has them.
+        """The same with features (and a numeric target) of mean 0 and standard deviation 1 in the training part.
 
         Raises: ArgumentError: classes have no mean.
         """

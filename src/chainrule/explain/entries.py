@@ -113,7 +113,8 @@ class Entry:
                 if bound[letter] != "0":
                     summed.append(bound[letter])
         factors = [self._entry(o, tuple(bound[c] for c in ls)) for o, ls in ((a, a_letters), (b, b_letters))]
-        text = " ".join(f.text if f.binds >= PRODUCT else brackets(f.text, "text") for f in factors)
+        times = " " if self.total is None else " x "  # letters stand side by side, numbers do not
+        text = times.join(f.text if f.binds >= PRODUCT else brackets(f.text, "text") for f in factors)
         return Written(f"sum_{','.join(summed)} {text}" if summed else text, PRODUCT)
 
     def _letter(self, wanted: str, taken: Index) -> str:

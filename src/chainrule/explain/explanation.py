@@ -180,10 +180,14 @@ def explain(
         raise at_user_line(ArgumentError(f"explain: depth must be 1 or more; got {depth}"))
     if notation not in ("leibniz", "composition"):
         raise at_user_line(ArgumentError(f"explain: notation must be 'leibniz' or 'composition'; got {notation!r}"))
-    return Explanation(run, node, _index(at, node, run), depth, lines, notation)
+    return Explanation(run, node, index_of(at, node, run), depth, lines, notation)
 
 
-def _index(at: Any, node: Node, run: Run) -> tuple[int, ...] | None:
+def index_of(at: Any, node: Node, run: Run) -> tuple[int, ...] | None:
+    """An index into a value, each part from 0 up; None if none was asked for.
+
+    Raises: OutOfRangeError: it is no index of the value.
+    """
     if at is None:
         return None
     index = (at,) if isinstance(at, int) else tuple(at)

@@ -98,7 +98,8 @@ def _same_entries(variable: Node, node: Node) -> bool:
 
 def name_values(run: Run, variables: Variables) -> dict[int, str]:
     """A name for every value a person has a name for, by id; where two values share one, they are numbered."""
-    by_identity = {id(v): k for k, v in reversed(variables.items()) if isinstance(v, Node) and not k.startswith("_")}
+    held = {k: v for k, v in variables.items() if isinstance(v, Node) and k.isidentifier() and not k.startswith("_")}
+    by_identity = {id(v): k for k, v in reversed(held.items())}
     outputs = _fold_outputs(run)
     parameters = _parameter_names(run.nodes)
     chosen: list[tuple[Node, str]] = []
@@ -107,8 +108,11 @@ def name_values(run: Run, variables: Variables) -> dict[int, str]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        name = node.symbol or parameters.get(id(node)) or by_identity.get(id(node))
-        name = name or (_own_target(node) if node.op is None else outputs.get(id(node)))
+        # A computed value goes by what its line assigned it to. A leaf goes by the variable that holds it now: it was
+        # often made inside a function, under a name that says nothing here.
+        held_as = by_identity.get(id(node))
+        name = node.symbol or parameters.get(id(node))
+        name = name or (held_as or _own_target(node) if node.op is None else outputs.get(id(node)) or held_as)
         if name is not None:
             chosen.append((node, name))
     if not any(node is run.loss for node, _ in chosen):
@@ -127,9 +131,11 @@ def _distinct(chosen: Sequence[tuple[Node, str]]) -> dict[int, str]:
 
 
 def _own_target(node: Node) -> str | None:
-    """The variable that the line which made this leaf assigns it to."""
+    """The variable that the line which made this leaf assigns it to; what a function returns, its caller names."""
     for call in user_calls(node.trail or ()):
-        return place(call).target
+        where = place(call)
+        if where.target is not None or not where.text.startswith("return"):
+            return where.target
     return None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.autodiff.reverse import needs_gradient
+from chainrule.core.family import Opaque
 from chainrule.core.node import RECORD, Node, ancestors, at_user_line, recording
 from chainrule.core.notation import Style
 from chainrule.core.provenance import is_ours
@@ -213,6 +214,9 @@ class _Writer:
                 self._arguments.setdefault(written)
             return written
 
+        own = next((n.op.name for n in ancestors([expression]) if isinstance(n.op, Opaque)), None)
+        if own is not None and self.style != "chainrule":
+            raise at_user_line(ArgumentError(f"backward_source: {own} is a cr.Function and has no {self.style} form"))
         try:
             text = write(expression, _WRITTEN[self.style], name)
         except LookupError as error:

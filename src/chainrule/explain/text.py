@@ -217,7 +217,7 @@ def _row(e: Explanation, link: Link, previous: Link | None) -> tuple[Any, ...]:
     folded = [n.op.name for p in parts for n in reversed(p.step.fold.nodes) if n.op is not None]
     if e.depth == 1 and len(parts) == 1 and len(folded) > _PLAIN_STEP:
         extra.append(f"{len(folded)} rules folded: {' . '.join(folded[:6])}{' ...' if len(folded) > 6 else ''}     .unfold()")
-    return (first, rule, _shapes(link), f"{link.norm:.5g}", gain, _verdict(link), extra)
+    return (first, rule, shapes(link), f"{link.norm:.5g}", gain, verdict(link), extra)
 
 
 def _forward(e: Explanation, step: Step) -> str:
@@ -239,13 +239,15 @@ def _norm(e: Explanation, formula: Any) -> float:
     return float(np.linalg.norm(e.derivation.value(formula).astype(np.float64)))
 
 
-def _verdict(link: Link) -> str:
+def verdict(link: Link) -> str:
+    """Whether the formula, evaluated on the recorded values, gives the engine's gradient."""
     if link.error is None:
         return "unchecked: " + next((p.why_not for p in link.parts if p.why_not), "no formula")[:60]
     return f"ok {link.error:.0e}" if link.agrees else f"DIFFERS by {link.error:.1e}"
 
 
-def _shapes(link: Link) -> str:
+def shapes(link: Link) -> str:
+    """What a link's formula does to shapes: (100,200) @ (200,50) -> (100,50)."""
     own = shape_text(link.gradient.shape)
     x = link.formula
     if x is not None and isinstance(x.op, Contraction):

@@ -1,7 +1,7 @@
 """Module: a function with parameters. A module's attributes are all it has: there is no second registry beside them.
 
 A Parameter, a Module or a buffer among the attributes belongs to the module; every walk (parameters, state_dict, repr)
-reads them off `vars(self)`, in the order they were set. Calling a module notes the call for explanations (`provenance`).
+reads them off `vars(self)`, in the order they were set. Calling a module notes the call, for explanations (`Scope`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.array.align import as_node
-from chainrule.core.node import at_user_line, tick
+from chainrule.core.node import at_user_line
 from chainrule.core.provenance import enter_scope, leave_scope
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
 from chainrule.nn.parameter import Parameter
@@ -67,8 +67,8 @@ class Module:
         held = vars(self).get(name)
         if isinstance(held, Parameter | Module) and not isinstance(value, Parameter | Module) and value is not None:
             raise at_user_line(DTypeError(
-                f"{type(self).__name__}.{name}: holds a {type(held).__name__}; a {type(value).__name__} in its place would "
-                f"no longer be trained; update it in place under no_grad(), or set a new nn.Parameter, or None"
+                f"{type(self).__name__}.{name}: holds a {type(held).__name__}; a {type(value).__name__} in its place "
+                f"would no longer be trained; update it in place under no_grad(), or set a new nn.Parameter, or None"
             ))  # fmt: skip
         object.__setattr__(self, name, value)
 
@@ -275,7 +275,7 @@ class Module:
         for tensor in (*self.parameters(), *self.buffers()):
             if dtypes.is_float(tensor.dtype) and tensor.dtype != wanted:
                 tensor.data = tensor._value("to").astype(wanted)
-                tensor.mutated = tick()
+                tensor.changed()
                 tensor.grad = None if tensor.grad is None else tensor.grad.to(wanted)
         return self
 

@@ -18,7 +18,7 @@ from chainrule.core.notation import ATOM, CHOICE, POWER, PRODUCT, SIGN, SUM, Not
 from chainrule.core.sample import Arg, Sample, bools, floats
 from chainrule.errors import DTypeError
 from chainrule.ops import comparison
-from chainrule.ops.kernels import erf_kernel, log_sigmoid_kernel, sigmoid_kernel, softplus_kernel, with_float32
+from chainrule.ops.kernels import erf_kernel, gate_kernel, log_sigmoid_kernel, sigmoid_kernel, softplus_kernel, with_float32
 
 # --- arithmetic
 
@@ -74,8 +74,8 @@ reciprocal = Elementwise(
     name="reciprocal",
     reference=lambda x: np.true_divide(x.dtype.type(1), x),
     notation=Notation(
-        text="1 / {0}", latex=r"\frac{{1}}{{{0}}}", code="{0}.reciprocal()", numpy="1 / {0}",
-        binds=PRODUCT, inside=PRODUCT, inside_latex=-1, binds_code=PRODUCT,
+        text="1 / {0}", latex=r"\frac{{1}}{{{0}}}", code="1 / {0}", numpy="1 / {0}",
+        binds=PRODUCT, inside=PRODUCT, inside_latex=-1,
     ),
     result=same_float,
     domain=(0.5, 2.0),
@@ -103,7 +103,7 @@ square = Elementwise(
     name="square",
     reference=lambda x: np.multiply(x, x),  # np.square makes int8 of bool
     notation=Notation(
-        text="{0}^2", latex="{0}^{{2}}", code="{0}.square()", numpy="{0} ** 2",
+        text="{0}^2", latex="{0}^{{2}}", code="{0}.square()", numpy="np.square({0})",
         binds=POWER, inside=POWER, binds_code=ATOM,
     ),
     result=same_dtype,
@@ -405,7 +405,7 @@ erf = Elementwise(
 sigmoid = Elementwise(
     name="sigmoid",
     reference=sigmoid_kernel,
-    notation=function("sigmoid", latex=r"\sigma", numpy="1 / (1 + np.exp(-{0}))"),
+    notation=function("sigmoid", latex=r"\sigma", numpy="(1 / (1 + np.exp(-{0})))"),
     result=same_float,
     partials=(lambda out, x: out * (1.0 - out),),
 )
@@ -414,7 +414,7 @@ log_sigmoid = Elementwise(
     reference=log_sigmoid_kernel,
     notation=Notation(
         text="log(sigmoid({0}))", latex=r"\log\sigma\left({0}\right)", code="cr.nn.functional.logsigmoid({0})",
-        numpy="-np.logaddexp(0, -{0})",
+        numpy="(-np.logaddexp(0, -({0})))",
     ),
     result=same_float,
     partials=(lambda out, x: sigmoid(-x),),
@@ -532,7 +532,7 @@ where = Elementwise(
 
 gate = Elementwise(
     name="gate",
-    reference=lambda c, x: np.where(c, x, x.dtype.type(0)),
+    reference=gate_kernel,
     notation=Notation(
         text="{0} * {1}", latex=r"{0} \odot {1}", code="cr.where({0}, {1}, 0)", numpy="np.where({0}, {1}, 0)",
         binds=PRODUCT, inside=PRODUCT, binds_code=ATOM, inside_code=-1,
@@ -566,7 +566,7 @@ floor_divide = Elementwise(
     reference=np.floor_divide,
     notation=Notation(
         text="({0} // {1})", latex=r"\left\lfloor \frac{{{0}}}{{{1}}} \right\rfloor", code="({0} // {1})", numpy="({0} // {1})",
-        inside=SIGN, inside_latex=-1,
+        inside=PRODUCT, inside_latex=-1,
     ),
     result=same_number,
     domain=(0.5, 2.0),
@@ -576,7 +576,7 @@ remainder = Elementwise(
     name="remainder",
     reference=np.remainder,
     notation=Notation(
-        text="({0} mod {1})", latex=r"\left({0} \bmod {1}\right)", code="({0} % {1})", numpy="({0} % {1})", inside=SIGN,
+        text="({0} mod {1})", latex=r"\left({0} \bmod {1}\right)", code="({0} % {1})", numpy="({0} % {1})", inside=PRODUCT,
     ),
     result=same_number,
     domain=(0.5, 2.0),

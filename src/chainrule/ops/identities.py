@@ -67,6 +67,14 @@ def constant_arithmetic(node: Any) -> Any:
     return None
 
 
+def sum_of_constant(node: Any) -> Any:
+    """Σ a over n entries = n · a, and the mean of a number is that number."""
+    if node.op in (reduction.sum_, reduction.mean) and constant_of(node.inputs[0]) is not None:
+        count = node.inputs[0].aval.size // max(node.aval.size, 1) if node.op is reduction.sum_ else 1
+        return filled(node, product(Ratio(count), node.inputs[0].constant))
+    return None
+
+
 def scalar_operand(node: Any) -> Any:
     """A filled array meets another array as the number it is filled with."""
     if not isinstance(node.op, Elementwise) or node.op is elementwise.where:
@@ -201,14 +209,25 @@ def powers(node: Any) -> Any:
         if x is y:
             return elementwise.square(x)
         for whole, part in ((x, y), (y, x)):
-            if part.op is elementwise.reciprocal:
-                return elementwise.div(whole, part.inputs[0])
-            if part.op is elementwise.div and _is(part.inputs[0], 1) and part.inputs[0].aval.shape == ():
-                return elementwise.div(whole, part.inputs[1]) if constant_of(whole) is None else None
+            below = _under_one(part)
+            if below is not None and constant_of(whole) is None:
+                return elementwise.div(whole, below)
     if node.op is elementwise.pow_scalar and node.params["exponent"] == 1:
         return node.inputs[0]
     if node.op is elementwise.pow_scalar and node.params["exponent"] == 2:
         return elementwise.square(node.inputs[0])
+    return None
+
+
+def _under_one(x: Any) -> Any:
+    """y where x = 1 / y, perhaps stretched."""
+    if x.op is movement.expand:
+        below = _under_one(x.inputs[0])
+        return None if below is None else movement.expand(below, **x.params)
+    if x.op is elementwise.reciprocal:
+        return x.inputs[0]
+    if x.op is elementwise.div and _is(x.inputs[0], 1) and x.inputs[0].aval.shape == ():
+        return x.inputs[1]
     return None
 
 
@@ -388,7 +407,7 @@ def _is(x: Any, value: float) -> bool:
 Identities = tuple[Callable[[Any], Any], ...]
 
 ALWAYS: Identities = (
-    constant_arithmetic, scalar_operand, times_one, plus_zero, movements_cancel, where_of_same, softmax_from_log,
+    constant_arithmetic, sum_of_constant, scalar_operand, times_one, plus_zero, movements_cancel, where_of_same, softmax_from_log,
 )  # fmt: skip
 FOR_READING: Identities = (
     times_zero, gate, coefficient_out_of_gate, coefficient_first, coefficients_collect, coefficient_out_of_linear, signs, powers,

@@ -96,6 +96,8 @@ def _wide(kernel: Any) -> Rule:
     """A NumPy reduction with its accumulator in the input's dtype, or in float32 for 16-bit floats."""
 
     def reduce(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> np.ndarray:
+        if x.dtype.char in "fd":  # float32 and float64 add up in their own width
+            return kernel(x, axis=dim, keepdims=keepdim)
         work = dtypes.work_dtype(x.dtype)
         return np.asarray(kernel(x, axis=dim, keepdims=keepdim, dtype=work)).astype(x.dtype, copy=False)
 

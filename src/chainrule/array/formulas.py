@@ -1,0 +1,196 @@
+"""Named formulas of several ops: scaled sums and products, comparisons within a tolerance, moments in pairs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.array import elementwise, linear_algebra, manipulation, statistical
+from chainrule.array.align import as_node, broadcast_shapes, expand, floating, to_dtype
+from chainrule.array.elementwise import Operand
+from chainrule.array.statistical import Dims
+from chainrule.core.node import Node, at_user_line
+from chainrule.errors import DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+# --- entry by entry
+
+
+def rsub(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
+    """other − alpha · x."""
+    return elementwise.sub(other, x, alpha=alpha)  # type: ignore[arg-type]
+
+
+def true_divide(x: Tensor, other: Operand) -> Tensor:
+    """x / other, entry by entry; integers give floats."""
+    return elementwise.div(x, other)
+
+
+def positive(x: Tensor) -> Tensor:
+    """+x: the tensor as it is."""
+    if x.dtype == dtypes.bool_:
+        raise at_user_line(DTypeError(f"positive: needs numbers; got {x.aval}; cast it with .to()"))
+    return x
+
+
+def frac(x: Tensor) -> Tensor:
+    """The part behind the point, with the sign of x: x − trunc(x)."""
+    return x - elementwise.trunc(x)
+
+
+def addcmul(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """x + value · tensor1 · tensor2."""
+    product = tensor1 * tensor2
+    return x + (product if value == 1 else product * value)
+
+
+def addcdiv(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """x + value · tensor1 / tensor2."""
+    quotient = tensor1 / tensor2
+    return x + (quotient if value == 1 else quotient * value)
+
+
+def lerp(x: Tensor, end: Tensor, weight: Operand) -> Tensor:
+    """From x at weight 0 to `end` at weight 1, in a straight line: x + weight · (end − x)."""
+    return x + (end - x) * weight
+
+
+def logaddexp(x: Tensor, other: Tensor) -> Tensor:
+    """log(eˣ + e^other), without overflow."""
+    shape = broadcast_shapes("logaddexp", [x.aval, other.aval])
+    dtype = dtypes.promote(x.dtype, other.dtype)
+    pair = [floating(to_dtype(expand(v, shape), dtype)) for v in (x, other)]
+    return statistical.logsumexp(manipulation.stack(pair), 0)
+
+
+def logit(x: Tensor, eps: float | None = None) -> Tensor:
+    """log(x / (1 − x)), the inverse of sigmoid. `eps`: keep x in [eps, 1 − eps] first."""
+    x = floating(x)
+    if eps is not None:
+        x = elementwise.clamp(x, eps, 1 - eps)
+    return elementwise.log(x / (1.0 - x))
+
+
+def deg2rad(x: Tensor) -> Tensor:
+    """Degrees as radians: x · π / 180."""
+    return floating(x) * (math.pi / 180)  # type: ignore[no-any-return]
+
+
+def rad2deg(x: Tensor) -> Tensor:
+    """Radians as degrees: x · 180 / π."""
+    return floating(x) * (180 / math.pi)  # type: ignore[no-any-return]
+
+
+def float_power(x: Any, exponent: Any) -> Tensor:
+    """x to a power, computed in float64."""
+    if isinstance(exponent, Node):
+        return elementwise.pow(x.to(dtypes.float64) if isinstance(x, Node) else x, exponent.to(dtypes.float64))  # type: ignore[attr-defined]
+    return elementwise.pow(x.to(dtypes.float64), float(exponent))
+
+
+# --- equal within a tolerance
+
+
+def isclose(x: Tensor, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
+    """|x − other| ≤ atol + rtol · |other|, entry by entry. Equal infinities are close; nan to nan if `equal_nan`."""
+    other = as_node(other, x)
+    same = elementwise.eq(x, other)
+    if dtypes.is_float(x.dtype) or dtypes.is_float(other.dtype):
+        within = elementwise.le(elementwise.abs(x - other), elementwise.abs(other) * rtol + atol)
+        same = same | (within & elementwise.isfinite(other) & elementwise.isfinite(x))
+    elif x.dtype != dtypes.bool_:
+        distance = to_dtype(elementwise.abs(x - other), dtypes.float64)
+        same = same | (distance <= to_dtype(elementwise.abs(other), dtypes.float64) * rtol + atol)
+    return same | (elementwise.isnan(x) & elementwise.isnan(other)) if equal_nan else same
+
+
+def allclose(x: Tensor, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Are all entries close (see `isclose`)?"""
+    return bool(isclose(x, other, rtol, atol, equal_nan).all())
+
+
+# --- scaled sums with a matrix product
+
+
+def _scaled_sum(name: str, x: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    if alpha != 1:
+        product = product * alpha
+    if broadcast_shapes(name, [x.aval, product.aval]) != product.shape:
+        raise at_user_line(ShapeError(f"{name}: {x.aval} does not stretch to the product, {product.aval}"))
+    if beta == 0:  # x is not read then, not even its nan
+        return product
+    return product + (x if beta == 1 else x * beta)
+
+
+def addmm(x: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta · x + alpha · (mat1 @ mat2)."""
+    return _scaled_sum("addmm", x, linear_algebra.mm(mat1, mat2), beta, alpha)
+
+
+def addmv(x: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta · x + alpha · (mat @ vec)."""
+    return _scaled_sum("addmv", x, linear_algebra.mv(mat, vec), beta, alpha)
+
+
+def baddbmm(x: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta · x + alpha · (batch1 @ batch2), matrix by matrix."""
+    return _scaled_sum("baddbmm", x, linear_algebra.bmm(batch1, batch2), beta, alpha)
+
+
+def tensordot(x: Tensor, other: Tensor, dims: Any = 2) -> Tensor:
+    """Σ x · other over pairs of dimensions.
+
+    Args:
+        x, other: of one dtype.
+        dims: how many of the last of `x` with the first of `other`; or two lists, the dimensions of each to pair.
+    Returns: the dimensions left of `x`, then those left of `other`.
+    """
+    if isinstance(dims, int):
+        pairs = list(range(x.ndim - dims, x.ndim)), list(range(dims))
+    else:
+        pairs = [d % x.ndim for d in dims[0]], [d % other.ndim for d in dims[1]]
+    if [x.shape[d] for d in pairs[0]] != [other.shape[d] for d in pairs[1]]:
+        raise at_user_line(ShapeError(f"tensordot: the paired sizes differ: {x.aval}, {other.aval}, dims {dims}"))
+    left = [d for d in range(x.ndim) if d not in pairs[0]]
+    right = [d for d in range(other.ndim) if d not in pairs[1]]
+    count = math.prod(x.shape[d] for d in pairs[0])
+    rows = manipulation.permute(x, *left, *pairs[0]) if x.ndim else x
+    columns = manipulation.permute(other, *pairs[1], *right) if other.ndim else other
+    rows = manipulation.reshape(rows, (math.prod(x.shape[d] for d in left), count))
+    columns = manipulation.reshape(columns, (count, math.prod(other.shape[d] for d in right)))
+    shape = (*(x.shape[d] for d in left), *(other.shape[d] for d in right))
+    return manipulation.reshape(linear_algebra.matmul(rows, columns), shape)
+
+
+# --- along dimensions
+
+
+def nansum(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
+    """Σ x along `dim`, nan counted as 0."""
+    return statistical.sum(elementwise.masked_fill(x, elementwise.isnan(x), 0), dim, keepdim, dtype=dtype)
+
+
+def count_nonzero(x: Tensor, dim: Dims = None) -> Tensor:
+    """How many entries along `dim` are not 0, as int64."""
+    return statistical.sum(elementwise.ne(x, 0), dim)
+
+
+def var_mean(
+    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """(var, mean) along `dim`, with the arguments of `var`."""
+    mean = statistical.mean(x, None if isinstance(dim, bool) else dim, keepdim)
+    return statistical.var(x, dim, unbiased, keepdim, correction=correction), mean
+
+
+def std_mean(
+    x: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """(std, mean) along `dim`, with the arguments of `var`."""
+    mean = statistical.mean(x, None if isinstance(dim, bool) else dim, keepdim)
+    return statistical.std(x, dim, unbiased, keepdim, correction=correction), mean

@@ -1,0 +1,1 @@
+"""The tour: two nets trained on real data, and their gradients explained."""
