@@ -21,12 +21,16 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"ops", "autodiff"}),
     frozenset({"array"}),
     frozenset({"tensor"}),
+    frozenset({"creation", "function"}),
     frozenset({"functional"}),
     frozenset({"nn", "optim", "data"}),
     frozenset({"train"}),
     frozenset({"explain", "interop"}),
+    frozenset({"tour"}),
     frozenset({"cli"}),
 )
+# What the tour runs as a user's script: it is copied out first, and belongs to no layer.
+USER_PROGRAMS = "tour/programs"
 HEIGHT = {layer: height for height, row in enumerate(LAYERS) for layer in row}
 
 
@@ -104,6 +108,8 @@ def faults_in(source: Path) -> Iterator[str]:
     """Yield `file:line: what is wrong` for each fault of the package whose files lie in `source`."""
     unknown: set[str] = set()
     for path in sorted(source.rglob("*.py")):
+        if path.parent == source / USER_PROGRAMS:
+            continue
         inner = path.relative_to(source).with_suffix("").parts
         is_package = inner[-1] == "__init__"
         finder = ImportFinder(".".join((PACKAGE, *(inner[:-1] if is_package else inner))), is_package)

@@ -1,11 +1,19 @@
 """chainrule: a neural-network library whose backward pass is an open book."""
 
 from chainrule import data, nn, optim, train
+from chainrule.array.arrangement import (
+    broadcast_to, diag, diagonal, diff, dstack, hstack, masked_select, meshgrid, movedim, nonzero, ravel, roll, select,
+    take_along_dim, tile, trace, unbind, unflatten, vstack,
+)  # fmt: skip
 from chainrule.array.elementwise import (
     abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, ceil, clamp,
     clamp_max, clamp_min, cos, cosh, div, eq, erf, exp, exp2, expm1, floor, floor_divide, ge, gt, isfinite, isinf, isnan, le,
     log, log1p, log2, log10, logical_and, logical_not, logical_or, logical_xor, lt, masked_fill, maximum, minimum, mul, ne,
     neg, pow, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, sin, sinh, sqrt, square, sub, tan, tanh, trunc, where,
+)  # fmt: skip
+from chainrule.array.formulas import (
+    addcdiv, addcmul, addmm, addmv, allclose, baddbmm, count_nonzero, deg2rad, float_power, frac, isclose, lerp, logaddexp,
+    logit, nansum, positive, rad2deg, rsub, std_mean, tensordot, true_divide, var_mean,
 )  # fmt: skip
 from chainrule.array.indexing import gather, index_add, index_select, scatter_add
 from chainrule.array.linear_algebra import bmm, dot, matmul, mm, mv, outer

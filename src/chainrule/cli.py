@@ -18,13 +18,13 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from chainrule.tour import running as tours
 from chainrule.core.node import Node
 from chainrule.errors import ArgumentError, ChainruleError, ScriptError
 from chainrule.explain import html, summary
 from chainrule.explain.explanation import Explanation, index_of
 from chainrule.explain.record import Run
 from chainrule.explain.script import LastBackward, check_script, run_script
+from chainrule.tour import show
 
 
 class Exit(IntEnum):
@@ -73,7 +73,7 @@ def tour(
 ) -> None:
     """Train two nets on real data, explain their gradients, and write it all down as a page."""
     with _told(Exit.FAILED):
-        tours.run(out, epochs=2 if quick and epochs is None else epochs, seed=seed, console=Console(highlight=False))
+        show.run(out, epochs=2 if quick and epochs is None else epochs, seed=seed, console=Console(highlight=False))
 
 
 @app.command()

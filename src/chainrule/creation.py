@@ -84,7 +84,8 @@ def full(*shape: Any, fill_value: Any = None, dtype: object = None, requires_gra
     if fill_value is None:
         if len(shape) != 2:
             raise at_user_line(ArgumentError("full: expected a shape and a value, full((2, 3), 1.0)"))
-        shape, fill_value = (shape[0],), shape[1]
+        fill_value = shape[1]
+        shape = shape[:1]
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     wanted = align.as_dtype(dtype) if dtype is not None else dtypes.as_dtype(type(fill_value))
@@ -153,7 +154,7 @@ class Generator:
         self._lock = threading.Lock()
         self.manual_seed(secrets.randbits(63) if seed is None else seed)
 
-    def manual_seed(self, seed: int) -> Generator:
+    def manual_seed(self, seed: Any) -> Generator:
         """Start the stream of `seed` from its beginning. 0 ≤ seed < 2⁶⁴."""
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise at_user_line(ArgumentError(f"manual_seed: expected an int, 0 ≤ seed < 2⁶⁴; got {seed!r}"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import ml_dtypes
 import numpy as np
 
@@ -53,13 +55,14 @@ def as_dtype(dtype: object) -> np.dtype:
     Raises: DTypeError: the library has no such dtype (complex numbers, strings, objects).
     """
     if isinstance(dtype, np.dtype) and dtype in _KIND:
-        return dtype
+        return cast(np.dtype, dtype)
     if isinstance(dtype, type) and dtype in _PYTHON_TYPES:
         return _PYTHON_TYPES[dtype]
     if isinstance(dtype, str) and dtype in _ALIASES:
         return _ALIASES[dtype]
+    found: np.dtype | None
     try:
-        found = np.dtype(dtype)  # type: ignore[call-overload]
+        found = np.dtype(cast(Any, dtype))
     except TypeError:
         found = None
     if found is None or found not in _KIND:

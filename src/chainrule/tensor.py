@@ -17,7 +17,9 @@ from typing import Any, Self, SupportsIndex
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array import align, elementwise, indexing, linear_algebra, manipulation, statistical
+from chainrule.array import (
+    align, arrangement, elementwise, formulas, indexing, linear_algebra, manipulation, statistical,
+)  # fmt: skip
 from chainrule.autodiff.broken import no_gradient_reason
 from chainrule.autodiff.reverse import gradients
 from chainrule.core.node import (
@@ -128,7 +130,7 @@ class Tensor(Node):
         return self.numpy().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._value("dlpack").__dlpack_device__()  # type: ignore[no-any-return]
+        return self._value("dlpack").__dlpack_device__()
 
     # NumPy hands `array + tensor` to the tensor instead of looping over it.
     __array_ufunc__ = None
@@ -196,7 +198,7 @@ class Tensor(Node):
 
     def alias(self) -> Tensor:
         """The same value as a new node that leads back to this one."""
-        return movement.reshape(self, shape=self.shape)  # type: ignore[no-any-return]
+        return movement.reshape(self, shape=self.shape)
 
     def backward(self, gradient: Any = None) -> None:
         """Add the gradient of this tensor to the `.grad` of every leaf that requires one.
@@ -374,16 +376,16 @@ class Tensor(Node):
         return self._updated("copy_", source)
 
     def __iadd__(self, other: Any) -> Self:
-        return self.add_(other) if self._changes_with(other) else self + other  # type: ignore[return-value]
+        return self.add_(other) if self._changes_with(other) else self + other
 
     def __isub__(self, other: Any) -> Self:
-        return self.sub_(other) if self._changes_with(other) else self - other  # type: ignore[return-value]
+        return self.sub_(other) if self._changes_with(other) else self - other
 
     def __imul__(self, other: Any) -> Self:
-        return self.mul_(other) if self._changes_with(other) else self * other  # type: ignore[return-value]
+        return self.mul_(other) if self._changes_with(other) else self * other
 
     def __itruediv__(self, other: Any) -> Self:
-        return self.div_(other) if self._changes_with(other) else self / other  # type: ignore[return-value]
+        return self.div_(other) if self._changes_with(other) else self / other
 
     def __setitem__(self, key: Any, value: Any) -> None:
         with recording(ENGINE_OFF):
@@ -551,6 +553,18 @@ class Tensor(Node):
     dot, outer = linear_algebra.dot, linear_algebra.outer
     gather, scatter_add = indexing.gather, indexing.scatter_add
     index_select, index_add, index_put = indexing.index_select, indexing.index_add, indexing.index_put
+    movedim, ravel, unflatten, roll = arrangement.movedim, arrangement.ravel, arrangement.unflatten, arrangement.roll
+    broadcast_to, reshape_as, view_as = arrangement.broadcast_to, arrangement.reshape_as, arrangement.reshape_as
+    repeat, tile, unbind, select = arrangement.repeat, arrangement.tile, arrangement.unbind, arrangement.select
+    diagonal, diag, trace, diff = arrangement.diagonal, arrangement.diag, arrangement.trace, arrangement.diff
+    take_along_dim, masked_select = arrangement.take_along_dim, arrangement.masked_select
+    nonzero = arrangement.nonzero
+    true_divide, positive, frac = formulas.true_divide, formulas.positive, formulas.frac
+    addcmul, addcdiv, lerp, logaddexp = formulas.addcmul, formulas.addcdiv, formulas.lerp, formulas.logaddexp
+    logit, deg2rad, rad2deg, float_power = formulas.logit, formulas.deg2rad, formulas.rad2deg, formulas.float_power
+    isclose, allclose, nansum = formulas.isclose, formulas.allclose, formulas.nansum
+    addmm, addmv, baddbmm = formulas.addmm, formulas.addmv, formulas.baddbmm
+    count_nonzero = formulas.count_nonzero
     joined = staticmethod(manipulation.cat)
 
 

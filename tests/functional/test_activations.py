@@ -50,10 +50,14 @@ def test_value_and_gradient_are_pytorchs(name: str, options: dict[str, Any]) -> 
     g = np.linspace(0.5, 2.0, POINTS.size).reshape(POINTS.shape)
     out.backward(cr.tensor(g))
     expected.backward(torch.tensor(g))
-    np.testing.assert_allclose(x.grad.numpy(), tx.grad.numpy(), rtol=1e-7 if name == "hardsigmoid" else 1e-9, atol=1e-14)  # PyTorch rounds 1/6 to float32
+    np.testing.assert_allclose(
+        x.grad.numpy(), tx.grad.numpy(), rtol=1e-7 if name == "hardsigmoid" else 1e-9, atol=1e-14
+    )  # PyTorch rounds 1/6 to float32
 
 
-@pytest.mark.parametrize("name", ["elu", "selu", "silu", "mish", "softplus", "logsigmoid", "gelu", "softsign", "hardtanh"])
+@pytest.mark.parametrize(
+    "name", ["elu", "selu", "silu", "mish", "softplus", "logsigmoid", "gelu", "softsign", "hardtanh"]
+)
 def test_nothing_overflows_far_out(name: str) -> None:
     x = cr.tensor([-1e4, 1e4], requires_grad=True)
     out = getattr(F, name)(x)

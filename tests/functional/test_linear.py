@@ -26,7 +26,9 @@ def test_linear(shape: tuple[int, ...], biased: bool) -> None:
 
 
 def test_linear_names_what_does_not_fit() -> None:
-    with pytest.raises(ShapeError, match=r"linear: the weight float32\[5,4\] takes inputs \(…, 4\); got float32\[2,3\]"):
+    with pytest.raises(
+        ShapeError, match=r"linear: the weight float32\[5,4\] takes inputs \(…, 4\); got float32\[2,3\]"
+    ):
         F.linear(cr.rand(2, 3), cr.rand(5, 4))
     with pytest.raises(ShapeError, match=r"linear: the bias float32\[4\] does not fit"):
         F.linear(cr.rand(2, 4), cr.rand(5, 4), cr.rand(4))
@@ -116,5 +118,5 @@ def test_dropout() -> None:
     np.testing.assert_array_equal(again.detach().numpy(), values)
     assert F.dropout(x, 0.25, training=False) is x
     assert F.dropout(x, 1.0).sum().item() == 0
-    with pytest.raises(ArgumentError, match="p is a probability, 0 ≤ p ≤ 1; got 1.5"):
+    with pytest.raises(ArgumentError, match=r"p is a probability, 0 ≤ p ≤ 1; got 1.5"):
         F.dropout(x, 1.5)

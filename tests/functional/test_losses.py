@@ -57,9 +57,7 @@ def test_cross_entropy_of_labels(shape: tuple[int, ...], reduction: str, smoothi
     options = {"reduction": reduction, "label_smoothing": smoothing}
     agree(
         lambda x: F.cross_entropy(x, cr.tensor(labels), None if weight is None else cr.tensor(weight), **options),
-        lambda x: T.cross_entropy(
-            x, torch.tensor(labels), None if weight is None else torch.tensor(weight), **options
-        ),
+        lambda x: T.cross_entropy(x, torch.tensor(labels), None if weight is None else torch.tensor(weight), **options),
         [some_scores(*shape)],
     )
 
@@ -71,9 +69,7 @@ def test_cross_entropy_ignores_a_label(reduction: str, smoothing: float, weighte
     options = {"reduction": reduction, "label_smoothing": smoothing}
     agree(
         lambda x: F.cross_entropy(x, cr.tensor(labels), None if weight is None else cr.tensor(weight), **options),
-        lambda x: T.cross_entropy(
-            x, torch.tensor(labels), None if weight is None else torch.tensor(weight), **options
-        ),
+        lambda x: T.cross_entropy(x, torch.tensor(labels), None if weight is None else torch.tensor(weight), **options),
         [some_scores(5, 4)],
     )
 
@@ -90,7 +86,9 @@ def test_cross_entropy_ignores_another_index_and_all_of_them() -> None:
 
 @pytest.mark.parametrize(("reduction", "smoothing", "weighted"), list(product(REDUCTIONS, (0.0, 0.2), (False, True))))
 @pytest.mark.parametrize("shape", [(5, 4), (4,), (2, 4, 3)])
-def test_cross_entropy_of_probabilities(shape: tuple[int, ...], reduction: str, smoothing: float, weighted: bool) -> None:
+def test_cross_entropy_of_probabilities(
+    shape: tuple[int, ...], reduction: str, smoothing: float, weighted: bool
+) -> None:
     axis = 0 if len(shape) == 1 else 1
     wanted = np.exp(some_scores(*shape) / 3)
     wanted /= wanted.sum(axis, keepdims=True)
@@ -155,7 +153,14 @@ def test_binary_cross_entropy_with_logits(reduction: str, weighted: bool, positi
     )
 
 
-LOSSES = ["mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"]
+LOSSES = [
+    "mse_loss",
+    "l1_loss",
+    "huber_loss",
+    "smooth_l1_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+]
 
 
 @pytest.mark.parametrize("name", LOSSES)

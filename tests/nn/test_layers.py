@@ -37,7 +37,8 @@ def test_a_layer_computes_and_is_written_as_pytorchs(name: str, args: tuple[Any,
     ("name", "options", "labels"),
     [
         ("MSELoss", {}, False), ("L1Loss", {}, False), ("HuberLoss", {"delta": 0.5}, False),
-        ("SmoothL1Loss", {"beta": 0.5}, False), ("BCEWithLogitsLoss", {}, False), ("NLLLoss", {"ignore_index": 1}, True),
+        ("SmoothL1Loss", {"beta": 0.5}, False), ("BCEWithLogitsLoss", {}, False),
+        ("NLLLoss", {"ignore_index": 1}, True),
         ("CrossEntropyLoss", {"label_smoothing": 0.1, "ignore_index": 2}, True),
     ],
 )  # fmt: skip
@@ -171,7 +172,8 @@ def moments(tensor: cr.Tensor) -> tuple[float, float]:
     ("name", "options"),
     [
         ("uniform_", {"a": -2.0, "b": 3.0}), ("normal_", {"mean": 1.0, "std": 0.5}), ("xavier_uniform_", {"gain": 2.0}),
-        ("xavier_normal_", {}), ("kaiming_uniform_", {"a": 0.5}), ("kaiming_normal_", {"mode": "fan_out", "nonlinearity": "relu"}),
+        ("xavier_normal_", {}), ("kaiming_uniform_", {"a": 0.5}),
+        ("kaiming_normal_", {"mode": "fan_out", "nonlinearity": "relu"}),
     ],
 )  # fmt: skip
 def test_initial_values_are_distributed_as_pytorchs(name: str, options: dict[str, Any]) -> None:

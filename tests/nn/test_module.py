@@ -115,9 +115,11 @@ def test_a_shared_module_counts_once_but_is_saved_under_both_names() -> None:
 
 def test_what_would_drop_out_of_training_is_refused() -> None:
     model = Net()
-    with pytest.raises(DTypeError, match="Net.scale: holds a Parameter; a Tensor in its place would no longer be trained"):
+    with pytest.raises(
+        DTypeError, match=r"Net.scale: holds a Parameter; a Tensor in its place would no longer be trained"
+    ):
         model.scale = model.scale * 2  # type: ignore[assignment]
-    with pytest.raises(DTypeError, match="Net.head: holds a Linear; a Tensor"):
+    with pytest.raises(DTypeError, match=r"Net.head: holds a Linear; a Tensor"):
         model.head = cr.zeros(1)  # type: ignore[assignment]
     model.head = nn.Identity()  # type: ignore[assignment]
     model.scale = None  # type: ignore[assignment]
@@ -131,9 +133,9 @@ def test_registration_refuses_bad_names_and_values() -> None:
             model.register_buffer(name, cr.zeros(1))
     with pytest.raises(ArgumentError, match="has an attribute 'train' already"):
         model.add_module("train", nn.ReLU())
-    with pytest.raises(DTypeError, match="expected an nn.Module; got int"):
+    with pytest.raises(DTypeError, match=r"expected an nn.Module; got int"):
         model.add_module("layer", 3)  # type: ignore[arg-type]
-    with pytest.raises(DTypeError, match="expected an nn.Parameter; got Tensor"):
+    with pytest.raises(DTypeError, match=r"expected an nn.Parameter; got Tensor"):
         model.register_parameter("w", cr.zeros(1))  # type: ignore[arg-type]
     model.register_parameter("w", None)
     assert model.w is None
@@ -188,7 +190,7 @@ def test_apply_and_get_submodule() -> None:
     assert order == ["Linear", "ReLU", "Sequential", "Linear", "Net"]
     assert model.get_submodule("encoder.0") is model.encoder[0]
     assert model.get_submodule("") is model
-    with pytest.raises(ArgumentError, match="no module 'encoder.5' in Net; it has: encoder, encoder.0"):
+    with pytest.raises(ArgumentError, match=r"no module 'encoder.5' in Net; it has: encoder, encoder.0"):
         model.get_submodule("encoder.5")
 
 

@@ -37,7 +37,7 @@ def start() -> list[np.ndarray]:
 
 def objective(w: Any, b: Any, s: Any, step: int) -> Any:
     """Not quadratic, and another one in each step; of our tensors and of PyTorch's."""
-    return ((w * (1 + step % 3)).tanh().sum() - 0.3) ** 2 + (b * b).sum() * s + (s - 2) ** 2
+    return ((w * (1 + step % 3)).tanh().sum() - 0.3) ** 2 + (b * b).sum() * (s * s) + (s - 2) ** 2
 
 
 def trained(library: Any, tensors: list[Any], optimizer: Any, steps: int, first: int = 0) -> None:
@@ -98,6 +98,14 @@ def test_groups_have_options_of_their_own() -> None:
     for x, y in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(x.detach().numpy(), y.detach().numpy(), rtol=1e-12)
     assert repr(a).count("group") == 3
+
+
+def test_inf_and_nan_are_values_here_too() -> None:
+    w = cr.tensor([1.0, 2.0], requires_grad=True)
+    w.grad = cr.tensor([float("inf"), float("nan")])
+    optim.SGD([w], lr=0.1, momentum=0.9, weight_decay=0.1).step()
+    optim.Adam([w], lr=0.1, weight_decay=0.1).step()
+    assert not w.isfinite().any()
 
 
 def test_a_parameter_without_a_gradient_stays() -> None:
@@ -182,7 +190,7 @@ def test_what_cannot_be_trained_is_refused() -> None:
         optim.Adam(nn.Linear(1, 1).named_parameters())  # type: ignore[arg-type]
     with pytest.raises(GradientError, match=r"parameter 0, float32\[2\], was computed by mul; only leaves"):
         optim.SGD([w * 2])
-    with pytest.raises(ArgumentError, match="parameter 1, .* is given twice"):
+    with pytest.raises(ArgumentError, match=r"parameter 1, .* is given twice"):
         optim.SGD([w, w])
     with pytest.raises(ArgumentError, match="no option 'rate'; there are lr"):
         optim.SGD([{"params": [w], "rate": 1}])

@@ -36,7 +36,9 @@ not covered: samples not run, or a difference that is meant, with the reason.
 
 def head() -> str:
     """What the columns mean."""
-    tolerances = ", ".join(f"{value:g} in {dtype}" for dtype, value in opinfo_walk.TOLERANCE.items() if dtype.itemsize > 2)
+    tolerances = ", ".join(
+        f"{value:g} in {dtype}" for dtype, value in opinfo_walk.TOLERANCE.items() if dtype.itemsize > 2
+    )
     return HEAD.format(renew=RENEW, twice=opinfo_walk.TWICE, tolerances=tolerances, second=opinfo_walk.TWICE_TOLERANCE)
 
 
@@ -73,7 +75,10 @@ def totals(written: dict[str, str]) -> str:
         for n, reason in re.findall(r"not covered: ([0-9]+)  (.*)", part):
             reasons[reason] += int(n)
     counted = sum(n for what, n in run.items() if what not in ("gradients", "twice"))
-    lines = [f"Total: {len(written)} entries, {counted} samples run", "    " + ", ".join(f"{k} {v}" for k, v in run.items())]
+    lines = [
+        f"Total: {len(written)} entries, {counted} samples run",
+        "    " + ", ".join(f"{k} {v}" for k, v in run.items()),
+    ]
     return "\n".join([*lines, *(f"    not covered: {n}  {reason}" for reason, n in reasons.most_common())])
 
 

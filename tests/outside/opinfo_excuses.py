@@ -20,7 +20,6 @@ KEYWORDS = {
 }
 
 
-
 def only_one(keyword: str, value: Any) -> bool:
     """Does the argument name the one thing there is of its kind? It is left out of the call."""
     return keyword == "device" and str(value) == "cpu" or keyword == "layout" and str(value) == "torch.strided"
@@ -40,6 +39,7 @@ RANDOM = {"bernoulli", "rand_like", "randint", "randint_like", "randn", "randn_l
 GRADIENT_TOLERANCE = {"nn.functional.hardsigmoid": 1e-7}
 
 _ACTIVATION = "an activation of integers is a float here"
+_FACTOR = "a float factor makes floats of integers; PyTorch cuts the factor down to an integer"
 _UNSTABLE = "PyTorch's default sort is not stable, ours always is: which of equal entries comes first differs"
 _TRUNCATES = "PyTorch cuts the arguments down to integers first; here the numbers are computed, then cast"
 
@@ -47,21 +47,28 @@ _TRUNCATES = "PyTorch cuts the arguments down to integers first; here the number
 DIFFERENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "nn.functional.hardtanh": (("dtype float32, PyTorch int64", _ACTIVATION),),
     "nn.functional.relu6": (("dtype float32, PyTorch int64", _ACTIVATION),),
+    "addmv": (("^int64: .*dtype float32, PyTorch int64", _FACTOR),),
+    "baddbmm": (("^int64: .*dtype float32, PyTorch int64", _FACTOR),),
+    "logit": (("^gradients: .*PyTorch nan$", "outside (0, 1) the value is nan; PyTorch makes its gradient nan too"),),
     "sign": (("nan, PyTorch 0.0$", "the sign of nan is nan, as the array API standard has it; 0 in PyTorch"),),
     "sort": (("^bool", _UNSTABLE),),
     "argsort": (("^bool", _UNSTABLE),),
     "topk": (("^int64", _UNSTABLE),),
     "arange": (("^int64: (-?[0-9]+[.]|0, end=3[.])", _TRUNCATES),),
     "linspace": ((r"^int64: (4[.]3|float32\[\]), ", _TRUNCATES),),
-    "__rsub__": (("^reference [a-z0-9]+: [0-9.]+, ", "PyTorch's __rsub__ of a number loses the tensor's shape"),),
+    "__rsub__": (("^reference [a-z0-9]+: -?[0-9.]+, ", "PyTorch's __rsub__ of a number loses the tensor's shape"),),
 }
 
 # entry name (or "any") -> (error class, part of its message, the reason a sample is not covered)
 ERRORS: dict[str, tuple[tuple[type[Exception], str, str], ...]] = {
     "any": ((TypeError, "expected a tensor among its inputs", "two Python numbers, and no tensor among them"),),
     "pow": ((ValueError, "has no integer value", "an integer to a negative power is an error; PyTorch makes it 0"),),
-    "__rpow__": ((ValueError, "has no integer value", "an integer to a negative power is an error; PyTorch makes it 0"),),
-    "index_put": ((ValueError, "only accumulate=True", "overwriting is not offered: which of two writes wins is chance"),),
+    "__rpow__": (
+        (ValueError, "has no integer value", "an integer to a negative power is an error; PyTorch makes it 0"),
+    ),
+    "index_put": (
+        (ValueError, "only accumulate=True", "overwriting is not offered: which of two writes wins is chance"),
+    ),
     "nn.functional.pad": ((ValueError, "mode must be", "only mode='constant' is offered"),),
     "nn.functional.embedding": (
         (TypeError, "'max_norm'", "max_norm= is not offered: it changes the weight in place"),

@@ -199,7 +199,9 @@ def _short(a: np.ndarray) -> str:
 class Case:
     """One sample, put to both libraries."""
 
-    def __init__(self, entry: Any, function: Function, sample: Any, wants_gradient: Callable[[torch.Tensor], bool]) -> None:
+    def __init__(
+        self, entry: Any, function: Function, sample: Any, wants_gradient: Callable[[torch.Tensor], bool]
+    ) -> None:
         self.entry, self.function = entry, function
         self.leaves = Leaves(wants_gradient)
         given = {name: value for name, value in sample.kwargs.items() if not excuses.only_one(name, value)}
@@ -248,14 +250,20 @@ class Case:
         """A random cotangent of each result that PyTorch differentiates."""
         random_values = self.entry.name in excuses.RANDOM
         return [
-            np.asarray(rng.standard_normal(b.shape)).astype(array_of(b).dtype) if _has_gradient(b) and not random_values else None
+            np.asarray(rng.standard_normal(b.shape)).astype(array_of(b).dtype)
+            if _has_gradient(b) and not random_values
+            else None
             for b in self.theirs
         ]
 
     def pulled(self, weights: Sequence[np.ndarray | None], *, twice: bool = False) -> tuple[torch.Tensor | None, ...]:
         """PyTorch's gradients, given those cotangents."""
         roots = [b for b, w in zip(self.theirs, weights, strict=True) if w is not None]
-        seeds = [torch.from_numpy(w.astype(np.float64)).to(b.dtype) for b, w in zip(self.theirs, weights, strict=True) if w is not None]
+        seeds = [
+            torch.from_numpy(w.astype(np.float64)).to(b.dtype)
+            for b, w in zip(self.theirs, weights, strict=True)
+            if w is not None
+        ]
         inputs = [x for x, _ in self.leaves.differentiated]
         try:
             return torch.autograd.grad(roots, inputs, seeds, allow_unused=True, create_graph=twice)
@@ -325,7 +333,11 @@ def samples(entry: Any, dtype: torch.dtype, *, reference: bool = False) -> list[
     random.seed(0)
     with warnings.catch_warnings(action="ignore"):
         if reference:
-            return [] if entry.reference_inputs_func is None else list(entry.reference_inputs("cpu", dtype, set_seed=False))
+            return (
+                []
+                if entry.reference_inputs_func is None
+                else list(entry.reference_inputs("cpu", dtype, set_seed=False))
+            )
         return list(entry.sample_inputs("cpu", dtype, requires_grad=_differentiated(entry, dtype), set_seed=False))
 
 
@@ -347,7 +359,15 @@ def walk(entry: Any) -> Tally:
                 tally.not_covered[f"larger than {LARGEST} entries"] += 1
                 continue
             differentiated = _differentiated(entry, dtype)
-            _run(entry, dtype, sample, tally, number, lambda x, on=differentiated: on and x.dtype is torch.float64, "reference ")
+            _run(
+                entry,
+                dtype,
+                sample,
+                tally,
+                number,
+                lambda x, on=differentiated: on and x.dtype is torch.float64,
+                "reference ",
+            )
     return tally
 
 

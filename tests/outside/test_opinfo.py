@@ -25,6 +25,8 @@ def test_the_coverage_table_is_complete() -> None:
 
 def test_no_excuse_is_idle() -> None:
     excuses = opinfo_walk.excuses
-    reasons = {reason for table in (excuses.DIFFERENCES, excuses.ERRORS) for rows in table.values() for *_, reason in rows}
+    reasons = {
+        reason for table in (excuses.DIFFERENCES, excuses.ERRORS) for rows in table.values() for *_, reason in rows
+    }
     idle = sorted(reason for reason in reasons if reason not in WRITTEN)
     assert not idle, f"no sample needs these excuses any more: {idle}"

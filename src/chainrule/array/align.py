@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.core.aval import Aval
-from chainrule.core.node import Node, Ratio, at_user_line
+from chainrule.core.node import AnyNode, Node, Ratio, at_user_line
 from chainrule.errors import ArgumentError, ChainruleError, DTypeError, OutOfRangeError, ShapeError
 from chainrule.ops import movement
 
@@ -130,23 +130,23 @@ def broadcast_shapes(name: str, avals: Sequence[Aval]) -> Shape:
     return tuple(sizes)
 
 
-def expand(x: Any, shape: Shape) -> Any:
+def expand(x: AnyNode, shape: Shape) -> AnyNode:
     """`x` stretched to `shape`; itself if it has that shape already."""
     return x if x.aval.shape == shape else movement.expand(x, shape=shape)
 
 
-def to_dtype(x: Any, dtype: np.dtype) -> Any:
+def to_dtype(x: AnyNode, dtype: np.dtype) -> AnyNode:
     """`x` cast to `dtype`; itself if it has that dtype already."""
     return x if x.aval.dtype == dtype else movement.cast(x, dtype=dtype)
 
 
-def floating(x: Any) -> Any:
+def floating(x: AnyNode) -> AnyNode:
     """`x`, cast to the default float if it is integer or bool."""
     dtype = x.aval.dtype
     return x if dtypes.is_float(dtype) else movement.cast(x, dtype=dtypes.DEFAULT_FLOAT)
 
 
-def one_dim(name: str, dim: int, ndim: int) -> int:
+def one_dim(name: str, dim: Any, ndim: int) -> int:
     """A dimension as a non-negative int; a scalar is taken as having one.
 
     Raises: OutOfRangeError.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,9 @@ def repeat(x: Tensor, *args: Any) -> Tensor:
     """`x` laid side by side, so many times along each dimension; more numbers than dimensions add some in front."""
     times = sizes(args)
     if len(times) < x.ndim or any(n < 0 for n in times):
-        raise at_user_line(ShapeError(f"repeat: expected at least {x.ndim} numbers ≥ 0 for {x.aval}; got {list(times)}"))
+        raise at_user_line(
+            ShapeError(f"repeat: expected at least {x.ndim} numbers ≥ 0 for {x.aval}; got {list(times)}")
+        )
     shape = (1,) * (len(times) - x.ndim) + x.shape
     apart = [n for size in shape for n in (1, size)]
     copied = [n for pair in zip(times, shape, strict=True) for n in pair]
@@ -84,7 +85,7 @@ def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | Non
     """Entries moved on by `shifts` along `dims`; what falls off the end comes in at the start. None: along all entries."""
     steps = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     if dims is None or dims == ():
-        return manipulation.reshape(roll(ravel(x), builtins.sum(steps), 0), x.shape)
+        return manipulation.reshape(roll(ravel(x), sum(steps), 0), x.shape)
     along = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(steps) != len(along):
         raise at_user_line(ArgumentError(f"roll: expected a shift for each of the dims; got {shifts} and {dims}"))
@@ -159,7 +160,7 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
         for i, x in enumerate(parts)
     ]
     if swapped:
-        grids = [manipulation.transpose(grid, 0, 1) for grid in (grids[1], grids[0], *grids[2:])]
+        grids[:2] = grids[1::-1]
     return tuple(grids)
 
 
@@ -178,9 +179,9 @@ def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor
     if row == column:
         raise at_user_line(ArgumentError(f"diagonal: dim1 and dim2 must differ; got {dim1} and {dim2}"))
     n, m = x.shape[row], x.shape[column]
-    count = builtins.max(0, builtins.min(n + builtins.min(offset, 0), m - builtins.max(offset, 0)))
+    count = max(0, min(n + min(offset, 0), m - max(offset, 0)))
     steps = np.arange(count)
-    positions = (steps - builtins.min(offset, 0)) * m + steps + builtins.max(offset, 0)
+    positions = (steps - min(offset, 0)) * m + steps + max(offset, 0)
     rest = [d for d in range(x.ndim) if d not in (row, column)]
     flat = manipulation.reshape(manipulation.permute(x, *rest, row, column), (*(x.shape[d] for d in rest), n * m))
     return indexing.index_select(flat, -1, type(x).leaf(positions))
@@ -189,17 +190,17 @@ def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor
 def diag(x: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix; or, of a vector, the matrix that has it as its diagonal and 0 elsewhere."""
     if x.ndim == 2:
-        return _diagonal(x, diagonal)
+        return _diagonal_of(x, diagonal)
     if x.ndim != 1:
         raise at_user_line(ShapeError(f"diag: needs a vector or a matrix; got {x.aval}; use diagonal for batches"))
-    n = x.shape[0] + builtins.abs(diagonal)
+    n = x.shape[0] + abs(diagonal)
     steps = np.arange(x.shape[0])
-    rows, columns = (type(x).leaf(steps + builtins.max(shift, 0)) for shift in (-diagonal, diagonal))
+    rows, columns = (type(x).leaf(steps + max(shift, 0)) for shift in (-diagonal, diagonal))
     zeros: Any = type(x).filled(x.aval._replace(shape=(n, n)), 0)
     return indexing.index_put(zeros, (rows, columns), x, accumulate=True)
 
 
-_diagonal = diagonal
+_diagonal_of = diagonal  # within `diag`, the name is PyTorch's for the offset
 
 
 def trace(x: Tensor) -> Tensor:
@@ -249,11 +250,16 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, ap
     where = one_dim("diff", dim, x.ndim)
     if x.ndim == 0 or n < 0:
         raise at_user_line(ArgumentError(f"diff: needs at least one dimension and n ≥ 0; got {x.aval} and n = {n}"))
+    if n == 0:
+        return x
     ends = [part for part in (prepend, x, append) if part is not None]
     if len(ends) > 1:
         x = manipulation.cat(ends, where)
-    for _ in range(builtins.min(n, x.shape[where])):
-        left = builtins.max(x.shape[where] - 1, 0)
-        after, before = manipulation.narrow(x, where, x.shape[where] - left, left), manipulation.narrow(x, where, 0, left)
+    for _ in range(min(n, x.shape[where])):
+        left = max(x.shape[where] - 1, 0)
+        after, before = (
+            manipulation.narrow(x, where, x.shape[where] - left, left),
+            manipulation.narrow(x, where, 0, left),
+        )
         x = elementwise.ne(after, before) if x.dtype == dtypes.bool_ else after - before
     return x

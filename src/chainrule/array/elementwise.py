@@ -134,12 +134,12 @@ reciprocal = _unary(ops.reciprocal, "1 / x.")
 
 def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1; a bool as it is. Gradient 0."""
-    return x if x.dtype == dtypes.bool_ else ops.sign(x)  # type: ignore[no-any-return]
+    return x if x.dtype == dtypes.bool_ else ops.sign(x)
 
 
 def square(x: Tensor) -> Tensor:
     """x²; of bools as int64."""
-    return ops.square(to_dtype(x, dtypes.DEFAULT_INT) if x.dtype == dtypes.bool_ else x)  # type: ignore[no-any-return]
+    return ops.square(to_dtype(x, dtypes.DEFAULT_INT) if x.dtype == dtypes.bool_ else x)
 
 
 def pow(x: Tensor, exponent: Operand) -> Tensor:
@@ -159,7 +159,7 @@ def pow(x: Tensor, exponent: Operand) -> Tensor:
                 raise _no_integer_value(x, number)
             elif x.dtype == dtypes.bool_:
                 x = to_dtype(x, dtypes.DEFAULT_INT)
-        return apply(ops.pow_scalar, (x,), {"exponent": number})  # type: ignore[no-any-return]
+        return apply(ops.pow_scalar, (x,), {"exponent": number})
     base, power = together("pow", x, exponent)
     if not dtypes.is_float(power.dtype) and power.data is not None and power.data.size and power.data.min() < 0:
         raise _no_integer_value(base, power.data.min())
@@ -213,9 +213,9 @@ trunc = _step(ops.trunc, "The integer part. Gradient 0.")
 def round(x: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest number with `decimals` digits after the point (before it, if negative), halves to even. Gradient 0."""
     if decimals == 0:
-        return ops.round_(x)  # type: ignore[no-any-return]
+        return ops.round_(x)
     scale = 10.0 ** builtins.abs(decimals)
-    return ops.round_(x * scale) / scale if decimals > 0 else ops.round_(x / scale) * scale  # type: ignore[no-any-return]
+    return ops.round_(x * scale) / scale if decimals > 0 else ops.round_(x / scale) * scale
 
 
 # --- gates
@@ -225,12 +225,12 @@ def clamp_min(x: Tensor, min: Operand) -> Tensor:
     """max(x, min). The gradient passes where x ≥ min, at the bound included; `relu` closes there."""
     if (type(min) is float or type(min) is int) and isinstance(x, Node) and dtypes.is_float(x.dtype):
         return apply(ops.clamp_min, (x,), {"low": min})
-    return ops.clamp_min(x, low=_bound(min)) if is_scalar(min) else _within(x, min, ge)  # type: ignore[no-any-return]
+    return ops.clamp_min(x, low=_bound(min)) if is_scalar(min) else _within(x, min, ge)
 
 
 def clamp_max(x: Tensor, max: Operand) -> Tensor:
     """min(x, max). The gradient passes where x ≤ max, at the bound included."""
-    return ops.clamp_max(x, high=_bound(max)) if is_scalar(max) else _within(x, max, le)  # type: ignore[no-any-return]
+    return ops.clamp_max(x, high=_bound(max)) if is_scalar(max) else _within(x, max, le)
 
 
 def _within(x: Any, bound: Any, holds: Any) -> Any:
@@ -248,7 +248,7 @@ def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> 
     if min is None:
         return clamp_max(x, max)
     if is_scalar(min) and is_scalar(max) and min <= max:
-        return ops.clamp(x, low=_bound(min), high=_bound(max))  # type: ignore[no-any-return]
+        return ops.clamp(x, low=_bound(min), high=_bound(max))
     return clamp_max(clamp_min(x, min), max)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from chainrule import dtypes
 from chainrule.array import elementwise, linear_algebra, manipulation, statistical
-from chainrule.array.align import as_node, broadcast_shapes, expand, floating, to_dtype
+from chainrule.array.align import as_node, broadcast_shapes, floating, to_dtype, together
 from chainrule.array.elementwise import Operand
 from chainrule.array.statistical import Dims
 from chainrule.core.node import Node, at_user_line
 from chainrule.errors import DTypeError, ShapeError
+from chainrule.ops import elementwise as ops
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -45,12 +44,14 @@ def frac(x: Tensor) -> Tensor:
 
 def addcmul(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """x + value · tensor1 · tensor2."""
+    x, tensor1, tensor2 = together("addcmul", x, tensor1, tensor2)
     product = tensor1 * tensor2
     return x + (product if value == 1 else product * value)
 
 
 def addcdiv(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """x + value · tensor1 / tensor2."""
+    x, tensor1, tensor2 = together("addcdiv", x, tensor1, tensor2)
     quotient = tensor1 / tensor2
     return x + (quotient if value == 1 else quotient * value)
 
@@ -62,10 +63,12 @@ def lerp(x: Tensor, end: Tensor, weight: Operand) -> Tensor:
 
 def logaddexp(x: Tensor, other: Tensor) -> Tensor:
     """log(eˣ + e^other), without overflow."""
-    shape = broadcast_shapes("logaddexp", [x.aval, other.aval])
-    dtype = dtypes.promote(x.dtype, other.dtype)
-    pair = [floating(to_dtype(expand(v, shape), dtype)) for v in (x, other)]
-    return statistical.logsumexp(manipulation.stack(pair), 0)
+    x, other = together("logaddexp", x, other, floating=True)
+    # From the larger one on, so that nothing is lost; each branch is smooth, so that slopes are right where they meet.
+    larger: Any = ops.softplus(other - x) + x
+    smaller: Any = ops.softplus(x - other) + other
+    both_infinite = elementwise.eq(x, other) & elementwise.isinf(x)
+    return x.where(both_infinite, larger.where(x >= other, smaller))
 
 
 def logit(x: Tensor, eps: float | None = None) -> Tensor:
@@ -154,6 +157,11 @@ def tensordot(x: Tensor, other: Tensor, dims: Any = 2) -> Tensor:
         pairs = list(range(x.ndim - dims, x.ndim)), list(range(dims))
     else:
         pairs = [d % x.ndim for d in dims[0]], [d % other.ndim for d in dims[1]]
+    for mine, its in zip(*pairs, strict=False):  # a size of 1 pairs with any: it is stretched, so the other is summed
+        if x.shape[mine] == 1 != other.shape[its]:
+            other = other.sum(its, keepdim=True)
+        elif other.shape[its] == 1 != x.shape[mine]:
+            x = x.sum(mine, keepdim=True)
     if [x.shape[d] for d in pairs[0]] != [other.shape[d] for d in pairs[1]]:
         raise at_user_line(ShapeError(f"tensordot: the paired sizes differ: {x.aval}, {other.aval}, dims {dims}"))
     left = [d for d in range(x.ndim) if d not in pairs[0]]

@@ -11,7 +11,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.array.align import as_node, expand, one_dim
 from chainrule.core.aval import Aval
-from chainrule.core.node import Node, at_user_line
+from chainrule.core.node import AnyNode, Node, at_user_line
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
 from chainrule.ops import indexing, movement
 
@@ -27,7 +27,8 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     Raises: OutOfRangeError: an int or an entry of an index that does not exist.
     """
     parts = _spelled_out(key, x.ndim)
-    basic, arrays = [], []
+    basic: list[tuple[Any, int | None]] = []
+    arrays: list[tuple[int, Any]] = []
     source = 0  # the dimension of x that the next part speaks of
     for part in parts:
         if part is None:
@@ -44,10 +45,8 @@ def getitem(x: Tensor, key: Any) -> Tensor:
                 source += 1
             continue
         source += 1
-    windowed, places = _basic(x, basic)
-    if not arrays:
-        return windowed
-    return _by_arrays(windowed, [(places[where], array) for where, array in arrays])
+    picked, places = _basic(x, basic)
+    return _by_arrays(picked, [(places[where], array) for where, array in arrays]) if arrays else picked
 
 
 def _spelled_out(key: Any, ndim: int) -> list[Any]:
@@ -103,9 +102,13 @@ def _as_indices(part: Any, x: Tensor, dim: int) -> list[Any]:
     return [node]
 
 
-def _basic(x: Any, parts: Sequence[tuple[Any, int | None]]) -> tuple[Any, list[int]]:
+def _basic(x: AnyNode, parts: Sequence[tuple[Any, int | None]]) -> tuple[AnyNode, list[int]]:
     """Slices, ints and None: a window, a flip where a step is negative, a reshape. Also where each part ends up."""
-    window, flipped, shape, places = [], [], [], []
+    sizes = x.aval.shape
+    window: list[tuple[int, int, int]] = []
+    flipped: list[int] = []
+    shape: list[int] = []
+    places: list[int] = []
     for part, source in parts:
         places.append(len(shape))
         if source is None:
@@ -113,28 +116,27 @@ def _basic(x: Any, parts: Sequence[tuple[Any, int | None]]) -> tuple[Any, list[i
         elif isinstance(part, int):
             window.append((part, part + 1, 1))
         else:
-            span = range(*part.indices(x.shape[source]))
-            if span.step < 0 and len(span):
+            span = range(*part.indices(sizes[source]))
+            if span.step < 0 and span:
                 flipped.append(len(window))
                 span = span[::-1]
-            elif not len(span):
-                span = range(0, 0, 1)
-            window.append(
-                (
-                    span.start,
-                    max(span.stop if span.step == 1 else span[-1] + 1 if len(span) else 0, span.start),
-                    span.step,
-                )
-            )
+            window.append(_span(span))
             shape.append(len(span))
-    if tuple(window) != tuple((0, n, 1) for n in x.shape):
+    if window != [(0, n, 1) for n in sizes]:
         x = movement.slice_(x, window=tuple(window))
     if flipped:
         x = movement.flip(x, dims=tuple(flipped))
-    return (x if x.shape == tuple(shape) else movement.reshape(x, shape=tuple(shape))), places
+    return (x if x.aval.shape == tuple(shape) else movement.reshape(x, shape=tuple(shape))), places
 
 
-def _by_arrays(x: Any, picks: list[tuple[int, Any]]) -> Any:
+def _span(span: range) -> tuple[int, int, int]:
+    """A range as one triple of a window; of no entries, always the same one."""
+    if not span:
+        return (0, 0, 1)
+    return (span.start, span.stop if span.step == 1 else span[-1] + 1, span.step)
+
+
+def _by_arrays(x: AnyNode, picks: list[tuple[int, Any]]) -> AnyNode:
     """NumPy's rule: indices broadcast together; their dimensions replace the first one if they were side by side, else lead."""
     dims = [d for d, _ in picks]
     shape = np.broadcast_shapes(*(array.shape for _, array in picks))
@@ -165,8 +167,8 @@ def gather(x: Tensor, dim: int, index: Tensor) -> Tensor:
         return type(x).filled(Aval(index.shape, x.dtype), 0)
     if x.ndim + index.ndim == 1:  # a scalar counts as a vector of one entry
         picked = indexing.gather(movement.reshape(x, shape=(x.aval.size,)), index.reshape(index.aval.size), dim=0)
-        return movement.reshape(picked, shape=index.shape)  # type: ignore[no-any-return]
-    return indexing.gather(x, index, dim=where)  # type: ignore[no-any-return]
+        return movement.reshape(picked, shape=index.shape)
+    return indexing.gather(x, index, dim=where)
 
 
 def scatter_add(x: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -184,7 +186,7 @@ def index_select(x: Tensor, dim: int, index: Tensor) -> Tensor:
     """The entries of `x` along `dim` at the positions `index`, an integer vector."""
     where = one_dim("index_select", dim, x.ndim)
     if x.ndim == 0:
-        return movement.reshape(index_select(movement.reshape(x, shape=(1,)), 0, index), shape=())  # type: ignore[no-any-return]
+        return movement.reshape(index_select(movement.reshape(x, shape=(1,)), 0, index), shape=())
     return getitem(x, (*(slice(None) for _ in range(where)), index))
 
 
@@ -195,7 +197,7 @@ def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: floa
         source = source * alpha
     if x.ndim == 0:
         one = movement.reshape(source, shape=(1,))
-        return movement.reshape(index_add(movement.reshape(x, shape=(1,)), 0, index, one), shape=())  # type: ignore[no-any-return]
+        return movement.reshape(index_add(movement.reshape(x, shape=(1,)), 0, index, one), shape=())
     index = index.reshape(-1)
     order = (where, *(d for d in range(x.ndim) if d != where))
     moved = movement.permute(source, dims=order)
@@ -226,4 +228,4 @@ def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
         if labels.data is None:
             raise at_user_line(SymbolicValueError("one_hot: give num_classes: it cannot be read off symbols"))
         num_classes = int(labels.data.max()) + 1 if labels.data.size else 0
-    return indexing.one_hot(labels, classes=num_classes)  # type: ignore[no-any-return]
+    return indexing.one_hot(labels, classes=num_classes)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 
-def matmul(x: Tensor, y: Tensor | np.ndarray) -> Tensor:
+def matmul(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> Tensor:
     """The matrix product x @ y.
 
     Args:
@@ -28,8 +28,10 @@ def matmul(x: Tensor, y: Tensor | np.ndarray) -> Tensor:
     right: Any = y if isinstance(y, Node) else as_node(y, x, "matmul")
     a, b = left.data, right.data
     if a is not None and b is not None and a.ndim == 2 == b.ndim and a.dtype is b.dtype:
-        return apply(contraction.matmul, (left, right))
-    return _of_any_rank(left, right)
+        product: Tensor = apply(contraction.matmul, (left, right))
+    else:
+        product = _of_any_rank(left, right)
+    return product
 
 
 def _of_any_rank(x: Any, y: Any) -> Any:

@@ -29,7 +29,7 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
         if target.count(-1) > 1 or known == 0 or x.aval.size % known:
             raise at_user_line(ShapeError(f"reshape: {x.aval} with {x.aval.size} entries does not fit {list(target)}"))
         return _reshaped(x, tuple(x.aval.size // known if n == -1 else n for n in target))  # type: ignore[no-any-return]
-    return movement.reshape(x, shape=target)  # type: ignore[no-any-return]
+    return movement.reshape(x, shape=target)
 
 
 def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
@@ -54,13 +54,13 @@ def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
     """With a new dimension of size 1 at position `dim`."""
     where = one_dim("unsqueeze", dim, x.ndim + 1)
-    return movement.reshape(x, shape=(*x.shape[:where], 1, *x.shape[where:]))  # type: ignore[no-any-return]
+    return movement.reshape(x, shape=(*x.shape[:where], 1, *x.shape[where:]))
 
 
 def permute(x: Tensor, *dims: Any) -> Tensor:
     """The dimensions in another order: dimension i of the result is dimension dims[i] of `x`."""
     order = tuple(one_dim("permute", d, x.ndim) for d in sizes(dims))
-    return movement.permute(x, dims=order)  # type: ignore[no-any-return]
+    return movement.permute(x, dims=order)
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -70,7 +70,7 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     if x.ndim == 0:
         return x
     order[first], order[second] = order[second], order[first]
-    return movement.permute(x, dims=tuple(order))  # type: ignore[no-any-return]
+    return movement.permute(x, dims=tuple(order))
 
 
 def t(x: Tensor) -> Tensor:
@@ -84,10 +84,10 @@ def matrix_transpose(x: Tensor) -> Tensor:
     """The last two dimensions exchanged: x.mT."""
     n = x.aval.ndim
     if n == 2:
-        return apply(movement.permute, (x,), {"dims": (1, 0)})  # type: ignore[no-any-return]
+        return apply(movement.permute, (x,), {"dims": (1, 0)})
     if n < 2:
         raise at_user_line(ShapeError(f"mT: expected a matrix or a batch of them; got {x.aval}"))
-    return movement.permute(x, dims=(*range(n - 2), n - 1, n - 2))  # type: ignore[no-any-return]
+    return movement.permute(x, dims=(*range(n - 2), n - 1, n - 2))
 
 
 def expand(x: Tensor, *shape: Any) -> Tensor:
@@ -114,7 +114,7 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 def flip(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
     """The entries in reverse order along each of `dims`: flip(x, (0, 1)), x.flip(0, 1)."""
     along = sizes(args if dims is None else (dims,))
-    return movement.flip(x, dims=some_dims("flip", along, x.ndim)) if along and x.ndim else x  # type: ignore[no-any-return]
+    return movement.flip(x, dims=some_dims("flip", along, x.ndim)) if along and x.ndim else x
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -185,7 +185,7 @@ def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
             OutOfRangeError(f"narrow: {length} entries from {int(start)} on are not in dimension {dim} of {x.aval}")
         )
     window = tuple((first, first + length, 1) if d == where else (0, n, 1) for d, n in enumerate(x.shape))
-    return movement.slice_(x, window=window)  # type: ignore[no-any-return]
+    return movement.slice_(x, window=window)
 
 
 def pad(x: Tensor, pad: Sequence[int], value: float = 0.0) -> Tensor:
@@ -218,12 +218,12 @@ def cumsum(x: Tensor, dim: int, *, dtype: object = None) -> Tensor:
         x = to_dtype(x, dtypes.DEFAULT_INT)
     if x.ndim == 0:
         return x
-    return movement.cumsum(x, dim=one_dim("cumsum", dim, x.ndim))  # type: ignore[no-any-return]
+    return movement.cumsum(x, dim=one_dim("cumsum", dim, x.ndim))
 
 
 def to(x: Tensor, dtype: object) -> Tensor:
     """`x` cast to another dtype. A float gradient is cast back on the way; an integer carries none."""
-    return to_dtype(x, as_dtype(dtype))  # type: ignore[no-any-return]
+    return to_dtype(x, as_dtype(dtype))
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:

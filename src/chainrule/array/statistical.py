@@ -40,7 +40,7 @@ def sum(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = N
     x = _counted(x, dtype)
     if x.dtype == dtypes.bool_:  # asked for: a sum of truth values is their `any`
         return any(x, dim, keepdim)
-    return apply(reduction.sum_, (x,), {"dim": some_dims("sum", dim, x.aval.ndim), "keepdim": keepdim})  # type: ignore[no-any-return]
+    return apply(reduction.sum_, (x,), {"dim": some_dims("sum", dim, x.aval.ndim), "keepdim": keepdim})
 
 
 def mean(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
@@ -48,7 +48,7 @@ def mean(x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = 
     x = x if dtype is None else to_dtype(x, as_dtype(dtype))
     if not dtypes.is_float(x.dtype):
         raise at_user_line(DTypeError(f"mean: needs a float dtype; got {x.aval}; cast it with .to(cr.float32)"))
-    return apply(reduction.mean, (x,), {"dim": some_dims("mean", dim, x.aval.ndim), "keepdim": keepdim})  # type: ignore[no-any-return]
+    return apply(reduction.mean, (x,), {"dim": some_dims("mean", dim, x.aval.ndim), "keepdim": keepdim})
 
 
 def var(
@@ -116,7 +116,7 @@ def norm(
     x = floating(x) if dtype is None else to_dtype(x, as_dtype(dtype))
     dims = some_dims("norm", dim, x.ndim)
     if p is None or p == "fro" or p == 2:
-        return reduction.norm(x, dim=dims, keepdim=keepdim)  # type: ignore[no-any-return]
+        return reduction.norm(x, dim=dims, keepdim=keepdim)
     if isinstance(p, str):
         raise at_user_line(ArgumentError(f'norm: p must be a number or "fro"; got {p!r}'))
     size = elementwise.abs(x)
@@ -218,12 +218,12 @@ def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 def any(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Is any entry true (not 0) along `dim`?"""
-    return reduction.any_(x, dim=some_dims("any", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+    return reduction.any_(x, dim=some_dims("any", dim, x.ndim), keepdim=keepdim)
 
 
 def all(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Are all entries true (not 0) along `dim`?"""
-    return reduction.all_(x, dim=some_dims("all", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+    return reduction.all_(x, dim=some_dims("all", dim, x.ndim), keepdim=keepdim)
 
 
 def softmax(x: Tensor, dim: int, dtype: object = None) -> Tensor:
@@ -249,7 +249,7 @@ def argsort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = T
     where = one_dim("argsort", dim, x.ndim)
     if x.ndim == 0:
         return type(x).filled(x.aval._replace(dtype=dtypes.DEFAULT_INT), 0)
-    return indexing_ops.argsort(x, dim=where, descending=descending)  # type: ignore[no-any-return]
+    return indexing_ops.argsort(x, dim=where, descending=descending)
 
 
 def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Extreme:

@@ -25,7 +25,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.core.aval import Aval
-from chainrule.core.node import ENGINE_OFF, Node, Ratio, apply, at_user_line, recording_mode
+from chainrule.core.node import ENGINE_OFF, AnyNode, Node, Ratio, apply, at_user_line, recording_mode
 from chainrule.core.notation import Notation
 from chainrule.core.sample import Arg, Misuse, Sample
 from chainrule.errors import ChainruleError, DerivativeRuleError, DTypeError, ShapeError
@@ -64,7 +64,7 @@ class Op(ABC):
     no_gradient: str = DIFFERENTIABLE
     source: str = ""
 
-    def __call__(self, *inputs: Any, **params: Any) -> Any:
+    def __call__(self, *inputs: AnyNode, **params: Any) -> AnyNode:
         """Apply the op to inputs that fit its shape rule as they are: no broadcasting, no promotion.
 
         The rule is asked first, because NumPy would broadcast and promote in silence. The engine's own arithmetic, and

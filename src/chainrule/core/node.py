@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -130,6 +130,7 @@ class Node:
     scope: Scope | None
     cut: Cut | None
     grad: Any
+    _aval: Aval | None
 
     # The class of what is computed from nodes of this class, and of its constants. Not `type(node)`: a subclass may mark
     # leaves (nn.Parameter) without marking what is computed from them. Reading an attribute costs what `type()` costs.
@@ -152,7 +153,7 @@ class Node:
     @classmethod
     def symbolic(cls, symbol: str, aval: Aval, *, requires_grad: bool = False) -> Self:
         """A leaf with a name, a shape and a dtype, and no value."""
-        node = make(cls.makes, None, (), NO_PARAMS, None, aval, requires_grad, None)
+        node: Self = make(cls.makes, None, (), NO_PARAMS, None, aval, requires_grad, None)
         node.symbol = symbol
         return node
 
@@ -166,16 +167,8 @@ class Node:
         """A leaf whose entries are all `value`, stored once."""
         ratio = value if isinstance(value, Ratio) else Ratio(value)
         one = np.array(ratio.value if ratio.denominator != 1 else ratio.numerator, aval.dtype)
-        node = make(
-            cls.makes,
-            None,
-            (),
-            NO_PARAMS,
-            np.ndarray(aval.shape, aval.dtype, one, 0, (0,) * len(aval.shape)),
-            None,
-            False,
-            None,
-        )
+        data = np.ndarray(aval.shape, aval.dtype, one, 0, (0,) * len(aval.shape))
+        node: Self = make(cls.makes, None, (), NO_PARAMS, data, None, False, None)
         node.constant = ratio
         return node
 
@@ -192,8 +185,7 @@ class Node:
         data = self.data
         if data is not None:
             return Aval(data.shape, data.dtype)
-        aval: Aval = self._aval
-        return aval
+        return self._aval  # type: ignore[return-value] # what has no value has an aval: both are set in `make` alone
 
     def changed(self) -> None:
         """Note on the clock that this value was just changed in place."""
@@ -208,6 +200,9 @@ class Node:
 
 
 Node.makes = Node
+
+# What an op makes is of the class of what it is given.
+AnyNode = TypeVar("AnyNode", bound=Node)
 
 _new = object.__new__
 
@@ -231,11 +226,14 @@ def make(
     return node
 
 
-def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAMS, cls: type[Any] | None = None) -> Any:
+def apply(
+    op: Op, inputs: tuple[AnyNode, ...], params: Mapping[str, Any] = NO_PARAMS, cls: type[AnyNode] | None = None
+) -> AnyNode:
     """Apply `op`: compute the value where all inputs have one, and keep how it was made where a gradient may be asked.
 
     Inputs are as the op's shape rule wants them. When they are not, the error is the one its rule words.
     """
+    node: AnyNode
     wants_grad = False
     values = []
     symbolic = False
@@ -253,7 +251,8 @@ def apply(op: Op, inputs: tuple[Node, ...], params: Mapping[str, Any] = NO_PARAM
             aval = op.infer(*(x.aval for x in inputs), **params)
         except ChainruleError as error:
             raise at_user_line(error) from None
-        return make(cls, op, inputs, params, None, aval, wants_grad and not op.no_gradient, None)
+        node = make(cls, op, inputs, params, None, aval, wants_grad and not op.no_gradient, None)
+        return node
     try:
         data = _quiet.run(op.reference, *values, **params) if params else _quiet.run(op.reference, *values)
     except Exception as error:

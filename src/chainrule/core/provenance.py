@@ -171,8 +171,8 @@ def _pairs(targets: list[ast.expr], value: ast.expr) -> Iterator[tuple[str, ast.
             case ast.Attribute(value=ast.Name(id=owner), attr=name), _:
                 yield f"{owner}.{name}", value
             case ast.Tuple(elts=names), ast.Tuple(elts=parts) if len(names) == len(parts):
-                for name, part in zip(names, parts, strict=True):
-                    yield from _pairs([name], part)
+                for inner, part in zip(names, parts, strict=True):
+                    yield from _pairs([inner], part)
             case _:
                 pass
 

@@ -174,8 +174,6 @@ class Derivation:
             assert node.op is not None
             inputs = tuple(twins[id(x)] for x in node.inputs)
             twins[id(node)] = type(node).applied(node.op, inputs, node.params, node.aval)
-            if node.data is not None:
-                self._values[id(twins[id(node)])] = node.data
         step = Step(fold, outputs_of(fold.nodes, self.run), twins)
         for out in step.outputs:
             self._meaning[id(twins[id(out)])] = out

@@ -48,9 +48,10 @@ class Run:
         self.leaves = [x for x in order if x.op is None]
         self.tree = fold_tree(self.nodes)
         self.variables = [v for v in variables.values() if isinstance(v, Node)]
+        self._held = variable_names(variables)
         with recording(ENGINE_OFF):
             self._gradients = pull([(self.loss, type(self.loss).leaf(seed))], order)
-        self._names = name_values(self, variables)
+        self._names = name_values(self, self._held)
 
     def gradient(self, node: Node) -> np.ndarray | None:
         """The cotangent of a node, or None if the loss does not depend on it."""
@@ -81,7 +82,7 @@ class Run:
         if not isinstance(wrt, Node):
             raise at_user_line(ArgumentError(f"explain: wrt must be a tensor or its name; got {type(wrt).__name__}"))
         if self.gradient(wrt) is None:
-            name = self._names.get(id(wrt)) or wrt.symbol or "that tensor"
+            name = self._names.get(id(wrt)) or wrt.symbol or self._held.get(id(wrt)) or _own_target(wrt) or "that tensor"
             raise at_user_line(DisconnectedError(broken_link(self.loss, wrt, name)))
         return wrt
 
@@ -96,10 +97,14 @@ def _same_entries(variable: Node, node: Node) -> bool:
     return a.ctypes.data == b.ctypes.data or (is_integer(a.dtype) and np.array_equal(a.reshape(-1), b.reshape(-1)))
 
 
-def name_values(run: Run, variables: Variables) -> dict[int, str]:
-    """A name for every value a person has a name for, by id; where two values share one, they are numbered."""
+def variable_names(variables: Variables) -> dict[int, str]:
+    """The variable that holds each tensor, by the tensor's id; the first one where there are several."""
     held = {k: v for k, v in variables.items() if isinstance(v, Node) and k.isidentifier() and not k.startswith("_")}
-    by_identity = {id(v): k for k, v in reversed(held.items())}
+    return {id(v): k for k, v in reversed(held.items())}
+
+
+def name_values(run: Run, by_identity: Mapping[int, str]) -> dict[int, str]:
+    """A name for every value a person has a name for, by id; where two values share one, they are numbered."""
     outputs = _fold_outputs(run)
     parameters = _parameter_names(run.nodes)
     chosen: list[tuple[Node, str]] = []

@@ -29,12 +29,15 @@ def _matmul_shape(x: Aval, y: Aval) -> Aval:
 def _matmul_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype.kind == "b":
         raise DTypeError(f"matmul: needs numbers; got bool{list(x.shape)} @ bool{list(y.shape)}; cast with .to()")
+    out: np.ndarray
     work = dtypes.work_dtype(x.dtype)
     if work is not x.dtype:
-        return np.matmul(x.astype(work), y.astype(work)).astype(x.dtype)
-    if x.shape[-1] == 1:  # one product an entry, no sum: BLAS takes more than twice as long
-        return np.multiply(x, y)
-    return np.matmul(x, y)
+        out = np.matmul(x.astype(work), y.astype(work)).astype(x.dtype)
+    elif x.shape[-1] == 1 == y.shape[-2]:  # one product an entry, no sum: BLAS takes more than twice as long
+        out = np.multiply(x, y)
+    else:
+        out = np.matmul(x, y)
+    return out
 
 
 def _matmul_subscripts(x: Aval, y: Aval) -> tuple[str, str, str]:

@@ -91,7 +91,7 @@ abs_ = Elementwise(
     kinks=((0.0, "0, the middle of -1 and 1"),),
     partials=(lambda out, x: sign(x),),
 )
-sign = Elementwise(
+sign: Elementwise = Elementwise(
     name="sign",
     reference=np.sign,
     notation=function("sign", latex=r"\operatorname{{sign}}"),
@@ -127,7 +127,8 @@ def _power_kernel(x: np.ndarray, *, exponent: float) -> np.ndarray:
     if exponent == 2:
         return np.square(x)
     if dtypes.is_float(x.dtype) or (exponent >= 0 and exponent == int(exponent)):
-        return np.power(x, x.dtype.type(exponent))
+        out: np.ndarray = np.power(x, x.dtype.type(exponent))
+        return out
     raise DTypeError(f"pow: integers have no power {exponent}; got {x.dtype}{list(x.shape)}; cast with .to(cr.float32)")
 
 
@@ -153,7 +154,7 @@ pow_scalar = Elementwise(
         ),
     ),
 )  # fmt: skip
-pow_tensor = Elementwise(
+pow_tensor: Elementwise = Elementwise(
     name="pow_tensor",
     reference=np.power,
     notation=Notation(
@@ -230,7 +231,7 @@ expm1 = Elementwise(
     result=same_float,
     partials=(lambda out, x: out + 1.0,),
 )
-log = Elementwise(
+log: Elementwise = Elementwise(
     name="log",
     reference=np.log,
     notation=function("log", latex=r"\log"),
@@ -291,7 +292,7 @@ sin = Elementwise(
     result=same_float,
     partials=(lambda out, x: cos(x),),
 )
-cos = Elementwise(
+cos: Elementwise = Elementwise(
     name="cos",
     reference=np.cos,
     notation=function("cos", latex=r"\cos"),
@@ -354,7 +355,7 @@ sinh = Elementwise(
     result=same_float,
     partials=(lambda out, x: cosh(x),),
 )
-cosh = Elementwise(
+cosh: Elementwise = Elementwise(
     name="cosh",
     reference=np.cosh,
     notation=function("cosh", latex=r"\cosh"),
@@ -434,7 +435,8 @@ softplus = Elementwise(
 
 
 def _clamp_kernel(x: np.ndarray, *, low: float, high: float) -> np.ndarray:
-    return np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high))
+    out: np.ndarray = np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high))
+    return out
 
 
 relu = Elementwise(

@@ -96,7 +96,7 @@ def _scatter_kernel(x: np.ndarray, index: np.ndarray, *, dim: int, shape: Shape)
     return out
 
 
-scatter_add = Linear(
+scatter_add: Linear = Linear(
     name="scatter_add",
     reference=_scatter_kernel,
     notation=Notation(
@@ -174,7 +174,7 @@ def _index_add_text(avals: Sequence[Aval], params: Any) -> str:
     return "index_add({0}, " + ", ".join(f"{{{i}}}" for i in range(1, len(avals))) + ")"
 
 
-index_add = Linear(
+index_add: Linear = Linear(
     name="index_add",
     reference=_index_add_kernel,
     notation=Notation(

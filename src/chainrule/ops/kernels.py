@@ -38,13 +38,15 @@ def sigmoid_kernel(x: np.ndarray) -> np.ndarray:
 @with_float32
 def softplus_kernel(x: np.ndarray) -> np.ndarray:
     """log(1 + eˣ) without overflow."""
-    return np.logaddexp(x.dtype.type(0), x)
+    out: np.ndarray = np.logaddexp(x.dtype.type(0), x)
+    return out
 
 
 @with_float32
 def log_sigmoid_kernel(x: np.ndarray) -> np.ndarray:
     """log σ(x) = −log(1 + e⁻ˣ) without overflow."""
-    return -np.logaddexp(x.dtype.type(0), -x)
+    out: np.ndarray = np.logaddexp(x.dtype.type(0), -x)
+    return -out
 
 
 def erf_kernel(x: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def _reshape_code(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
     return _index_with_none(avals, params) or "{0}.reshape({shape})"
 
 
-reshape = Linear(
+reshape: Linear = Linear(
     name="reshape",
     reference=lambda x, *, shape: x.reshape(shape),
     notation=Notation(text=_reshape_text, latex=_reshape_latex, code=_reshape_code, numpy=lambda avals, params: _reshape_code(avals, params), inside=POWER, inside_latex=POWER),
@@ -152,7 +152,7 @@ def _permute_form(transposed: str, general: str) -> Any:
     return lambda avals, params: transposed if swaps_last_two(params["dims"]) else general
 
 
-permute = Linear(
+permute: Linear = Linear(
     name="permute",
     reference=lambda x, *, dims: x.transpose(dims),
     notation=Notation(
@@ -238,7 +238,7 @@ def _embed_code(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
     return f"cr.nn.functional.pad({{0}}, {flat})"
 
 
-embed = Linear(
+embed: Linear = Linear(
     name="embed",
     reference=_embed_kernel,
     notation=Notation(
@@ -258,7 +258,7 @@ def _flip_shape(x: Aval, *, dims: Shape) -> Aval:
     return x
 
 
-flip = Linear(
+flip: Linear = Linear(
     name="flip",
     reference=lambda x, *, dims: np.flip(x, dims),
     notation=Notation(
@@ -326,7 +326,7 @@ def _cast_code(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
     return f"{{0}}.to(cr.{params['dtype']})"
 
 
-cast = Linear(
+cast: Linear = Linear(
     name="cast",
     reference=lambda x, *, dtype: x.astype(dtype),
     notation=Notation(
@@ -346,7 +346,7 @@ def _cumsum_shape(x: Aval, *, dim: int) -> Aval:
     return x
 
 
-cumsum = Linear(
+cumsum: Linear = Linear(
     name="cumsum",
     reference=lambda x, *, dim: np.cumsum(x, axis=dim, dtype=x.dtype),
     notation=Notation(

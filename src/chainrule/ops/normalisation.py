@@ -30,13 +30,15 @@ def _along_dim(name: str) -> Rule:
 def _log_softmax_kernel(x: np.ndarray, *, dim: int) -> np.ndarray:
     wide = x.astype(dtypes.work_dtype(x.dtype), copy=False)
     shifted = wide - np.max(wide, axis=dim, keepdims=True, initial=-np.inf)
-    return (shifted - np.log(np.sum(np.exp(shifted), axis=dim, keepdims=True))).astype(x.dtype, copy=False)
+    out: np.ndarray = shifted - np.log(np.sum(np.exp(shifted), axis=dim, keepdims=True))
+    return out.astype(x.dtype, copy=False)
 
 
 def _softmax_kernel(x: np.ndarray, *, dim: int) -> np.ndarray:
     wide = x.astype(dtypes.work_dtype(x.dtype), copy=False)
     grown = np.exp(wide - np.max(wide, axis=dim, keepdims=True, initial=-np.inf))
-    return (grown / np.sum(grown, axis=dim, keepdims=True)).astype(x.dtype, copy=False)
+    out: np.ndarray = grown / np.sum(grown, axis=dim, keepdims=True)
+    return out.astype(x.dtype, copy=False)
 
 
 def _log_softmax(x: Any, *, dim: int) -> Any:

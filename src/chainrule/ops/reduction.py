@@ -97,7 +97,8 @@ def _wide(kernel: Any) -> Rule:
 
     def reduce(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> np.ndarray:
         if x.dtype.char in "fd":  # float32 and float64 add up in their own width
-            return kernel(x, axis=dim, keepdims=keepdim)
+            out: np.ndarray = kernel(x, axis=dim, keepdims=keepdim)
+            return out
         work = dtypes.work_dtype(x.dtype)
         return np.asarray(kernel(x, axis=dim, keepdims=keepdim, dtype=work)).astype(x.dtype, copy=False)
 
@@ -124,7 +125,8 @@ sum_ = Reduction(
 def _mean_kernel(x: np.ndarray, **kwargs: Any) -> np.ndarray:
     # Not np.mean, which prints a warning where there is nothing to average; the mean is nan then, and a value as any.
     total = np.add.reduce(x, **kwargs)
-    return np.true_divide(total, total.dtype.type(x.size / max(total.size, 1)))
+    out: np.ndarray = np.true_divide(total, total.dtype.type(x.size / max(total.size, 1)))
+    return out
 
 
 mean = Reduction(
@@ -167,7 +169,7 @@ amin = Reduction(
 def _var_kernel(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool, correction: float) -> np.ndarray:
     wide = x.astype(dtypes.work_dtype(x.dtype), copy=False)
     spread = np.square(wide - _mean_kernel(wide, axis=dim, keepdims=True))
-    total = np.asarray(np.add.reduce(spread, axis=dim, keepdims=keepdim))
+    total = np.asarray(spread.sum(axis=dim, keepdims=keepdim))
     count = x.size / max(total.size, 1)
     return np.asarray(np.true_divide(total, total.dtype.type(max(count - correction, 0)))).astype(x.dtype, copy=False)
 

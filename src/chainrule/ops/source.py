@@ -96,7 +96,8 @@ def _randn_kernel(*, shape: Shape, dtype: np.dtype, seed: int, counter: int) -> 
 def _randint_kernel(*, shape: Shape, dtype: np.dtype, seed: int, counter: int, low: int, high: int) -> np.ndarray:
     # 53 bits scaled to the range: the bias is at most range / 2⁵³.
     u = _uniform(_size(shape), dtypes.float64, seed, counter)
-    return (np.floor(u * (high - low)).astype(np.int64) + low).astype(dtype).reshape(shape)
+    drawn: np.ndarray = np.floor(u * (high - low)).astype(np.int64) + low
+    return drawn.astype(dtype).reshape(shape)
 
 
 def _shaped(name: str) -> Callable[..., Aval]:

@@ -115,11 +115,12 @@ class Optimizer(ABC):
             with enable_grad():
                 loss = closure()
         name = type(self).__name__
-        for group in self.param_groups:
-            for p in group["params"]:
-                grad = p.grad
-                if grad is not None:
-                    self._update(p.writable(name), grad.data, self.state.setdefault(p, {}), group)
+        with np.errstate(all="ignore"):  # inf and nan are values here, as in every op
+            for group in self.param_groups:
+                for p in group["params"]:
+                    grad = p.grad
+                    if grad is not None:
+                        self._update(p.writable(name), grad.data, self.state.setdefault(p, {}), group)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

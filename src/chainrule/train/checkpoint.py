@@ -88,12 +88,12 @@ def load_checkpoint(path: str | Path, model: Module, optimizer: Optimizer | None
     """
     source = Path(path)
     try:
-        with np.load(source, allow_pickle=False) as stored:
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         meta = json.loads(arrays.pop("meta").tobytes())
     except FileNotFoundError:
         raise at_user_line(DataError(f"load_checkpoint: there is no file {source}")) from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise at_user_line(DataError(
             f"load_checkpoint: {source} is damaged or no checkpoint of this library ({type(error).__name__}: {error})"
         )) from None  # fmt: skip
