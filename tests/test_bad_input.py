@@ -51,7 +51,11 @@ def positions(*entries):
 MISTAKES = [
     # shapes
     (lambda: x() @ cr.ones(4, 5), ShapeError, "matmul: inner sizes differ: float32[2,3] @ float32[4,5]; transpose"),
-    (lambda: cr.ones(2, 3, 4) @ cr.ones(3, 4, 5), ShapeError, "matmul: batch dimensions do not broadcast: float32[2,3,4]"),
+    (
+        lambda: cr.ones(2, 3, 4) @ cr.ones(3, 4, 5),
+        ShapeError,
+        "matmul: batch dimensions do not broadcast: float32[2,3,4]",
+    ),
     (lambda: cr.ones(4) @ x(), ShapeError, "matmul: inner sizes differ: float32[4] @ float32[2,3]"),
     (lambda: x() @ 2, ShapeError, "use * for a scalar"),
     (lambda: x() + cr.ones(4, 5), ShapeError, "add: shapes do not broadcast: float32[2,3] and float32[4,5]"),
@@ -63,12 +67,24 @@ MISTAKES = [
     (lambda: x().permute(0, 0), ShapeError, "permute: dims [0, 0] must name each"),
     (lambda: cr.ones(2, 3, 4).t(), ShapeError, "use .mT"),
     (lambda: cr.ones(3).mT, ShapeError, "mT: expected a matrix"),
-    (lambda: cr.cat([x(), cr.ones(4, 5)]), ShapeError, "cat: inputs must be equal but for dimension 0; got float32[2,3]"),
-    (lambda: cr.stack([x(), cr.ones(3)]), ShapeError, "stack: tensors must share one shape; got float32[2,3], float32[3]"),
+    (
+        lambda: cr.cat([x(), cr.ones(4, 5)]),
+        ShapeError,
+        "cat: inputs must be equal but for dimension 0; got float32[2,3]",
+    ),
+    (
+        lambda: cr.stack([x(), cr.ones(3)]),
+        ShapeError,
+        "stack: tensors must share one shape; got float32[2,3], float32[3]",
+    ),
     (lambda: cr.dot(x(), x()), ShapeError, "dot: needs two vectors; got float32[2,3]"),
     (lambda: cr.mm(x(), cr.ones(3)), ShapeError, "mm: got float32[2,3] and float32[3]; use matmul"),
     (lambda: cr.tril(cr.ones(3)), ShapeError, "expected a matrix"),
-    (lambda: x().gather(1, positions(0)), ShapeError, "gather: the index int64[1] must have the dimensions of float32[2,3]"),
+    (
+        lambda: x().gather(1, positions(0)),
+        ShapeError,
+        "gather: the index int64[1] must have the dimensions of float32[2,3]",
+    ),
     (lambda: x().index_add(0, positions(0, 1, 1), x()), ShapeError, "index_add: source float32[2,3]"),
     (lambda: x()[cr.tensor([True, False, True])], ShapeError, "index: the mask bool[3]"),
     (lambda: x().item(), ShapeError, "item: expected one entry; got float32[2,3]; use .tolist()"),
@@ -85,7 +101,11 @@ MISTAKES = [
     (lambda: ~x(), DTypeError, "bitwise_not: needs integers or bool; got float32[2,3]"),
     (lambda: cr.where(x(), 1.0, 2.0), DTypeError, "where: the condition must be bool; got float32[2,3]; compare it"),
     (lambda: cr.arange(3).mean(), DTypeError, "mean: needs a float dtype; got int64[3]; cast it with"),
-    (lambda: cr.ones(1, dtype=cr.uint64) + cr.ones(1, dtype=cr.int64), DTypeError, "add: uint64 and int64 have no common"),
+    (
+        lambda: cr.ones(1, dtype=cr.uint64) + cr.ones(1, dtype=cr.int64),
+        DTypeError,
+        "add: uint64 and int64 have no common",
+    ),
     (lambda: x()[1.5], DTypeError, "index: expected ints, slices"),
     (lambda: x()["a"], DTypeError, "index: expected a tensor; got str"),
     (lambda: x().gather(1, x()), DTypeError, "gather: an index must be integer"),
@@ -104,7 +124,11 @@ MISTAKES = [
     (lambda: x()[0, 0, 0], OutOfRangeError, "index: 3 dimensions indexed, the tensor has 2"),
     (lambda: x()[positions(7)], OutOfRangeError, "index: 7 is out of range for a dimension of size 2; use -2 to 1"),
     (lambda: x().gather(1, cr.tensor([[9]])), OutOfRangeError, "gather: 9 is out of range for a dimension of size 3"),
-    (lambda: x().narrow(0, 1, 9), OutOfRangeError, "narrow: 9 entries from 1 on are not in dimension 0 of float32[2,3]"),
+    (
+        lambda: x().narrow(0, 1, 9),
+        OutOfRangeError,
+        "narrow: 9 entries from 1 on are not in dimension 0 of float32[2,3]",
+    ),
     (lambda: x().__setitem__(9, 1.0), OutOfRangeError, "setitem: index 9"),
     # arguments
     (lambda: x().sum("a"), ArgumentError, "sum: dim must be an int; got 'a'"),
@@ -127,23 +151,43 @@ MISTAKES = [
     (lambda: bool(x()), ArgumentError, "bool: float32[2,3] has more than one truth value; use .any() or .all()"),
     (lambda: x().index_put((positions(0),), cr.ones(1, 3)), ArgumentError, "only accumulate=True"),
     # gradients
-    (lambda: (w() * 2).backward(), NotScalarError, "backward: gradients start from a scalar; got float32[3,4]; reduce it"),
-    (lambda: (w() * 2).backward(cr.ones(3)), ShapeError, "backward: the gradient is float32[3], the tensor float32[3,4]"),
+    (
+        lambda: (w() * 2).backward(),
+        NotScalarError,
+        "backward: gradients start from a scalar; got float32[3,4]; reduce it",
+    ),
+    (
+        lambda: (w() * 2).backward(cr.ones(3)),
+        ShapeError,
+        "backward: the gradient is float32[3], the tensor float32[3,4]",
+    ),
     (lambda: w().sum().backward("a"), DTypeError, "backward: expected a tensor; got str"),
     (lambda: x().sum().backward(), NoGradientError, "create the weights with requires_grad=True"),
     (lambda: (w().detach() * 2).sum().backward(), NoGradientError, "the link is broken here: detach"),
     (lambda: (w() > 0).sum().backward(), NoGradientError, "gt: its output is true or false, which has no slope"),
-    (lambda: cr.tensor([1, 2], requires_grad=True), DTypeError, "requires_grad: only float tensors have a gradient; got int64[2]"),
+    (
+        lambda: cr.tensor([1, 2], requires_grad=True),
+        DTypeError,
+        "requires_grad: only float tensors have a gradient; got int64[2]",
+    ),
     (lambda: cr.arange(3).requires_grad_(), DTypeError, "requires_grad: only float tensors"),
     (lambda: (w() * 2).requires_grad_(False), InPlaceError, "use .detach()"),
     (lambda: w().numpy(), GradientError, "use .detach().numpy()"),
     (lambda: np.asarray(w()), GradientError, "use .detach().numpy()"),
     (lambda: cr.grad(lambda a: a.sum())(cr.arange(3)), DTypeError, "grad: argument 0 is int64[3]; only float"),
     (lambda: cr.grad(lambda a: a * 2)(2.0), DTypeError, "grad: argument 0 must hold tensors; got float"),
-    (lambda: cr.grad(lambda a: a * 2)(w()), NotScalarError, "grad: the function must return a scalar tensor; got float32[3,4]"),
+    (
+        lambda: cr.grad(lambda a: a * 2)(w()),
+        NotScalarError,
+        "grad: the function must return a scalar tensor; got float32[3,4]",
+    ),
     (lambda: cr.grad(lambda a: 3.0)(w()), NotScalarError, "got float"),
     (lambda: cr.grad(lambda a: a.sum(), 3)(w()), ArgumentError, "grad: argnums 3"),
-    (lambda: cr.jvp(lambda a: a, (x(),), (w(),)), ShapeError, "jvp: the tangent float32[3,4] must have the shape of its primal"),
+    (
+        lambda: cr.jvp(lambda a: a, (x(),), (w(),)),
+        ShapeError,
+        "jvp: the tangent float32[3,4] must have the shape of its primal",
+    ),
     (lambda: cr.jvp(lambda a: a, (x(),), ()), ArgumentError, "jvp: 1 primals and 0 tangents"),
     (lambda: cr.jvp(lambda a: a, (x(),), (1.0,)), DTypeError, "jvp: the tangent must be a tensor; got float"),
     (lambda: cr.jvp(lambda a: a, (x(),), (x().double(),)), DTypeError, "must have the dtype of its primal"),
@@ -154,7 +198,7 @@ MISTAKES = [
     (lambda: x().add_(cr.ones(4, 2, 3)), ShapeError, "add_: float32[4,2,3] does not fit into float32[2,3]"),
     (lambda: cr.arange(3).add_(0.5), DTypeError, "add_: the result is float32 and does not fit in place into int64[3]"),
     (lambda: x().__setitem__(0, np.ones(7)), ShapeError, "setitem: "),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("mistake", "error", "says"), MISTAKES, ids=[says for *_, says in MISTAKES])
@@ -223,13 +267,17 @@ def function(rule, forward=lambda ctx, *inputs: inputs[0] * 2):
 @pytest.mark.parametrize(
     ("rule", "error", "says"),
     [
-        (lambda ctx, g: g.sum(), DerivativeRuleError, "Double: the gradient of input 0 is float32[], the input itself is float32[3,4]"),
+        (
+            lambda ctx, g: g.sum(),
+            DerivativeRuleError,
+            "Double: the gradient of input 0 is float32[], the input itself is float32[3,4]",
+        ),
         (lambda ctx, g: g.double(), DerivativeRuleError, "the gradient of input 0 is float64[3,4]"),
         (lambda ctx, g: (g, g), DerivativeRuleError, "forward took 1 input(s), backward returned 2 gradient(s)"),
         (lambda ctx, g: "a", DerivativeRuleError, "Double.backward: expected tensors or None; got str"),
         (lambda ctx, g: g @ g, ShapeError, "matmul: inner sizes differ: float32[3,4] @ float32[3,4]"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_backward_is_named_with_the_line_of_its_forward(rule, error, says):
     weight = w()
     loss = function(rule).apply(weight).sum()

@@ -9,9 +9,19 @@ import chainrule as cr
 
 @pytest.mark.parametrize(
     ("data", "dtype"),
-    [(1.0, cr.float32), (1, cr.int64), (True, cr.bool_), ([1, 2.5], cr.float32), ([[True]], cr.bool_), (np.float64(1), cr.float64),
-     (np.ones(2), cr.float64), (np.ones(2, np.float16), cr.float16), (np.arange(2, dtype=np.int8), cr.int8), ([], cr.float32)],
-)  # fmt: skip
+    [
+        (1.0, cr.float32),
+        (1, cr.int64),
+        (True, cr.bool_),
+        ([1, 2.5], cr.float32),
+        ([[True]], cr.bool_),
+        (np.float64(1), cr.float64),
+        (np.ones(2), cr.float64),
+        (np.ones(2, np.float16), cr.float16),
+        (np.arange(2, dtype=np.int8), cr.int8),
+        ([], cr.float32),
+    ],
+)
 def test_the_dtype_of_data(data, dtype):
     assert cr.tensor(data).dtype == dtype
     assert cr.tensor(data, dtype=cr.bfloat16).dtype == cr.bfloat16
@@ -31,13 +41,28 @@ def test_a_big_endian_or_odd_array_is_taken_in():
 
 
 LINES = [
-    lambda lib: lib.zeros(2, 3), lambda lib: lib.zeros((2, 3)), lambda lib: lib.ones(2, dtype=lib.float64), lambda lib: lib.zeros(()),
-    lambda lib: lib.full((2, 2), 0.5), lambda lib: lib.full((2,), 3), lambda lib: lib.full((2,), True), lambda lib: lib.eye(3),
-    lambda lib: lib.eye(2, 3), lambda lib: lib.arange(5), lambda lib: lib.arange(1, 6, 2), lambda lib: lib.arange(0.0, 1.0, 0.25),
-    lambda lib: lib.arange(5, 0, -2), lambda lib: lib.arange(3, dtype=lib.float32), lambda lib: lib.arange(3, 3),
-    lambda lib: lib.linspace(0, 1, 5), lambda lib: lib.linspace(1, 1, 1), lambda lib: lib.zeros_like(lib.ones(2, dtype=lib.int32)),
-    lambda lib: lib.ones_like(lib.zeros(2), dtype=lib.int64), lambda lib: lib.full_like(lib.zeros(2), 7), lambda lib: lib.zeros(0, 3),
-]  # fmt: skip
+    lambda lib: lib.zeros(2, 3),
+    lambda lib: lib.zeros((2, 3)),
+    lambda lib: lib.ones(2, dtype=lib.float64),
+    lambda lib: lib.zeros(()),
+    lambda lib: lib.full((2, 2), 0.5),
+    lambda lib: lib.full((2,), 3),
+    lambda lib: lib.full((2,), True),
+    lambda lib: lib.eye(3),
+    lambda lib: lib.eye(2, 3),
+    lambda lib: lib.arange(5),
+    lambda lib: lib.arange(1, 6, 2),
+    lambda lib: lib.arange(0.0, 1.0, 0.25),
+    lambda lib: lib.arange(5, 0, -2),
+    lambda lib: lib.arange(3, dtype=lib.float32),
+    lambda lib: lib.arange(3, 3),
+    lambda lib: lib.linspace(0, 1, 5),
+    lambda lib: lib.linspace(1, 1, 1),
+    lambda lib: lib.zeros_like(lib.ones(2, dtype=lib.int32)),
+    lambda lib: lib.ones_like(lib.zeros(2), dtype=lib.int64),
+    lambda lib: lib.full_like(lib.zeros(2), 7),
+    lambda lib: lib.zeros(0, 3),
+]
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -49,7 +74,11 @@ def test_a_line_makes_what_pytorch_makes(line):
 
 
 def test_leaves_that_ask_for_a_gradient():
-    for made in (cr.zeros(2, requires_grad=True), cr.randn(2, requires_grad=True), cr.tensor([1.0], requires_grad=True)):
+    for made in (
+        cr.zeros(2, requires_grad=True),
+        cr.randn(2, requires_grad=True),
+        cr.tensor([1.0], requires_grad=True),
+    ):
         assert made.requires_grad
         assert made.is_leaf
 

@@ -262,10 +262,20 @@ def test_numpy_shares_memory_both_ways():
 @pytest.mark.parametrize(
     "op",
     [
-        lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / b, lambda a, b: a**b, lambda a, b: a // b,
-        lambda a, b: a % b, lambda a, b: a @ b, lambda a, b: a < b, lambda a, b: a >= b, lambda a, b: a == b, lambda a, b: a != b,
+        lambda a, b: a + b,
+        lambda a, b: a - b,
+        lambda a, b: a * b,
+        lambda a, b: a / b,
+        lambda a, b: a**b,
+        lambda a, b: a // b,
+        lambda a, b: a % b,
+        lambda a, b: a @ b,
+        lambda a, b: a < b,
+        lambda a, b: a >= b,
+        lambda a, b: a == b,
+        lambda a, b: a != b,
     ],
-)  # fmt: skip
+)
 def test_arrays_and_tensors_mix_on_either_side(op):
     a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 0.5], [1.0, 4.0]])
     for ours in (op(cr.tensor(a), b), op(a, cr.tensor(b)), op(cr.tensor(a), cr.tensor(b))):

@@ -68,9 +68,25 @@ def first_failure(fault: Fault) -> str | None:
         shutil.copy(ROOT / "pyproject.toml", tree)
         fault.seed(tree)
         ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "tests/contract", "-x", "-q", "--tb=no", "-n", "2", "-p", "no:cacheprovider"],
-            cwd=tree, env={**os.environ, "PYTHONPATH": str(tree / "src")}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "tests/contract",
+                "-x",
+                "-q",
+                "--tb=no",
+                "-n",
+                "2",
+                "-p",
+                "no:cacheprovider",
+            ],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if ran.returncode != 0 and "FAILED" not in ran.stdout:
         raise SystemExit(f"{fault.name}: the suite did not run:\n{ran.stdout}\n{ran.stderr}")
     failed = re.search(r"^FAILED \S*?/?(\w+\.py::\S+)", ran.stdout, re.MULTILINE)
@@ -78,6 +94,7 @@ def first_failure(fault: Fault) -> str | None:
 
 
 def main() -> int:
+    """Print the table; return how many were missed."""
     wanted = sys.argv[1:]
     missed = 0
     for fault in FAULTS:

@@ -12,7 +12,7 @@ from chainrule.array.elementwise import (
     neg, pow, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, sin, sinh, sqrt, square, sub, tan, tanh, trunc, where,
 )  # fmt: skip
 from chainrule.array.formulas import (
-    addcdiv, addcmul, addmm, addmv, allclose, baddbmm, count_nonzero, deg2rad, float_power, frac, isclose, lerp, logaddexp,
+    addcdiv, addcmul, addmm, addmv, allclose, baddbmm, count_nonzero, deg2rad, einsum, float_power, frac, isclose, lerp, logaddexp,
     logit, nansum, positive, rad2deg, rsub, std_mean, tensordot, true_divide, var_mean,
 )  # fmt: skip
 from chainrule.array.indexing import gather, index_add, index_select, scatter_add

@@ -53,14 +53,18 @@ def _array(data: Any, dtype: object, copy: bool) -> np.ndarray:
     try:
         array = np.asarray(data)
     except ValueError:
-        raise at_user_line(DTypeError("tensor: expected nested lists of one shape; these have unequal lengths")) from None
+        raise at_user_line(
+            DTypeError("tensor: expected nested lists of one shape; these have unequal lengths")
+        ) from None
     try:
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         given = dtypes.as_dtype(array.dtype)
     except DTypeError:
         raise at_user_line(
-            DTypeError(f"tensor: expected real numbers, or nested lists of them; got {type(data).__name__} of {array.dtype}")
+            DTypeError(
+                f"tensor: expected real numbers, or nested lists of them; got {type(data).__name__} of {array.dtype}"
+            )
         ) from None
     if dtype is not None:
         wanted = align.as_dtype(dtype)
@@ -117,9 +121,7 @@ def full_like(x: Tensor, fill_value: float, dtype: object = None) -> Tensor:
     return full(x.shape, fill_value=fill_value, dtype=dtype or x.dtype)
 
 
-def eye(
-    n: int, m: int | None = None, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False
-) -> Tensor:
+def eye(n: int, m: int | None = None, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
     """The identity matrix, n × n or n × m."""
     return _leaf(np.eye(n, m, dtype=align.as_dtype(dtype)), requires_grad)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -46,7 +46,7 @@ _ALIASES = {
 }
 
 
-def as_dtype(dtype: object) -> np.dtype:
+def as_dtype(dtype: Any) -> np.dtype:
     """The dtype meant by a dtype, a NumPy type, a Python type or a name.
 
     >>> as_dtype(float), as_dtype("bfloat16")
@@ -55,14 +55,14 @@ def as_dtype(dtype: object) -> np.dtype:
     Raises: DTypeError: the library has no such dtype (complex numbers, strings, objects).
     """
     if isinstance(dtype, np.dtype) and dtype in _KIND:
-        return cast(np.dtype, dtype)
+        known: np.dtype = dtype
+        return known
     if isinstance(dtype, type) and dtype in _PYTHON_TYPES:
         return _PYTHON_TYPES[dtype]
     if isinstance(dtype, str) and dtype in _ALIASES:
         return _ALIASES[dtype]
-    found: np.dtype | None
     try:
-        found = np.dtype(cast(Any, dtype))
+        found: np.dtype | None = np.dtype(dtype)
     except TypeError:
         found = None
     if found is None or found not in _KIND:

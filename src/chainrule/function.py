@@ -127,17 +127,19 @@ def _backward(cls: type[Function], ctx: Context, inputs: tuple[Any, ...], value:
     tensors = tuple(x for x in inputs if isinstance(x, Node))
 
     def pullback(g: Tensor, out: Node) -> tuple[Any, ...]:
-        # On other inputs than those of the forward, such as symbols, what the forward saved of its own is theirs. And the
-        # output it saved is the node that leads back to the inputs, so that the rule can be differentiated again.
+        # On other inputs than those of the forward, such as symbols, what the forward saved of its own is theirs. And
+        # the output it saved is the node that leads back to the inputs, so that the rule can be differentiated again.
         moved = any(x is not twin for x, twin in zip(tensors, out.inputs, strict=True))
         moved = moved or any(saved is value for saved in ctx.saved_tensors)
-        used = ctx.on({id(value): out, **{id(x): t for x, t in zip(tensors, out.inputs, strict=True)}}) if moved else ctx
+        used = (
+            ctx.on({id(value): out, **{id(x): t for x, t in zip(tensors, out.inputs, strict=True)}}) if moved else ctx
+        )
         returned = cls.backward(used, g)
         found = returned if isinstance(returned, tuple) else (returned,)
         if len(found) != len(inputs):
             raise DerivativeRuleError(
-                f"{cls.__name__}.backward: forward took {len(inputs)} input(s), backward returned {len(found)} gradient(s); "
-                f"return one for each input, None where there is none"
+                f"{cls.__name__}.backward: forward took {len(inputs)} input(s), backward returned {len(found)} "
+                f"gradient(s); return one for each input, None where there is none"
             )
         return tuple(_as_cotangent(cls, c) for c, x in zip(found, inputs, strict=True) if isinstance(x, Node))
 

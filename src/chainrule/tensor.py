@@ -12,18 +12,36 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator
 from contextvars import ContextVar
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self
 
 import numpy as np
 
 from chainrule import dtypes
 from chainrule.array import (
-    align, arrangement, elementwise, formulas, indexing, linear_algebra, manipulation, statistical,
+    align,
+    arrangement,
+    elementwise,
+    formulas,
+    indexing,
+    linear_algebra,
+    manipulation,
+    statistical,
 )  # fmt: skip
+from chainrule.array.elementwise import Operand
 from chainrule.autodiff.broken import no_gradient_reason
 from chainrule.autodiff.reverse import gradients
 from chainrule.core.node import (
-    ENGINE_OFF, NO_PARAMS, RECORD, USER_OFF, Cut, Node, at_user_line, make, recording, recording_mode, tick,
+    ENGINE_OFF,
+    NO_PARAMS,
+    RECORD,
+    USER_OFF,
+    Cut,
+    Node,
+    at_user_line,
+    make,
+    recording,
+    recording_mode,
+    tick,
 )  # fmt: skip
 from chainrule.core.provenance import capture
 from chainrule.errors import (
@@ -40,7 +58,9 @@ from chainrule.errors import (
 from chainrule.ops import movement
 
 # Told of each backward pass before it begins: how the last one of a script is explained without editing the script.
-backward_watchers: ContextVar[tuple[Callable[[Tensor], None], ...]] = ContextVar("chainrule_backward_watchers", default=())
+backward_watchers: ContextVar[tuple[Callable[[Tensor], None], ...]] = ContextVar(
+    "chainrule_backward_watchers", default=()
+)
 
 
 class Tensor(Node):
@@ -87,10 +107,10 @@ class Tensor(Node):
         return "cpu"
 
     @property
-    def T(self) -> Tensor:  # noqa: N802 - the name every array library gives it
+    def T(self) -> Tensor:
         return manipulation.permute(self, *range(self.ndim)[::-1])
 
-    mT = property(manipulation.matrix_transpose)  # noqa: N815 - likewise
+    mT = property(manipulation.matrix_transpose)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -251,7 +271,8 @@ class Tensor(Node):
         if self.op is not None:
             raise at_user_line(
                 InPlaceError(
-                    f"{name}: this tensor was computed by {self.op.name}; only leaves change in place; write y = y … instead"
+                    f"{name}: this tensor was computed by {self.op.name}; only leaves change in place; "
+                    f"write y = y … instead"
                 )
             )
         if self.requires_grad and recording_mode() is RECORD:
@@ -263,15 +284,16 @@ class Tensor(Node):
         if recording_mode() is RECORD and getattr(value, "requires_grad", False):
             raise at_user_line(
                 InPlaceError(
-                    f"{name}: the new value requires a gradient, which an in-place update would lose; write y = y … instead"
+                    f"{name}: the new value requires a gradient, which an in-place update would lose; "
+                    f"write y = y … instead"
                 )
             )
         fresh = align.as_node(value, self, name) if not align.is_scalar(value) else value
-        array = fresh.data if isinstance(fresh, Node) else fresh
+        array: Any = fresh.data if isinstance(fresh, Node) else fresh
         shape = () if not isinstance(fresh, Node) else fresh.aval.shape
         if len(shape) > self.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], self.shape[::-1], strict=False)):
             raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {self.aval}"))
-        if not data.flags.writeable or 0 in data.strides and data.size > 1:
+        if not data.flags.writeable or (0 in data.strides and data.size > 1):
             self.data = data = np.array(data)
         np.copyto(data, array, casting="unsafe")
         self.constant = None
@@ -279,7 +301,7 @@ class Tensor(Node):
         return self
 
     def writable(self, name: str = "writable") -> np.ndarray:
-        """This leaf's own memory, for a caller that writes to it at once: the update is noted on the clock here.
+        """The leaf's own memory, for a caller that writes to it at once: the update is noted on the clock here.
 
         What optimisers write through, at NumPy's speed. Unlike `copy_`, it does not ask whether recording is on.
 
@@ -290,7 +312,7 @@ class Tensor(Node):
             raise at_user_line(InPlaceError(
                 f"{name}: this tensor was computed by {self.op.name}; only leaves change in place; use y = y.detach()"
             ))  # fmt: skip
-        if not data.flags.writeable or 0 in data.strides and data.size > 1:
+        if not data.flags.writeable or (0 in data.strides and data.size > 1):
             self.data = data = np.array(data)
         self.constant = None
         self.changed()
@@ -299,10 +321,15 @@ class Tensor(Node):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A leaf with memory of its own; its gradient is copied too."""
         if self.op is not None:
-            raise at_user_line(GradientError(
-                f"deepcopy: this tensor was computed by {self.op.name}, and a copy would have no graph; use .detach() first"
-            ))  # fmt: skip
-        copied: Self = make(type(self), None, (), NO_PARAMS, np.array(self._value("deepcopy")), None, self.requires_grad, self.trail)
+            raise at_user_line(
+                GradientError(
+                    f"deepcopy: this tensor was computed by {self.op.name}, and a copy would have no graph; "
+                    f"use .detach() first"
+                )
+            )
+        copied: Self = make(
+            type(self), None, (), NO_PARAMS, np.array(self._value("deepcopy")), None, self.requires_grad, self.trail
+        )
         copied.grad = copy.deepcopy(self.grad, memo)
         memo[id(self)] = copied
         return copied
@@ -329,7 +356,8 @@ class Tensor(Node):
         data, b = self.data, other.data if isinstance(other, Node) else None
         if (
             data is not None and b is not None and self.op is None and data.dtype is b.dtype and data.shape == b.shape
-            and data.flags.owndata and data.flags.writeable and dtypes.is_float(data.dtype) and recording_mode() is not RECORD
+            and data.flags.owndata and data.flags.writeable and dtypes.is_float(data.dtype)
+            and recording_mode() is not RECORD
         ):  # fmt: skip
             kernel(data, b, out=data)
             self.constant = None
@@ -338,7 +366,7 @@ class Tensor(Node):
         return self._in_place(name, function, other)
 
     def _changes_with(self, other: Any) -> bool:
-        """Is `self += other` an update in place, rather than a new value? A value that needs a gradient makes a new one."""
+        """Is `self += other` an update in place, rather than a new value, as for a value that needs a gradient?"""
         return self.op is None and not (
             recording_mode() is RECORD and not self.requires_grad and getattr(other, "requires_grad", False)
         )
@@ -375,16 +403,17 @@ class Tensor(Node):
         """The entries of `source`, which broadcasts."""
         return self._updated("copy_", source)
 
-    def __iadd__(self, other: Any) -> Self:
+    # The type checker wants x += y to take what x + y takes, in the very same words.
+    def __iadd__(self, other: Operand) -> Tensor:
         return self.add_(other) if self._changes_with(other) else self + other
 
-    def __isub__(self, other: Any) -> Self:
+    def __isub__(self, other: Operand) -> Tensor:
         return self.sub_(other) if self._changes_with(other) else self - other
 
-    def __imul__(self, other: Any) -> Self:
+    def __imul__(self, other: Operand) -> Tensor:
         return self.mul_(other) if self._changes_with(other) else self * other
 
-    def __itruediv__(self, other: Any) -> Self:
+    def __itruediv__(self, other: Operand) -> Tensor:
         return self.div_(other) if self._changes_with(other) else self / other
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -492,7 +521,7 @@ class Tensor(Node):
     isnan, isinf, isfinite = elementwise.isnan, elementwise.isinf, elementwise.isfinite
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
-        """This tensor where the condition holds, `other` elsewhere."""
+        """The tensor where the condition holds, `other` elsewhere."""
         return elementwise.where(condition, self, other)
 
     reshape, view, flatten = manipulation.reshape, manipulation.reshape, manipulation.flatten
@@ -535,7 +564,7 @@ class Tensor(Node):
         return manipulation.to(self, other.dtype)
 
     def contiguous(self) -> Tensor:
-        """This tensor: layout is not part of its meaning here."""
+        """The tensor itself: layout is not part of its meaning here."""
         return self
 
     def clone(self) -> Tensor:
@@ -585,8 +614,8 @@ def _plain(key: Any) -> Any:
     return key.data if isinstance(key, Node) else key
 
 
-class no_grad(ContextDecorator):  # noqa: N801 - PyTorch's name
-    """Inside the block (or the decorated function) nothing is recorded: results are constants, leaves may change in place."""
+class no_grad(ContextDecorator):
+    """Inside the block (or decorated function) nothing is recorded: results are constants, leaves may change in place."""
 
     _mode = USER_OFF
 
@@ -601,7 +630,7 @@ class no_grad(ContextDecorator):  # noqa: N801 - PyTorch's name
         self._entered.pop().__exit__(*exc)
 
 
-class enable_grad(no_grad):  # noqa: N801 - PyTorch's name
+class enable_grad(no_grad):
     """Inside the block recording is on again, within a `no_grad()` block."""
 
     _mode = RECORD

@@ -60,7 +60,19 @@ def test_batches_of_products(shapes):
     np.testing.assert_allclose(y.grad.numpy(), tb.grad.numpy(), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("shapes", [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2)), ((0,), (0,)), ((2, 0), (0, 3)), ((0, 2, 3), (3, 4))])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((3,), (3,)),
+        ((2, 3), (3,)),
+        ((3,), (3, 2)),
+        ((4, 2, 3), (3,)),
+        ((3,), (4, 3, 2)),
+        ((0,), (0,)),
+        ((2, 0), (0, 3)),
+        ((0, 2, 3), (3, 4)),
+    ],
+)
 def test_products_with_vectors_and_with_nothing(shapes):
     a, b = (drawn(s, 0.5) for s in shapes)
     x, y = cr.tensor(a, requires_grad=True), cr.tensor(b, requires_grad=True)

@@ -47,13 +47,28 @@ def test_masks(data):
 
 ROWS, COLUMNS = np.array([0, 2, 2, -1]), np.array([1, 0, -2, 1])
 MIXED = [
-    (slice(None), ROWS), (ROWS, slice(1, None)), (ROWS, COLUMNS), (slice(None), ROWS, COLUMNS), (ROWS, slice(None), COLUMNS),
-    (None, ROWS), (ROWS, None, COLUMNS), (1, ROWS), (ROWS, 1), (slice(None), 1, COLUMNS), (slice(None, None, -1), ROWS),
-    (..., COLUMNS), (ROWS, ...), (ROWS[:, None], COLUMNS[None, :]), (ROWS[:, None], slice(None), COLUMNS[:3]),
-    ([0, 1], [1, 1]), (slice(None), [0, 1, 1]), (np.int64(1), ROWS),
-    (np.array([True, False, True, True]), 1), (slice(None), np.array([True, False, True, True])),
+    (slice(None), ROWS),
+    (ROWS, slice(1, None)),
+    (ROWS, COLUMNS),
+    (slice(None), ROWS, COLUMNS),
+    (ROWS, slice(None), COLUMNS),
+    (None, ROWS),
+    (ROWS, None, COLUMNS),
+    (1, ROWS),
+    (ROWS, 1),
+    (slice(None), 1, COLUMNS),
+    (slice(None, None, -1), ROWS),
+    (..., COLUMNS),
+    (ROWS, ...),
+    (ROWS[:, None], COLUMNS[None, :]),
+    (ROWS[:, None], slice(None), COLUMNS[:3]),
+    ([0, 1], [1, 1]),
+    (slice(None), [0, 1, 1]),
+    (np.int64(1), ROWS),
+    (np.array([True, False, True, True]), 1),
+    (slice(None), np.array([True, False, True, True])),
     (np.array([True, False, True, False]), slice(None), np.array([0, 1])),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("key", MIXED, ids=str)
@@ -96,7 +111,9 @@ def test_gather_and_scatter_add_against_torch():
     source = cr.randn(2, 3, dtype=cr.float64, requires_grad=True)
     base = cr.zeros(4, 3, dtype=cr.float64)
     ours = base.scatter_add(0, cr.tensor(index), source)
-    expected = torch.zeros(4, 3, dtype=torch.float64).scatter_add(0, torch.tensor(index), torch.tensor(source.detach().numpy()))
+    expected = torch.zeros(4, 3, dtype=torch.float64).scatter_add(
+        0, torch.tensor(index), torch.tensor(source.detach().numpy())
+    )
     np.testing.assert_allclose(ours.detach().numpy(), expected.numpy(), rtol=1e-15)
 
 

@@ -174,7 +174,10 @@ def test_an_argument_that_needs_a_gradient_is_led_back_to():
 
 def test_perturbations_of_nested_transforms_are_not_confused():
     # d/dx [ x · d/dy (x + y) ] = 1, and 2 for who confuses the two
-    for inner in (lambda x: cr.grad(lambda y: x + y)(x), lambda x: cr.jvp(lambda y: x + y, (x,), (cr.ones_like(x),))[1]):
+    for inner in (
+        lambda x: cr.grad(lambda y: x + y)(x),
+        lambda x: cr.jvp(lambda y: x + y, (x,), (cr.ones_like(x),))[1],
+    ):
         x = cr.tensor(1.0, dtype=cr.float64)
         assert cr.grad(lambda x, inner=inner: x * inner(x))(x).item() == 1
         assert cr.jvp(lambda x, inner=inner: x * inner(x), (x,), (cr.ones_like(x),))[1].item() == 1
@@ -210,9 +213,7 @@ def test_fused_ops_in_every_mode():
     x = cr.randn(4, dtype=cr.float64)
     t = torch.tensor(x.numpy())
     same(cr.jacobian(lambda a: a.softmax(0))(x), torch.func.jacrev(lambda a: a.softmax(0))(t))
-    same(
-        cr.hessian(lambda a: -a.log_softmax(0)[1])(x), torch_hessian(lambda a: -a.log_softmax(0)[1])(t)
-    )
+    same(cr.hessian(lambda a: -a.log_softmax(0)[1])(x), torch_hessian(lambda a: -a.log_softmax(0)[1])(t))
     v = cr.randn(4, dtype=cr.float64)
     same(
         cr.jvp(lambda a: a.log_softmax(0), (x,), (v,))[1],

@@ -49,7 +49,7 @@ def test_integers_and_bools_are_refused_or_delivered_as_declared(case, kind):
 
 @pytest.mark.parametrize("dtype", dtypes.ALL, ids=str)
 def test_the_function_of_that_name_gives_numbers_and_symbols_one_aval(op, dtype):
-    # Functions of tensors do not ask the rule where shapes and dtypes agree already; a kernel must not be laxer than it.
+    # Functions of tensors do not ask the rule where shapes and dtypes agree; a kernel must then not be laxer than it.
     function = getattr(cr, op.name, None)
     if not isinstance(op, family.Elementwise) or op.samples or function is None:
         return

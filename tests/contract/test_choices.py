@@ -26,7 +26,8 @@ def theirs(op, value, sample):
     try:
         function(*inputs, *sample.params.values()).sum().backward()
     except RuntimeError as error:
-        assert "not implemented" in str(error)
+        if "not implemented" not in str(error):
+            raise
         return None
     return [np.zeros(2) if x.grad is None else x.grad.numpy() for x in inputs]
 

@@ -25,7 +25,7 @@ from chainrule.ops.catalogue import CATALOGUE
 DIGITS = 40
 LETTERS = "xyz"
 
-# --- reading LaTeX: SymPy reads sums, products, fractions, powers and functions; what it cannot is put as a function call
+# --- reading LaTeX: SymPy reads sums, products, fractions, powers, functions; what it cannot is put as a function call
 
 INFIX = {
     "=": "iseq", r"\ne": "isne", "<": "islt", r"\le": "isle", ">": "isgt", r"\ge": "isge",
@@ -100,7 +100,9 @@ def scalar_cases(case):
         return None
     if not case.op.samples and (case.number != 1 or case.constant is not None):
         return None
-    return replace(case, sample=Sample(tuple(Arg((), arg.kind, arg.high) for arg in case.sample.args), case.sample.params))
+    return replace(
+        case, sample=Sample(tuple(Arg((), arg.kind, arg.high) for arg in case.sample.args), case.sample.params)
+    )
 
 
 def no_names(node):
@@ -142,8 +144,8 @@ def test_printed_latex_is_the_value_and_the_rule(case):
 def run(text, style, values):
     """The value of a printed Python expression."""
     if style == "numpy":
-        return np.asarray(eval(text, {"np": np, "math": math}, {k: v.numpy() for k, v in values.items()}))  # noqa: S307
-    out = eval(text, {"cr": cr}, dict(values))  # noqa: S307
+        return np.asarray(eval(text, {"np": np, "math": math}, {k: v.numpy() for k, v in values.items()}))
+    out = eval(text, {"cr": cr}, dict(values))
     return out.numpy() if isinstance(out, cr.Tensor) else np.asarray(out)
 
 
@@ -201,7 +203,19 @@ def written(expression, style):
 
 
 # Ops that NumPy has no one expression for; the list is here so that it is seen, and so that it does not grow unseen.
-NO_NUMPY = {"embed", "norm", "softmax", "log_softmax", "scatter_add", "index_add", "rand", "randn", "randint", "full", "arange"}
+NO_NUMPY = {
+    "embed",
+    "norm",
+    "softmax",
+    "log_softmax",
+    "scatter_add",
+    "index_add",
+    "rand",
+    "randn",
+    "randint",
+    "full",
+    "arange",
+}
 
 
 def test_every_op_has_every_form():
@@ -223,7 +237,13 @@ def binding(op):
     """What decides on parentheses: ops that agree in this are written alike inside others."""
     n = op.notation
     styles = ("text", "latex", "code", "numpy")
-    return (*(n.strength(s) for s in styles), *(n.threshold(s) for s in styles), n.associative, n.left, len(op.partials))
+    return (
+        *(n.strength(s) for s in styles),
+        *(n.threshold(s) for s in styles),
+        n.associative,
+        n.left,
+        len(op.partials),
+    )
 
 
 NUMBERS = [op for op in CATALOGUE if isinstance(op, Elementwise) and not op.no_gradient and None not in op.partials]
@@ -260,7 +280,9 @@ def test_an_expression_inside_an_op_keeps_its_parentheses(op, style):
             if not np.isfinite(expected.item()) or text is None:
                 continue
             if style == "latex":
-                found = float(evaluated(parse_latex(readable(text)), {k: sympy.Float(repr(v), DIGITS) for k, v in VALUES.items()}))
+                found = float(
+                    evaluated(parse_latex(readable(text)), {k: sympy.Float(repr(v), DIGITS) for k, v in VALUES.items()})
+                )
             else:
                 found = run(text, style, dict(zip(LETTERS, numbers, strict=True)))
             np.testing.assert_allclose(found, expected.item(), rtol=1e-12, atol=1e-12, err_msg=text)

@@ -9,9 +9,20 @@ from chainrule.errors import DTypeError
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [(float, "float32"), (int, "int64"), (bool, "bool"), ("double", "float64"), ("half", "float16"), ("bfloat16", "bfloat16"),
-     (np.float64, "float64"), (np.dtype("int8"), "int8"), ("uint16", "uint16"), ("long", "int64"), ("int", "int32")],
-)  # fmt: skip
+    [
+        (float, "float32"),
+        (int, "int64"),
+        (bool, "bool"),
+        ("double", "float64"),
+        ("half", "float16"),
+        ("bfloat16", "bfloat16"),
+        (np.float64, "float64"),
+        (np.dtype("int8"), "int8"),
+        ("uint16", "uint16"),
+        ("long", "int64"),
+        ("int", "int32"),
+    ],
+)
 def test_spellings(given, meant):
     assert str(dtypes.as_dtype(given)) == meant
 

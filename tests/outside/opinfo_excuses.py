@@ -22,12 +22,13 @@ KEYWORDS = {
 
 def only_one(keyword: str, value: Any) -> bool:
     """Does the argument name the one thing there is of its kind? It is left out of the call."""
-    return keyword == "device" and str(value) == "cpu" or keyword == "layout" and str(value) == "torch.strided"
+    return (keyword == "device" and str(value) == "cpu") or (keyword == "layout" and str(value) == "torch.strided")
 
 
 # Entries whose PyTorch function is a wrapper with another order of arguments.
 CALLED_AS: dict[str, Callable[..., Any]] = {
     "nn.functional.embedding": lambda weight, indices, **kw: cr.nn.functional.embedding(indices, weight, **kw),
+    "einsum": lambda operands, equation: cr.einsum(equation, *operands),
     "zero_": lambda x: x.detach().clone().zero_(),
     "where": lambda x, condition, other, **kwargs: cr.where(condition, x, other, **kwargs),
 }

@@ -43,7 +43,7 @@ class Tally:
     faults: list[str] = field(default_factory=list)
 
 
-class NotCovered(Exception):  # noqa: N818 - not an error: a sample with something that chainrule does not offer
+class NotCovered(Exception):
     """The sample cannot be put to chainrule; the message says why."""
 
 

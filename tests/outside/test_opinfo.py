@@ -1,4 +1,4 @@
-"""Every op that PyTorch has under the same name agrees with it on PyTorch's own sample inputs: values, dtypes, gradients.
+"""Every op that PyTorch has under the same name agrees with it on PyTorch's own samples: values, dtypes, gradients.
 
 What is covered and what is not stands in `opinfo_coverage.txt`, which these tests keep true.
 """

@@ -7,7 +7,7 @@ cast back by those ops' own rules. A Python number stays a scalar constant and n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _SCALARS = (bool, int, float, Ratio, np.bool_, np.integer, np.floating)
 Shape = tuple[int, ...]
 
 
-def is_scalar(value: object) -> bool:
+def is_scalar(value: object) -> TypeGuard[Scalar]:
     """A Python or NumPy number, which joins a tensor as a constant."""
     return isinstance(value, _SCALARS)
 

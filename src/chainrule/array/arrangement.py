@@ -82,7 +82,7 @@ def tile(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
 
 
 def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-    """Entries moved on by `shifts` along `dims`; what falls off the end comes in at the start. None: along all entries."""
+    """Entries moved on by `shifts` along `dims` (None: all); what falls off the end comes in at the start."""
     steps = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     if dims is None or dims == ():
         return manipulation.reshape(roll(ravel(x), sum(steps), 0), x.shape)
@@ -173,7 +173,8 @@ def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor
     Args:
         x: two or more dimensions.
         offset: how many columns right (or, negative, rows below) of the main diagonal.
-        dim1, dim2: the dimensions of the rows and of the columns.
+        dim1: the dimension of the rows.
+        dim2: the dimension of the columns.
     """
     row, column = one_dim("diagonal", dim1, x.ndim), one_dim("diagonal", dim2, x.ndim)
     if row == column:
@@ -246,7 +247,7 @@ def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
 
 
 def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
-    """x[i + 1] − x[i] along `dim`, n times over; of bools, whether they differ. `prepend`, `append`: joined on first."""
+    """x[i + 1] − x[i] along `dim`, n times over; of bools, whether they differ. `prepend`, `append`: joined first."""
     where = one_dim("diff", dim, x.ndim)
     if x.ndim == 0 or n < 0:
         raise at_user_line(ArgumentError(f"diff: needs at least one dimension and n ≥ 0; got {x.aval} and n = {n}"))

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array.align import as_node, broadcast_shapes, expand, floating, is_scalar, not_a_tensor, to_dtype, together
+from chainrule.array.align import (
+    as_node,
+    broadcast_shapes,
+    expand,
+    floating,
+    is_scalar,
+    not_a_tensor,
+    to_dtype,
+    together,
+)
 from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
-from chainrule.core.node import apply, at_user_line, Node, scalar
+from chainrule.core.node import Node, apply, at_user_line, scalar
 from chainrule.errors import ArgumentError, DTypeError
 from chainrule.ops import comparison, movement
 from chainrule.ops import elementwise as ops
@@ -106,7 +115,8 @@ def div(x: Tensor, other: Operand, *, rounding_mode: str | None = None) -> Tenso
     """x / other, entry by entry; integers give floats.
 
     Args:
-        x, other: tensors or numbers.
+        x: a tensor or a number.
+        other: a tensor or a number.
         rounding_mode: None for the exact quotient; "floor" or "trunc" for a whole one, rounded down or towards 0, of
             the dtype of the inputs and with gradient 0.
     """
@@ -168,7 +178,9 @@ def pow(x: Tensor, exponent: Operand) -> Tensor:
 
 def _no_integer_value(x: Any, exponent: Any) -> Exception:
     return at_user_line(
-        ArgumentError(f"pow: {x.aval} to the negative power {exponent} has no integer value; cast it with .to(cr.float32)")
+        ArgumentError(
+            f"pow: {x.aval} to the negative power {exponent} has no integer value; cast it with .to(cr.float32)"
+        )
     )
 
 
@@ -209,9 +221,8 @@ ceil = _step(ops.ceil, "The smallest integer ≥ x. Gradient 0.")
 trunc = _step(ops.trunc, "The integer part. Gradient 0.")
 
 
-
 def round(x: Tensor, *, decimals: int = 0) -> Tensor:
-    """The nearest number with `decimals` digits after the point (before it, if negative), halves to even. Gradient 0."""
+    """The nearest number with `decimals` digits after the point (negative: before it), halves to even. Gradient 0."""
     if decimals == 0:
         return ops.round_(x)
     scale = 10.0 ** builtins.abs(decimals)
@@ -223,7 +234,7 @@ def round(x: Tensor, *, decimals: int = 0) -> Tensor:
 
 def clamp_min(x: Tensor, min: Operand) -> Tensor:
     """max(x, min). The gradient passes where x ≥ min, at the bound included; `relu` closes there."""
-    if (type(min) is float or type(min) is int) and isinstance(x, Node) and dtypes.is_float(x.dtype):
+    if (type(min) is float or type(min) is int) and dtypes.is_float(x.dtype):
         return apply(ops.clamp_min, (x,), {"low": min})
     return ops.clamp_min(x, low=_bound(min)) if is_scalar(min) else _within(x, min, ge)
 
@@ -262,26 +273,29 @@ def where(condition: Tensor, x: Operand, y: Operand) -> Tensor:
 
     Args:
         condition: bool, broadcasts with `x` and `y`.
-        x, y: tensors or numbers.
+        x: a tensor or a number, taken where the condition holds.
+        y: a tensor or a number, taken elsewhere.
     """
     like = next((v for v in (condition, x, y) if isinstance(v, Node)), None)
     if like is None:
         raise at_user_line(DTypeError("where: expected a tensor among its inputs"))
     chosen: tuple[Any, ...]
     if is_scalar(x) and is_scalar(y):
-        dtype = dtypes.promote_scalar(dtypes.promote_scalar(dtypes.bool_, x), y)  # type: ignore[arg-type]
+        dtype = dtypes.promote_scalar(dtypes.promote_scalar(dtypes.bool_, x), y)
         chosen = tuple(type(like).filled(Aval((), dtype), v) for v in (x, y))
     else:
         chosen = together("where", x, y)
-    inputs = (as_node(condition, like, "where"), *chosen)
+    inputs: tuple[Any, ...] = (as_node(condition, like, "where"), *chosen)
     if inputs[0].aval.dtype != dtypes.bool_:  # NumPy would take any number for a condition
         raise at_user_line(
-            DTypeError(f"where: the condition must be bool; got {inputs[0].aval}; compare it with something, e.g. x > 0")
+            DTypeError(
+                f"where: the condition must be bool; got {inputs[0].aval}; compare it with something, e.g. x > 0"
+            )
         )
     shape = broadcast_shapes("where", [v.aval for v in inputs])
-    return apply(
-        ops.where, tuple(v if v.constant and v.aval.shape == () and shape else expand(v, shape) for v in inputs)
-    )
+    inputs = tuple(v if v.constant and v.aval.shape == () and shape else expand(v, shape) for v in inputs)
+    made: Tensor = apply(ops.where, inputs)
+    return made
 
 
 def gate(x: Tensor, condition: Tensor) -> Tensor:
@@ -333,7 +347,7 @@ def logical_not(x: Tensor) -> Tensor:
     return bitwise_not(_boolean(x))
 
 
-def masked_fill(x: Tensor, mask: Tensor, value: Operand) -> Tensor:
+def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     """`x` with `value`, a number or a scalar tensor, where the mask holds; in the dtype of `x`."""
-    filling = to_dtype(value, x.dtype) if isinstance(value, Node) else type(x).filled(Aval((), x.dtype), value)  # type: ignore[arg-type]
+    filling: Any = to_dtype(value, x.dtype) if isinstance(value, Node) else type(x).filled(Aval((), x.dtype), value)
     return where(mask, filling, x)

@@ -6,12 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from chainrule import dtypes
-from chainrule.array import elementwise, linear_algebra, manipulation, statistical
-from chainrule.array.align import as_node, broadcast_shapes, floating, to_dtype, together
+from chainrule.array import arrangement, elementwise, linear_algebra, manipulation, statistical
+from chainrule.array.align import as_node, broadcast_shapes, expand, floating, to_dtype, together
 from chainrule.array.elementwise import Operand
 from chainrule.array.statistical import Dims
 from chainrule.core.node import Node, at_user_line
-from chainrule.errors import DTypeError, ShapeError
+from chainrule.errors import ArgumentError, DTypeError, ShapeError
 from chainrule.ops import elementwise as ops
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ def logit(x: Tensor, eps: float | None = None) -> Tensor:
 
 def deg2rad(x: Tensor) -> Tensor:
     """Degrees as radians: x · π / 180."""
-    return floating(x) * (math.pi / 180)  # type: ignore[no-any-return]
+    return floating(x) * (math.pi / 180)
 
 
 def rad2deg(x: Tensor) -> Tensor:
     """Radians as degrees: x · 180 / π."""
-    return floating(x) * (180 / math.pi)  # type: ignore[no-any-return]
+    return floating(x) * (180 / math.pi)
 
 
 def float_power(x: Any, exponent: Any) -> Tensor:
@@ -149,7 +149,8 @@ def tensordot(x: Tensor, other: Tensor, dims: Any = 2) -> Tensor:
     """Σ x · other over pairs of dimensions.
 
     Args:
-        x, other: of one dtype.
+        x: any shape.
+        other: of the dtype of `x`.
         dims: how many of the last of `x` with the first of `other`; or two lists, the dimensions of each to pair.
     Returns: the dimensions left of `x`, then those left of `other`.
     """
@@ -173,6 +174,93 @@ def tensordot(x: Tensor, other: Tensor, dims: Any = 2) -> Tensor:
     columns = manipulation.reshape(columns, (count, math.prod(other.shape[d] for d in right)))
     shape = (*(x.shape[d] for d in left), *(other.shape[d] for d in right))
     return manipulation.reshape(linear_algebra.matmul(rows, columns), shape)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sums of products over named dimensions; "ik,kj->ij" is the matrix product.
+
+    Args:
+        equation: a letter for each dimension of each operand; after "->" those of the result, or all that occur once,
+            in alphabetical order. A letter that the result lacks is summed over; one that an operand has twice is its
+            diagonal; "..." stands for any further dimensions, which broadcast.
+        operands: tensors of one dtype, as arguments or as one sequence.
+    Raises: ShapeError: the letters do not fit the dimensions. ArgumentError: the equation cannot be read.
+    """
+    tensors = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
+    terms, result = _subscripts(equation, tensors)
+    pending = [_without_repeats(x, term) for x, term in zip(tensors, terms, strict=True)]
+    product, letters = pending[0]
+    for position, (x, term) in enumerate(pending[1:], start=2):
+        later = set(result).union(*(term for _, term in pending[position:]))
+        product, letters = _contracted(product, letters, x, term, later)
+    summed = tuple(d for d, letter in enumerate(letters) if letter not in result)
+    if summed:
+        product = statistical.sum(product, summed, dtype=product.dtype)
+        letters = [letter for letter in letters if letter in result]
+    return manipulation.permute(product, *(letters.index(letter) for letter in result)) if letters else product
+
+
+def _subscripts(equation: str, tensors: list[Any]) -> tuple[list[list[str]], list[str]]:
+    """The letters of each operand and of the result. The dimensions of "..." are numbered from the right: -1, -2."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    written = left.split(",")
+    if len(written) != len(tensors):
+        raise at_user_line(ArgumentError(f"einsum: {equation!r} names {len(written)} operands; got {len(tensors)}"))
+    terms, widest = [], 0
+    for term, x in zip(written, tensors, strict=True):
+        before, dots, after = term.partition("...")
+        extra = x.ndim - len(before) - len(after)
+        if (not (before + after).isalpha() and before + after) or extra < 0 or (extra and not dots):
+            raise at_user_line(ShapeError(f"einsum: {term!r} in {equation!r} does not fit {x.aval}"))
+        terms.append([*before, *map(str, range(-extra, 0)), *after])
+        widest = max(widest, extra)
+    shared = list(map(str, range(-widest, 0)))
+    seen = [letter for term in terms for letter in term if letter.isalpha()]
+    if not arrow:
+        return terms, [*shared, *sorted(letter for letter in set(seen) if seen.count(letter) == 1)]
+    before, dots, after = right.partition("...")
+    if len(set(before + after)) < len(before + after) or not set(before + after) <= set(seen):
+        raise at_user_line(
+            ArgumentError(f"einsum: the result {right!r} in {equation!r} needs distinct letters of the operands")
+        )
+    return terms, [*before, *(shared if dots else []), *after]
+
+
+def _without_repeats(x: Any, term: list[str]) -> tuple[Any, list[str]]:
+    """An operand with the diagonal taken where it has a letter twice."""
+    while len(set(term)) < len(term):
+        twice = next(letter for letter in term if term.count(letter) > 1)
+        first, second = [d for d, letter in enumerate(term) if letter == twice][:2]
+        if x.shape[first] != x.shape[second]:
+            raise at_user_line(ShapeError(f"einsum: {twice!r} names two sizes of {x.aval}"))
+        x = arrangement.diagonal(x, 0, first, second)
+        term = [letter for d, letter in enumerate(term) if d not in (first, second)] + [twice]
+    return x, term
+
+
+def _contracted(x: Any, xs: list[str], y: Any, ys: list[str], kept: set[str]) -> tuple[Any, list[str]]:
+    """Two operands as one batched matrix product: letters of both that are needed later are its batch."""
+    sizes: dict[str, int] = {}
+    for letters, shape in ((xs, x.shape), (ys, y.shape)):
+        for letter, n in zip(letters, shape, strict=True):
+            if sizes.setdefault(letter, n) != n and 1 not in (n, sizes[letter]):
+                raise at_user_line(ShapeError(f"einsum: {letter!r} names sizes {sizes[letter]} and {n}"))
+            sizes[letter] = n if sizes[letter] == 1 else sizes[letter]
+    batch = [letter for letter in xs if letter in ys and letter in kept]
+    inner = [letter for letter in xs if letter in ys and letter not in kept]
+    rows = [letter for letter in xs if letter not in ys]
+    columns = [letter for letter in ys if letter not in xs]
+
+    def arranged(value: Any, letters: list[str], *groups: list[str]) -> Any:
+        order = [letters.index(letter) for group in groups for letter in group]
+        value = manipulation.permute(value, *order) if order else value
+        value = expand(value, tuple(sizes[letter] for group in groups for letter in group))
+        lead = tuple(sizes[letter] for letter in groups[0])
+        return manipulation.reshape(value, (*lead, *(math.prod(sizes[a] for a in group) for group in groups[1:])))
+
+    product = linear_algebra.matmul(arranged(x, xs, batch, rows, inner), arranged(y, ys, batch, inner, columns))
+    left = [*batch, *rows, *columns]
+    return manipulation.reshape(product, tuple(sizes[letter] for letter in left)), left
 
 
 # --- along dimensions

@@ -11,7 +11,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.array.align import as_node, expand, one_dim
 from chainrule.core.aval import Aval
-from chainrule.core.node import AnyNode, Node, at_user_line
+from chainrule.core.node import AnyNode, at_user_line
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
 from chainrule.ops import indexing, movement
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def getitem(x: Tensor, key: Any) -> Tensor:
     """x[key]: ints, slices, None, `...`, integer tensors or lists, bool masks, in any mix.
 
-    The result is NumPy's, but for an int among arrays, x[0, :, rows], which selects first: x[0][:, rows], as in PyTorch.
+    The result is NumPy's, but for an int among arrays: x[0, :, rows] is x[0][:, rows], as in PyTorch.
 
     Raises: OutOfRangeError: an int or an entry of an index that does not exist.
     """
@@ -46,7 +46,9 @@ def getitem(x: Tensor, key: Any) -> Tensor:
             continue
         source += 1
     picked, places = _basic(x, basic)
-    return _by_arrays(picked, [(places[where], array) for where, array in arrays]) if arrays else picked
+    if arrays:
+        picked = _by_arrays(picked, [(places[where], array) for where, array in arrays])
+    return picked
 
 
 def _spelled_out(key: Any, ndim: int) -> list[Any]:
@@ -136,8 +138,8 @@ def _span(span: range) -> tuple[int, int, int]:
     return (span.start, span.stop if span.step == 1 else span[-1] + 1, span.step)
 
 
-def _by_arrays(x: AnyNode, picks: list[tuple[int, Any]]) -> AnyNode:
-    """NumPy's rule: indices broadcast together; their dimensions replace the first one if they were side by side, else lead."""
+def _by_arrays(x: Any, picks: list[tuple[int, Any]]) -> Any:
+    """NumPy's rule: indices broadcast together; side by side, their dimensions replace the first one's, else they lead."""
     dims = [d for d, _ in picks]
     shape = np.broadcast_shapes(*(array.shape for _, array in picks))
     indices = [expand(array, shape) for _, array in picks]
@@ -212,14 +214,12 @@ def index_put(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: 
     """
     if not accumulate:
         raise at_user_line(ArgumentError("index_put: only accumulate=True is defined; use where to overwrite"))
-    places = [place for d, index in enumerate(indices) for place in _positions(index, x, d)]
+    places: list[Any] = []
+    for index in indices:  # a mask has as many dimensions as places
+        places += _as_indices(index, x, len(places)) if index.data is not None else [index]
     shape = np.broadcast_shapes(*(place.aval.shape for place in places))
     filled = expand(values, (*shape, *x.shape[len(places) :]))
-    return x + indexing.index_add(filled, *(expand(place, shape) for place in places), shape=x.shape)
-
-
-def _positions(index: Any, x: Tensor, dim: int) -> list[Any]:
-    return [index] if isinstance(index, Node) and index.data is None else _as_indices(index, x, dim)
+    return x + indexing.index_add(filled, *(expand(place, shape) for place in places), shape=x.shape)  # type: ignore[no-any-return]
 
 
 def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:

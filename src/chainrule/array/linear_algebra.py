@@ -59,7 +59,7 @@ def _of_matrices(x: Any, y: Any) -> Any:
     if a.shape[:-2] == b.shape[:-2]:
         return contraction.matmul(x, y)
     if b.ndim == 2 and a.size:
-        # One matrix for the whole batch: the batch's rows under each other make one product, and one sum in the backward.
+        # One matrix for the whole batch: its rows under each other make one product, and one sum in the backward.
         product = contraction.matmul(movement.reshape(x, shape=(a.size // a.shape[-1], a.shape[-1])), y)
         return movement.reshape(product, shape=(*a.shape[:-1], b.shape[1]))
     try:

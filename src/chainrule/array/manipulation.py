@@ -91,18 +91,18 @@ def matrix_transpose(x: Tensor) -> Tensor:
 
 
 def expand(x: Tensor, *shape: Any) -> Tensor:
-    """`x` with dimensions of size 1 stretched, and new ones in front; -1 keeps a size. The entries are shared, not copied."""
+    """`x` with dimensions of size 1 stretched, and new ones in front; -1 keeps a size. Entries are shared, not copied."""
     target = list(sizes(shape))
     new = len(target) - x.aval.ndim
     for d, n in enumerate(target):
         if n == -1 and d >= new >= 0:
             target[d] = x.aval.shape[d - new]
-    return stretched(x, tuple(target))  # type: ignore[no-any-return]
+    return stretched(x, tuple(target))
 
 
 def expand_as(x: Tensor, other: Tensor) -> Tensor:
     """`x` stretched to the shape of `other`."""
-    return stretched(x, other.shape)  # type: ignore[no-any-return]
+    return stretched(x, other.shape)
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -112,7 +112,7 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def flip(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
-    """The entries in reverse order along each of `dims`: flip(x, (0, 1)), x.flip(0, 1)."""
+    """The entries in reverse order along each of `dims`, given as ints or as one tuple."""
     along = sizes(args if dims is None else (dims,))
     return movement.flip(x, dims=some_dims("flip", along, x.ndim)) if along and x.ndim else x
 
@@ -126,7 +126,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         dtype = dtypes.promote(dtype, part.dtype)
     # An empty vector once stood for nothing at all, whatever the others' dimensions; programs rely on it.
     parts = [p for p in parts if p.shape != (0,)] or parts
-    return movement.cat(*(to_dtype(p, dtype) for p in parts), dim=one_dim("cat", dim, parts[0].ndim))  # type: ignore[no-any-return]
+    return movement.cat(*(to_dtype(p, dtype) for p in parts), dim=one_dim("cat", dim, parts[0].ndim))
 
 
 def _all_tensors(name: str, parts: Sequence[object]) -> None:
@@ -236,7 +236,7 @@ def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     return _triangle(x, lambda row, column: column - row >= diagonal)
 
 
-def _triangle(x: Any, keeps: Any) -> Any:
+def _triangle(x: Tensor, keeps: Any) -> Tensor:
     if x.ndim < 2:
         raise at_user_line(ShapeError(f"tril, triu: expected a matrix or a batch of them; got {x.aval}"))
     row, column = np.ogrid[: x.shape[-2], : x.shape[-1]]

@@ -69,7 +69,7 @@ def var(
         correction: what is taken off the count; 1 if not given.
     """
     dims, correction = _corrected("var", dim, unbiased, correction)
-    return reduction.var(floating(x), dim=some_dims("var", dims, x.ndim), keepdim=keepdim, correction=correction)  # type: ignore[no-any-return]
+    return reduction.var(floating(x), dim=some_dims("var", dims, x.ndim), keepdim=keepdim, correction=correction)
 
 
 def std(
@@ -131,7 +131,7 @@ def norm(
 
 def logsumexp(x: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """log Σ eˣ along `dim`, without overflow."""
-    return reduction.logsumexp(floating(x), dim=some_dims("logsumexp", dim, x.ndim), keepdim=keepdim)  # type: ignore[no-any-return]
+    return reduction.logsumexp(floating(x), dim=some_dims("logsumexp", dim, x.ndim), keepdim=keepdim)
 
 
 def prod(x: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
@@ -181,14 +181,20 @@ def _extreme(op: Any, x: Tensor, dim: Dims, keepdim: bool) -> Tensor:
 
 
 def max(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """Without `dim`, the largest entry; with `dim`, (values, indices) along it, the first of those that tie; with another
-    tensor, the larger of the two entry by entry (`maximum`)."""
+    """The largest entry of all, or along a dimension, or the larger of two tensors.
+
+    Without `dim`, the largest entry; with `dim`, (values, indices) along it, the first of those that tie; with another
+    tensor in its place, the larger of the two entry by entry (`maximum`).
+    """
     return _max_or_min(x, dim, keepdim, amax, argmax, elementwise.maximum)
 
 
 def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
-    """Without `dim`, the smallest entry; with `dim`, (values, indices) along it, the first of those that tie; with another
-    tensor, the smaller of the two entry by entry (`minimum`)."""
+    """The smallest entry of all, or along a dimension, or the smaller of two tensors.
+
+    Without `dim`, the smallest entry; with `dim`, (values, indices) along it, the first of those that tie; with another
+    tensor in its place, the smaller of the two entry by entry (`minimum`).
+    """
     return _max_or_min(x, dim, keepdim, amin, argmin, elementwise.minimum)
 
 
@@ -259,7 +265,7 @@ def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = True
 
 
 def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Extreme:
-    """(values, indices) of the `k` largest (or smallest) entries along `dim`. Always in order, whatever `sorted` says."""
+    """(values, indices) of the `k` largest (or smallest) entries along `dim`; in order, whatever `sorted` says."""
     where = one_dim("topk", dim, x.ndim)
     if not 0 <= k <= (x.shape[where] if x.ndim else 1):
         raise at_user_line(ArgumentError(f"topk: k = {k} entries were asked of dimension {dim} of {x.aval}"))

@@ -41,7 +41,10 @@ def no_gradient_reason(root: Node) -> str:
     cuts = [x for x in _reachable(root) if x.cut is not None]
     opening = f"backward: {root.aval} does not depend on any tensor that requires a gradient"
     if not cuts:
-        return f"{opening}; create the weights with requires_grad=True, or call .requires_grad_() on them before the forward pass"
+        return (
+            f"{opening}; create the weights with requires_grad=True, "
+            f"or call .requires_grad_() on them before the forward pass"
+        )
     return f"{opening}; the link is broken here: {_said(cuts[0])}"
 
 

@@ -82,7 +82,8 @@ class CheckReport:
         checked = [rule for rule in self.rules if rule.error is not None]
         worst = max((rule.error or 0.0 for rule in checked), default=0.0)
         verdict = "all agree" if self.passed else f"{len(self.wrong)} WRONG"
-        head = f"{len(checked)} rules checked against central differences in float64: {verdict}; largest relative error {worst:.1e}"
+        how = "rules checked against central differences in float64"
+        head = f"{len(checked)} {how}: {verdict}; largest relative error {worst:.1e}"
         return "\n".join([head, *(f"  {rule}" for rule in (*self.wrong, *self.unchecked))])
 
     def raise_for_errors(self) -> None:
@@ -108,7 +109,10 @@ def _check_rule(node: Any, rng: np.random.Generator) -> RuleCheck:
     rule = _rule_cotangents(node, arrays, params, weights, needed, own)
     if any(c is not None and not np.isfinite(c).all() for c in rule):
         return RuleCheck(op.name, place, None, None, False, "its gradient is not finite")
-    directions = [rng.standard_normal(a.shape) if want and c is not None else np.zeros(a.shape) for a, want, c in zip(arrays, needed, rule, strict=True)]
+    directions = [
+        rng.standard_normal(a.shape) if want and c is not None else np.zeros(a.shape)
+        for a, want, c in zip(arrays, needed, rule, strict=True)
+    ]
     stated = sum(float(np.sum(c * d)) for c, d in zip(rule, directions, strict=True) if c is not None)
     measured, wobble = _measured(op, arrays, params, weights, directions)
     if not np.isfinite(measured):
@@ -121,7 +125,9 @@ def _check_rule(node: Any, rng: np.random.Generator) -> RuleCheck:
     return RuleCheck(op.name, place, error, stated / measured if measured else None, passed)
 
 
-def _rule_cotangents(node: Any, arrays: list[np.ndarray], params: Any, weights: np.ndarray, needed: tuple[bool, ...], own: bool) -> list[Any]:
+def _rule_cotangents(
+    node: Any, arrays: list[np.ndarray], params: Any, weights: np.ndarray, needed: tuple[bool, ...], own: bool
+) -> list[Any]:
     cls = type(node)
     with recording(ENGINE_OFF):
         if own:  # its backward reads what its forward saved
@@ -135,14 +141,25 @@ def _rule_cotangents(node: Any, arrays: list[np.ndarray], params: Any, weights: 
     return [None if c is None else np.asarray(c.data, np.float64) for c in sent]
 
 
-def _measured(op: Any, arrays: list[np.ndarray], params: Any, weights: np.ndarray, directions: Sequence[np.ndarray]) -> tuple[float, float]:
+def _measured(
+    op: Any, arrays: list[np.ndarray], params: Any, weights: np.ndarray, directions: Sequence[np.ndarray]
+) -> tuple[float, float]:
     """(the derivative of Σ weights · op along `directions`, how far it moves when the width is halved)."""
 
     def value(h: float) -> float:
         moved = [a + h * d if dtypes.is_float(a.dtype) else a for a, d in zip(arrays, directions, strict=True)]
         return float(np.sum(weights * compute(op, moved, params)))
 
-    largest = max([1.0, *(float(np.max(np.abs(a), initial=0.0)) for a in arrays if dtypes.is_float(a.dtype) and np.isfinite(a).all())])
+    largest = max(
+        [
+            1.0,
+            *(
+                float(np.max(np.abs(a), initial=0.0))
+                for a in arrays
+                if dtypes.is_float(a.dtype) and np.isfinite(a).all()
+            ),
+        ]
+    )
     h = STEP * min(largest, 10.0)
     wide, narrow = ((value(w) - value(-w)) / (2 * w) for w in (h, h / 4))
     return narrow, abs(wide - narrow)

@@ -26,8 +26,8 @@ def _through(node: Node, arriving: tuple[Any, ...]) -> Any:
     assert node.op is not None
     if not isinstance(node.op, Fused):
         return node.op.jvp(arriving, node)
-    # A fused op states one rule, for reverse mode; forward mode goes through its expansion, made afresh on new leaves so
-    # that only the tangents that arrive here enter it.
+    # A fused op states one rule, for reverse mode; forward mode goes through its expansion, made afresh on new leaves
+    # so that only the tangents that arrive here enter it.
     with recording(RECORD):
         fresh = tuple(_alias(x) for x in node.inputs)
         expanded = node.op.expansion(*fresh, **node.params)

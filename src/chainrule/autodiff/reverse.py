@@ -42,8 +42,12 @@ def gradients(root: Node, g: Any) -> list[tuple[Any, Any]]:
 
 
 def _walk(
-    order: Sequence[Node], roots: Sequence[tuple[Node, Any]], wants: Callable[[Node], bool], keep: Collection[int], visit: Visit | None
-) -> dict[int, Any]:  # fmt: skip
+    order: Sequence[Node],
+    roots: Sequence[tuple[Node, Any]],
+    wants: Callable[[Node], bool],
+    keep: Collection[int],
+    visit: Visit | None,
+) -> dict[int, Any]:
     """The chain rule: from the last node made to the first, each rule sends its node's cotangent on to its inputs."""
     refuse_stale(order)
     cotangents: dict[int, Any] = {}
@@ -60,7 +64,7 @@ def _walk(
             continue
         try:
             sent = op.vjp(g, node, needed)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a rule raises is raised again, saying in which rule
             raise _in_rule(error, node) from error.__cause__
         if visit is not None:
             visit(node, g, sent)
@@ -71,7 +75,7 @@ def _walk(
 
 
 def _in_rule(error: Exception, node: Node) -> Exception:
-    """The error, saying in which op's backward rule it happened and which line of the forward pass that op stands in."""
+    """The error, saying in which op's backward rule it happened and which line applied that op."""
     assert node.op is not None
     where = user_place(node.trail)
     place = f", applied at {where}: {where.text}" if where is not None and where.text else ""
@@ -155,6 +159,6 @@ def _stale(node: Node, value: Node) -> StaleValueError:
     where = user_place(node.trail)
     made = f" (made at {where}: {where.text})" if where is not None and where.text else ""
     return StaleValueError(
-        f"backward: {node.op.name}{made} needs a value of {value.aval} that was changed in place after the forward pass; "
-        f"run the forward pass again before backward(), or update the tensor only after the last backward()"
+        f"backward: {node.op.name}{made} needs a value of {value.aval} that was changed in place after the forward "
+        f"pass; run the forward pass again before backward(), or update the tensor only after the last backward()"
     )

@@ -28,6 +28,7 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
     Args:
         function: returns a scalar tensor, or (scalar, anything) with `has_aux`.
         argnums: which positional arguments to differentiate by; an int gives one gradient, a sequence gives a tuple.
+        has_aux: the function also returns something that is handed on as it is.
     Returns: a function of the same arguments; the gradient has the tree of the argument.
     Raises: NotScalarError, and DTypeError for an integer argument.
     """
@@ -41,7 +42,8 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
             got = str(value.aval) if isinstance(value, Node) else type(value).__name__
             raise at_user_line(
                 NotScalarError(
-                    f"grad: the function must return a scalar tensor; got {got}; reduce it with .sum() or .mean(), or use vjp or jacobian"
+                    f"grad: the function must return a scalar tensor; got {got}; "
+                    f"reduce it with .sum() or .mean(), or use vjp or jacobian"
                 )
             )
         gradient = fresh.rebuild(fresh.pulled([(value, type(value).filled(value.aval, 1.0))]))
@@ -157,7 +159,7 @@ class _Fresh:
         self.leaves, self.rebuild = leaves, rebuild
 
     def seen_from_outside(self, outputs: Sequence[Any]) -> bool:
-        """Does anything else need a gradient of these outputs: an outer transform, or a tensor the function closes over?"""
+        """Does anything else need a gradient of these: an outer transform, or a tensor that the function closes over?"""
         own = {id(x) for x in self.leaves}
         return any(x.op is None and id(x) not in own for x in ancestors(outputs, needs_gradient))
 
@@ -178,26 +180,14 @@ def _lift(function: Function, args: tuple[Any, ...], argnums: int | Sequence[int
     lifted, leaves, specs = list(args), [], []
     for position in positions:
         if not -len(args) <= position < len(args):
+            name = getattr(function, "__name__", "the function")
             raise at_user_line(
-                ArgumentError(
-                    f"grad: argnums {position}, but {getattr(function, '__name__', 'the function')} was given {len(args)} positional arguments"
-                )
+                ArgumentError(f"grad: argnums {position}, but {name} was given {len(args)} positional argument(s)")
             )
         values, spec = flatten(args[position])
         fresh = []
         for x in values:
-            if not isinstance(x, Node):
-                raise at_user_line(
-                    DTypeError(
-                        f"grad: argument {position} must hold tensors; got {type(x).__name__}; wrap it with cr.tensor(…)"
-                    )
-                )
-            if not dtypes.is_float(x.aval.dtype):
-                raise at_user_line(
-                    DTypeError(
-                        f"grad: argument {position} is {x.aval}; only float tensors have a gradient; cast it with .to(cr.float32)"
-                    )
-                )
+            _differentiable(x, position)
             fresh.append(_fresh(x))
         lifted[position] = rebuild(spec, fresh)
         leaves += fresh
@@ -211,6 +201,18 @@ def _lift(function: Function, args: tuple[Any, ...], argnums: int | Sequence[int
         return parts[0] if isinstance(argnums, int) else tuple(parts)
 
     return _Fresh(leaves, rebuilt), tuple(lifted)
+
+
+def _differentiable(x: Any, position: int) -> None:
+    if not isinstance(x, Node):
+        got = type(x).__name__
+        raise at_user_line(
+            DTypeError(f"grad: argument {position} must hold tensors; got {got}; wrap it with cr.tensor(…)")
+        )
+    if not dtypes.is_float(x.aval.dtype):
+        raise at_user_line(DTypeError(
+            f"grad: argument {position} is {x.aval}; only float tensors have a gradient; cast it with .to(cr.float32)"
+        ))  # fmt: skip
 
 
 def _fresh(x: Any) -> Any:

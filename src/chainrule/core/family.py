@@ -27,7 +27,7 @@ from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.node import ENGINE_OFF, AnyNode, Node, Ratio, apply, at_user_line, recording_mode
 from chainrule.core.notation import Notation
-from chainrule.core.sample import Arg, Misuse, Sample
+from chainrule.core.sample import Misuse, Sample
 from chainrule.errors import ChainruleError, DerivativeRuleError, DTypeError, ShapeError
 
 Rule = Callable[..., Any]
@@ -336,9 +336,7 @@ def listed(avals: Sequence[Aval]) -> str:
 def same_dtype(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """All inputs and the output have one dtype."""
     if len({aval.dtype for aval in avals}) != 1:
-        raise DTypeError(
-            f"{name}: inputs must share one dtype; got {listed(avals)}; cast one with .to()"
-        )
+        raise DTypeError(f"{name}: inputs must share one dtype; got {listed(avals)}; cast one with .to()")
     return avals[0].dtype
 
 
@@ -368,14 +366,18 @@ def integer_or_bool(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """Inputs share one integer dtype or bool, and so does the output."""
     dtype = same_dtype(name, avals)
     if dtypes.is_float(dtype):
-        raise DTypeError(f"{name}: needs integers or bool; got {listed(avals)}; cast with .to(), or compare to get bool")
+        raise DTypeError(
+            f"{name}: needs integers or bool; got {listed(avals)}; cast with .to(), or compare to get bool"
+        )
     return dtype
 
 
 def choice(name: str, avals: tuple[Aval, ...]) -> np.dtype:
     """A bool condition, then inputs of one dtype, which is the output's."""
     if avals[0].dtype != dtypes.bool_:
-        raise DTypeError(f"{name}: the condition must be bool; got {listed(avals)}; compare it with something, e.g. x > 0")
+        raise DTypeError(
+            f"{name}: the condition must be bool; got {listed(avals)}; compare it with something, e.g. x > 0"
+        )
     return same_dtype(name, avals[1:])
 
 

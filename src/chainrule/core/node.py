@@ -41,7 +41,7 @@ _mode: contextvars.ContextVar[str] = contextvars.ContextVar("chainrule_recording
 recording_mode = _mode.get
 
 
-class recording:  # noqa: N801 - read as a statement: `with recording(ENGINE_OFF):`
+class recording:
     """Set what is recorded, in this thread, until the block ends."""
 
     __slots__ = ("_mode_inside", "_token")
@@ -132,8 +132,8 @@ class Node:
     grad: Any
     _aval: Aval | None
 
-    # The class of what is computed from nodes of this class, and of its constants. Not `type(node)`: a subclass may mark
-    # leaves (nn.Parameter) without marking what is computed from them. Reading an attribute costs what `type()` costs.
+    # The class of what is computed from nodes of this class, and of its constants. Not `type(node)`: a subclass may
+    # mark leaves (nn.Parameter) without marking what is computed from them. Reading an attribute costs what `type()` costs.
     makes: ClassVar[type[Any]]
 
     def __init_subclass__(cls, makes: type[Any] | None = None) -> None:
@@ -141,8 +141,8 @@ class Node:
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         raise TypeError(
-            "a tensor is made by cr.tensor(data), cr.zeros(…), …; a node by applying an op, Node.leaf, Node.symbolic or "
-            "Node.filled"
+            "a tensor is made by cr.tensor(data), cr.zeros(…), …; a node by applying an op, or by Node.leaf, "
+            "Node.symbolic and Node.filled"
         )
 
     @classmethod
@@ -226,7 +226,7 @@ def make(
     return node
 
 
-def apply(
+def apply(  # noqa: C901 - in one piece: it is on the path of every op, and a call costs as much as what it does
     op: Op, inputs: tuple[AnyNode, ...], params: Mapping[str, Any] = NO_PARAMS, cls: type[AnyNode] | None = None
 ) -> AnyNode:
     """Apply `op`: compute the value where all inputs have one, and keep how it was made where a gradient may be asked.
@@ -255,7 +255,7 @@ def apply(
         return node
     try:
         data = _quiet.run(op.reference, *values, **params) if params else _quiet.run(op.reference, *values)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a kernel raises is raised again, in the words of the op's rule
         raise refusal(op, inputs, params, error) from None
     if type(data) is not np.ndarray:
         data = np.asarray(data)
@@ -284,7 +284,7 @@ _SCALARS_KEPT = 1024
 
 
 def scalar(cls: type[Any], value: float, dtype: np.dtype) -> Any:
-    """A number as an operand: a scalar constant. Small programs use the same few numbers all the time; they are kept."""
+    """A number as an operand: a scalar constant. Programs use the same few numbers all the time; they are kept."""
     key = (cls, value, dtype)
     found = _scalars.get(key)
     if found is not None and (value or math.copysign(1.0, value) > 0):  # -0.0 equals 0.0, and is not the same number

@@ -40,7 +40,8 @@ class Notation:
     inside: int = -1
     associative: bool = False
     left: bool = False
-    # Code has fewer implicit brackets than mathematics: a fraction bar or a gate [..] groups in LaTeX, `/` in code does not.
+    # Code has fewer implicit brackets than mathematics: a fraction bar or a gate [..] groups in LaTeX, `/` in code
+    # does not.
     binds_latex: int | None = None
     inside_latex: int | None = None
     binds_code: int | None = None

@@ -240,17 +240,9 @@ def _backward_jumps(code: CodeType) -> tuple[tuple[int, int], ...]:
     )
 
 
-def same_call(earlier: Call, later: Call) -> bool:
-    """Do two recorded positions of one function belong to one call of it?
-
-    The identity of a frame may be reused once the call has ended. Within one call the instructions only move backwards
-    inside a loop, so a step backwards outside any loop is a new call.
-    """
-    code, before, frame = earlier
-    later_code, after, later_frame = later
-    if code is not later_code or frame != later_frame:
-        return False
-    return after >= before or any(start <= after and before <= end for start, end in _backward_jumps(code))
+def in_a_loop(code: CodeType, start: int, end: int) -> bool:
+    """Do two instructions of a function lie in one loop of it, so that the second may come before the first?"""
+    return any(first <= start and end <= last for first, last in _backward_jumps(code))
 
 
 def is_module_call(code: CodeType) -> bool:

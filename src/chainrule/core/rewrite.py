@@ -37,7 +37,9 @@ class _Rewriting:
 
     def _settle(self, node: Node) -> None:
         inputs = tuple(self.done[id(x)] for x in node.inputs)
-        settled = _again(node, inputs) if any(new is not old for new, old in zip(inputs, node.inputs, strict=True)) else node
+        settled = (
+            _again(node, inputs) if any(new is not old for new, old in zip(inputs, node.inputs, strict=True)) else node
+        )
         for _ in range(_LIMIT):
             found = next((f for identity in self.identities if (f := identity(settled)) is not None), None)
             if found is None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from chainrule.autodiff.check import CheckReport, check_rules, directional_derivative
+from chainrule.autodiff.check import STEP, CheckReport, check_rules, directional_derivative
 from chainrule.core.node import Node, at_user_line
 from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, OutOfRangeError
@@ -30,11 +30,18 @@ class NumberCheck:
     """A gradient held against central differences of the whole loss, in float64.
 
     what: what was moved. stated: the gradient's own value for it. measured: the difference quotient.
+    resolution: the smallest slope that differences of this loss can show.
     """
 
     what: str
     stated: float
     measured: float
+    resolution: float = 0.0
+
+    @property
+    def too_small(self) -> bool:
+        """Is the gradient lost in the rounding of the loss, so that differences say nothing about it?"""
+        return max(abs(self.stated), abs(self.measured)) < 10 * self.resolution
 
     @property
     def error(self) -> float:
@@ -90,7 +97,9 @@ class Explanation:
             direction = np.random.default_rng(_SEED).standard_normal(self.wrt.aval.shape)
             what = "a random direction"
         stated = float(np.sum(self.value.astype(np.float64) * direction))
-        return NumberCheck(what, stated, directional_derivative(self.run.loss, self.wrt, direction))
+        measured = directional_derivative(self.run.loss, self.wrt, direction)
+        size = float(np.abs(np.asarray(self.run.loss.data, np.float64)).max())
+        return NumberCheck(what, stated, measured, size * np.finfo(np.float64).eps / STEP)
 
     def check(self) -> CheckReport:
         """Every rule that ran, held against central differences on its own recorded values."""

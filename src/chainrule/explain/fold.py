@@ -16,12 +16,12 @@ from chainrule.core.provenance import (
     Call,
     Place,
     Scope,
+    in_a_loop,
     is_composite,
     is_module_call,
     is_ours,
     path,
     place,
-    same_call,
     user_place,
 )
 
@@ -32,7 +32,7 @@ Kind = Literal["root", "function", "module", "statement", "op"]
 class Fold:
     """A group of nodes that is shown as one step.
 
-    name: what the step is called: the function, the module's path, the variable assigned, or the op.
+    name: what the step is called: the function, the module's path, the statement, or the op.
     nodes: the ops in it, in the order they ran, those of its children included.
     place: where it was called, in its caller's source.
     """
@@ -49,101 +49,149 @@ class Fold:
             return [self]
         return [step for child in self.children for step in child.opened(depth - 1)]
 
+    def walk(self) -> Iterator[Fold]:
+        """The fold and everything in it, outermost first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
 
 @dataclass(frozen=True)
-class _Entry:
-    """One level of a node's path: the call of a function, or of a module."""
+class _Level:
+    """One call on the way to a node: of a function of the user's or of ours, or of a module.
 
-    kind: Literal["function", "module"]
+    kind: None for the library's machinery, which is never shown but tells two calls apart.
+    """
+
+    kind: Literal["function", "module"] | None
     call: Call
-    scope: Any = None
-
-    def same(self, earlier: _Entry) -> bool:
-        if self.kind != earlier.kind:
-            return False
-        return self.scope is earlier.scope if self.kind == "module" else same_call(earlier.call, self.call)
+    scope: Scope | None = None
+    name: str = ""
 
 
-def _path(node: Node) -> list[_Entry]:
-    """The calls around a node that a person would name, outermost first."""
-    entries: list[_Entry] = []
+def _levels(node: Node) -> list[_Level]:
+    """The calls around a node, outermost first."""
+    levels: list[_Level] = []
     scope = node.scope
-    outermost = _outermost(scope)
+    outermost = scope
+    while outermost is not None and outermost.outer is not None:
+        outermost = outermost.outer
     for trail in (node.trail or (), () if outermost is None else outermost.trail or ()):
         for position, call in enumerate(trail):
             code = call[0]
-            if is_module_call(code):
-                if scope is not None:
-                    entries.append(_Entry("module", call, scope))
-                    scope = scope.outer
+            if is_module_call(code) and scope is not None:
+                where, kind = path(scope), type(scope.module).__name__
+                levels.append(_Level("module", call, scope, f"{where}: {kind}" if where else kind))
+                scope = scope.outer
             elif is_composite(code):
-                entries.append(_Entry("function", call))
-            elif not is_ours(code):
+                levels.append(_Level("function", call, None, code.co_name))
+            elif is_ours(code):
+                levels.append(_Level(None, call))
+            else:
                 inside_module = position + 1 < len(trail) and is_module_call(trail[position + 1][0])
-                entries.append(_Entry("function", call, "forward" if inside_module else None))
+                levels.append(_Level("function", call, None, "forward" if inside_module else code.co_name))
         if scope is None or len(trail) < TRAIL_LENGTH:
             break
         while scope is not None:  # the trail was cut inside the modules: the scope knows the rest
-            entries.append(_Entry("module", trail[-1], scope))
+            levels.append(_Level("module", trail[-1], scope, f"{path(scope)}: {type(scope.module).__name__}".lstrip(": ")))
             scope = scope.outer
-    return entries[::-1]
+    return levels[::-1]
 
 
-def _outermost(scope: Scope | None) -> Scope | None:
-    while scope is not None and scope.outer is not None:
-        scope = scope.outer
-    return scope
+def _shared(earlier: Sequence[_Level], later: Sequence[_Level]) -> int:
+    """How many calls, from the outside, two nodes made one after the other have in common.
+
+    The identity of a frame may be reused once its call has ended. Within one call the instructions only move backwards,
+    or stand still, inside a loop: so a step back outside any loop is a new call.
+    """
+    for level, (before, after) in enumerate(zip(earlier, later, strict=False)):
+        if before.scope is not None or after.scope is not None:
+            if before.scope is not after.scope:
+                return level
+            continue
+        code, was_at, frame = before.call
+        later_code, is_at, later_frame = after.call
+        if code is not later_code or frame != later_frame:
+            return level
+        if is_at > was_at:
+            return level + 1
+        if is_at < was_at:
+            return level + 1 if in_a_loop(code, is_at, was_at) else level
+    # Every instruction is the same: some call was made again, from the innermost loop around.
+    common = min(len(earlier), len(later))
+    for level in reversed(range(common)):
+        code, at, _ = later[level].call
+        if in_a_loop(code, at, at):
+            return level + 1
+    return max(common - 1, 0)
 
 
 def fold_tree(nodes: Sequence[Node]) -> Fold:
     """The fold tree of the ops in a graph, which are in the order they ran."""
-    paths = _aligned([_path(node) for node in nodes])
-    shared = _shared_depth(paths)
-    root = Fold("root", paths[0][shared - 1].call[0].co_name if paths and shared else "program", nodes=list(nodes))
-    open_: list[tuple[_Entry, Fold]] = []
-    for node, calls in zip(nodes, paths, strict=True):
-        below = calls[shared:]
-        around = calls[shared - 1] if shared else None
-        kept = 0
-        while kept < min(len(open_), len(below)) and below[kept].same(open_[kept][0]):
-            open_[kept] = (below[kept], open_[kept][1])
-            kept += 1
-        del open_[kept:]
-        for level in range(kept, len(below)):
-            parent = open_[-1][1] if open_ else root
-            caller = below[level - 1] if level else around
-            fold = _entered(below[level], caller)
-            parent.children.append(fold)
-            open_.append((below[level], fold))
-        for _, fold in open_:
-            fold.nodes.append(node)
-        _add_op(open_[-1][1] if open_ else root, node, top=not open_)
+    levels = _aligned([_levels(node) for node in nodes])
+    common = [_shared(before, after) for before, after in zip(levels, levels[1:], strict=False)]
+    shown = [[i for i, level in enumerate(path_) if level.kind is not None] for path_ in levels]
+    depth = min([*common, *(i[-1] + 1 if i else 0 for i in shown)], default=0)
+    while depth and levels[0][depth - 1].kind is None:
+        depth -= 1
+    root = Fold("root", levels[0][depth - 1].name if depth else "program", nodes=list(nodes))
+    _Builder(root, depth).build(nodes, levels, common)
     _drop_transparent(root)
     return root
 
 
-def _entered(entry: _Entry, caller: _Entry | None) -> Fold:
-    called_at = place(caller.call) if caller is not None and not is_ours(caller.call[0]) else None
-    if entry.kind == "module":
-        where = path(entry.scope)
-        kind = type(entry.scope.module).__name__
-        return Fold("module", f"{where}: {kind}" if where else kind, place=called_at)
-    return Fold("function", entry.scope or entry.call[0].co_name, place=called_at)
+class _Builder:
+    """Builds the tree below a root: keeps the folds that are open, innermost last, with their level in the stack."""
+
+    def __init__(self, root: Fold, depth: int) -> None:
+        self.root, self.depth = root, depth
+        self.open: list[tuple[int, Fold]] = []
+
+    def build(self, nodes: Sequence[Node], levels: Sequence[Sequence[_Level]], common: Sequence[int]) -> None:
+        for node, path_, shared in zip(nodes, levels, [0, *common], strict=True):
+            self.open = [(level, fold) for level, fold in self.open if level < shared]
+            for level in range(max(self.depth, self.open[-1][0] + 1 if self.open else 0), len(path_)):
+                if path_[level].kind is not None and level >= shared:
+                    self._enter(path_, level)
+            for _, fold in self.open:
+                fold.nodes.append(node)
+            self._add(self.open[-1][1] if self.open else self.root, node, top=not self.open)
+
+    def _enter(self, path_: Sequence[_Level], level: int) -> None:
+        caller = next((p for p in reversed(path_[:level]) if p.kind is not None), None)
+        called_at = place(caller.call) if caller is not None and not is_ours(caller.call[0]) else None
+        kind = path_[level].kind
+        assert kind is not None
+        fold = Fold(kind, path_[level].name, place=called_at)
+        (self.open[-1][1] if self.open else self.root).children.append(fold)
+        self.open.append((level, fold))
+
+    def _add(self, fold: Fold, node: Any, *, top: bool) -> None:
+        """Add an op to a fold; the shared call's own ops go under their statement."""
+        where = user_place(node.trail)
+        step = Fold("op", node.op.name, nodes=[node], place=where)
+        if top and where is not None and where.statement is not None:
+            last = fold.children[-1] if fold.children else None
+            if last is not None and last.kind == "statement" and last.place is not None:
+                earlier = last.nodes[-1]
+                if last.place.statement == where.statement and _one_execution(earlier, node, self.depth - 1):
+                    last.children.append(step)
+                    last.nodes.append(node)
+                    last.place = where  # the statement's value is its last op's
+                    return
+            step = Fold("statement", where.text, children=[step], nodes=[node], place=where)
+        fold.children.append(step)
 
 
-def _add_op(fold: Fold, node: Any, *, top: bool) -> None:
-    """Add an op to a fold; the shared call's own ops go under their statement."""
-    where = user_place(node.trail)
-    step = Fold("op", node.op.name, nodes=[node], place=where)
-    if top and where is not None and where.statement is not None:
-        last = fold.children[-1] if fold.children else None
-        if last is not None and last.kind == "statement" and last.place is not None and last.place.statement == where.statement:
-            last.children.append(step)
-            last.nodes.append(node)
-            last.place = where  # the statement's value is its last op's
-            return
-        step = Fold("statement", where.text, children=[step], nodes=[node], place=where)
-    fold.children.append(step)
+def _one_execution(earlier: Node, later: Node, level: int) -> bool:
+    """Were two ops of one statement made in one execution of it? In a loop, the second time starts over."""
+    before, after = _levels(earlier), _levels(later)
+    _, was_at, _ = before[level].call
+    _, is_at, _ = after[level].call
+    if is_at != was_at:
+        return is_at > was_at
+    # At one instruction, ops come from inside one library function, further on in it each time.
+    return _shared(before[level + 1 :], after[level + 1 :]) > 0
 
 
 def _drop_transparent(fold: Fold) -> None:
@@ -152,37 +200,26 @@ def _drop_transparent(fold: Fold) -> None:
     for child in fold.children:
         _drop_transparent(child)
         says_nothing = child.name == "forward" and child.kind == "function" and fold.kind in ("module", "root")
-        says_nothing = says_nothing or child.kind == "module" and all(c.kind == "module" for c in child.children)
+        says_nothing = says_nothing or (child.kind == "module" and all(c.kind == "module" for c in child.children))
         children += child.children if says_nothing else [child]
     fold.children = children
-    if fold.kind == "statement" and len(fold.children) == 1:
-        fold.children[0].place = fold.place
 
 
-def _aligned(paths: list[list[_Entry]]) -> list[list[_Entry]]:
+def _aligned(paths: list[list[_Level]]) -> list[list[_Level]]:
     """Paths that begin at a call they all share: a deep stack was recorded only up to a number of calls."""
     if not paths:
         return paths
-    shared = set.intersection(*({(e.call[0], e.call[2]) for e in path} for path in paths))
-    return [path[_first(path, shared) :] for path in paths]
+    shared = set.intersection(*({_identity(level) for level in path_} for path_ in paths))
+    if not shared:  # stacks deeper than a trail: what is left in common is what each op was made in
+        return [path_[_innermost(path_) :] for path_ in paths]
+    return [path_[next((i for i, level in enumerate(path_) if _identity(level) in shared), 0) :] for path_ in paths]
 
 
-def _first(path: list[_Entry], shared: set[Any]) -> int:
-    return next((i for i, e in enumerate(path) if (e.call[0], e.call[2]) in shared), 0)
+def _innermost(path_: Sequence[_Level]) -> int:
+    """Where a path's outermost module begins, or else its innermost function."""
+    modules = [i for i, level in enumerate(path_) if level.kind == "module"]
+    return modules[0] if modules else max((i for i, level in enumerate(path_) if level.kind is not None), default=0)
 
 
-def _shared_depth(paths: list[list[_Entry]]) -> int:
-    depth = 0
-    while paths and all(len(path) > depth for path in paths):
-        entries = [path[depth] for path in paths]
-        if not all(later.same(earlier) for earlier, later in zip(entries, entries[1:], strict=False)):
-            break
-        depth += 1
-    return depth
-
-
-def walk(fold: Fold) -> Iterator[Fold]:
-    """The fold and everything in it, outermost first."""
-    yield fold
-    for child in fold.children:
-        yield from walk(child)
+def _identity(level: _Level) -> Any:
+    return level.scope.number if level.scope is not None else (level.call[0], level.call[2])

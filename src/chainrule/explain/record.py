@@ -18,7 +18,7 @@ from chainrule.core.node import ENGINE_OFF, Node, ancestors, at_user_line, recor
 from chainrule.core.provenance import place, user_calls
 from chainrule.dtypes import is_integer
 from chainrule.errors import ArgumentError, DisconnectedError, NoGradientError, NotScalarError
-from chainrule.explain.fold import fold_tree, walk
+from chainrule.explain.fold import fold_tree
 
 Variables = Mapping[str, Any]
 
@@ -148,7 +148,7 @@ def _fold_outputs(run: Run) -> dict[int, str]:
     """The variable each step's result is assigned to, by the id of its last op; the outermost name wins."""
     names: dict[int, str] = {}
     unfinished = _unfinished(run.nodes)
-    for fold in reversed(list(walk(run.tree))):
+    for fold in reversed(list(run.tree.walk())):
         if fold.kind in ("root",) or fold.place is None or fold.place.target is None:
             continue
         outputs = outputs_of(fold.nodes, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ _WIDTH = 100
 _LONGEST_RULE = 60
 _PLAIN_STEP = 3  # a linear layer is three ops; a step of more says what is folded in it
 _SHOWN = 3
+_LONGEST_CHAIN = 7
+_REASONS = 3  # printed; `.reasons` holds all
 
 
 def explanation(e: Explanation) -> str:
@@ -31,7 +34,7 @@ def explanation(e: Explanation) -> str:
         return "\n".join(b for b in blocks if b)
     blocks += ["", _chain(e), "", *_combined(e), _table(e)]
     room = max(e.lines - sum(b.count("\n") + 1 for b in blocks), 8)
-    for reason in e.reasons:
+    for reason in e.reasons[:_REASONS]:
         room -= len(reason.lines)
         if room >= 0:
             blocks.append(_reason(reason.title, reason.lines))
@@ -71,13 +74,10 @@ def _chain(e: Explanation) -> str:
     if e.notation == "composition":
         return _composition(e)
     names = [e.loss_name, *(link.name for link in e.links)]
-    if len(names) > 7:
-        names = [*names[:3], "...", *names[-3:]]
-    tops, bottoms = [f"d{names[0]}"], [f"d{names[-1]}"]
-    for above, below in zip(names, names[1:], strict=False):
-        tops.append("..." if "..." in (above, below) else f"d{above}")
-        bottoms.append("..." if "..." in (above, below) else f"d{below}")
-    cells = [_fraction(t, b) for t, b in zip(tops, bottoms, strict=True)]
+    pairs = [(names[0], names[-1]), *zip(names, names[1:], strict=False)]
+    cells = [_fraction(f"d{above}", f"d{below}") for above, below in pairs]
+    if len(cells) > _LONGEST_CHAIN:
+        cells = [*cells[: _LONGEST_CHAIN - 2], ("   ", "...", "   "), *cells[-2:]]
     joints = ["  =  ", *["  .  "] * (len(cells) - 2)]
     rows = [_joined([c[i] for c in cells], joints if i == 1 else [" " * len(j) for j in joints]) for i in range(3)]
     width = max(map(len, rows)) + 6
@@ -86,8 +86,6 @@ def _chain(e: Explanation) -> str:
 
 
 def _fraction(top: str, bottom: str) -> tuple[str, str, str]:
-    if top == "...":
-        return "   ", "...", "   "
     width = max(len(top), len(bottom))
     return top.center(width), "-" * width, bottom.center(width)
 
@@ -202,7 +200,8 @@ def _row(e: Explanation, link: Link, previous: Link | None) -> tuple[Any, ...]:
     formula = e.derivation.written(link.formula) if link.formula is not None else "not written in tensors"
     extra: list[str] = []
     if len(formula) > _LONGEST_RULE:  # on a line of its own, so that the table stays narrow
-        extra, formula = [formula], f"{sum(len(p.step.fold.nodes) for p in parts)} rules"
+        extra = [formula if len(formula) <= 2 * _WIDTH else f"a formula of {len(formula):,} characters     .unfold()"]
+        formula = f"{sum(len(p.step.fold.nodes) for p in parts)} rules"
     if e.depth > 1:
         first = " and ".join(_forward(e, p.step) for p in parts[:2])
         rule = f"{link.name}.g = {formula}"
@@ -230,9 +229,10 @@ def _forward(e: Explanation, step: Step) -> str:
 
 def _step_name(step: Step) -> str:
     fold = step.fold
-    if fold.kind == "statement":
-        return fold.place.target if fold.place is not None and fold.place.target else fold.name[:24]
-    return fold.name
+    if fold.kind != "statement":
+        return fold.name
+    assigned = re.match(r"(return|[\w.]+)\s*(=[^=]|\b(?<=return))", fold.name)
+    return assigned.group(1) if assigned else fold.name[:24]
 
 
 def _norm(e: Explanation, formula: Any) -> float:
@@ -342,4 +342,6 @@ def _checked(e: Explanation) -> str:
     c = e.checked
     if c is None:
         return f"  {'checked':<13} {e.name} was computed, not given: its formula was re-evaluated above; finite differences move leaves only"
+    if c.too_small:
+        return f"  {'checked':<13} {c.stated:.3g} is too small to measure: differences of this loss show no slope below {c.resolution:.1g}"
     return f"  {'checked':<13} {c.what} in float64: {c.measured:.8g}, stated {c.stated:.8g}, relative error {c.error:.1e}"

@@ -16,8 +16,13 @@ _BOOLEAN = "its output is true or false, which has no slope"
 
 def _compare(name: str, kernel: Any, symbol: str, latex: str) -> Elementwise:
     return Elementwise(
-        name=name, reference=kernel, notation=written(symbol, latex), result=boolean, partials=(None, None), no_gradient=_BOOLEAN,
-    )  # fmt: skip
+        name=name,
+        reference=kernel,
+        notation=written(symbol, latex),
+        result=boolean,
+        partials=(None, None),
+        no_gradient=_BOOLEAN,
+    )
 
 
 eq = _compare("eq", np.equal, "==", "=")

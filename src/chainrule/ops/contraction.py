@@ -49,7 +49,13 @@ matmul = Contraction(
     name="matmul",
     reference=_matmul_kernel,
     notation=Notation(
-        text="{0} @ {1}", latex=r"{0}\,{1}", code="{0} @ {1}", numpy="{0} @ {1}", binds=PRODUCT, inside=PRODUCT, left=True,
+        text="{0} @ {1}",
+        latex=r"{0}\,{1}",
+        code="{0} @ {1}",
+        numpy="{0} @ {1}",
+        binds=PRODUCT,
+        inside=PRODUCT,
+        left=True,
     ),
     shape_rule=_matmul_shape,
     transposes=(lambda g, x, y: g @ y.mT, lambda g, x, y: x.mT @ g),
@@ -61,6 +67,6 @@ matmul = Contraction(
         Misuse((Arg((3,)), Arg((3, 2))), {}, ShapeError, "needs matrices"),
         Misuse((Arg((2, 3)), Arg((3, 2), "int")), {}, DTypeError, "share one numeric dtype"),
     ),
-)  # fmt: skip
+)
 
 ALL = (matmul,)

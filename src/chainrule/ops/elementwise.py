@@ -14,11 +14,17 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.core.family import Elementwise, choice, same_dtype, same_float, same_number
 from chainrule.core.node import Ratio
-from chainrule.core.notation import ATOM, CHOICE, POWER, PRODUCT, SIGN, SUM, Notation, call, function, infix
+from chainrule.core.notation import ATOM, POWER, PRODUCT, SIGN, SUM, Notation, function, infix
 from chainrule.core.sample import Arg, Sample, bools, floats
 from chainrule.errors import DTypeError
-from chainrule.ops import comparison
-from chainrule.ops.kernels import erf_kernel, gate_kernel, log_sigmoid_kernel, sigmoid_kernel, softplus_kernel, with_float32
+from chainrule.ops.kernels import (
+    erf_kernel,
+    gate_kernel,
+    log_sigmoid_kernel,
+    sigmoid_kernel,
+    softplus_kernel,
+    with_float32,
+)
 
 # --- arithmetic
 
@@ -124,12 +130,12 @@ def power(x: Any, exponent: float) -> Any:
 
 
 def _power_kernel(x: np.ndarray, *, exponent: float) -> np.ndarray:
-    if exponent == 2:
-        return np.square(x)
-    if dtypes.is_float(x.dtype) or (exponent >= 0 and exponent == int(exponent)):
-        out: np.ndarray = np.power(x, x.dtype.type(exponent))
-        return out
-    raise DTypeError(f"pow: integers have no power {exponent}; got {x.dtype}{list(x.shape)}; cast with .to(cr.float32)")
+    if not dtypes.is_float(x.dtype) and (exponent < 0 or exponent != int(exponent)):
+        raise DTypeError(
+            f"pow: integers have no power {exponent}; got {x.dtype}{list(x.shape)}; cast with .to(cr.float32)"
+        )
+    out: np.ndarray = np.square(x) if exponent == 2 else np.power(x, x.dtype.type(exponent))
+    return out
 
 
 def _power_source(avals: Any, params: Any) -> str:
@@ -140,20 +146,23 @@ pow_scalar = Elementwise(
     name="pow",
     reference=_power_kernel,
     notation=Notation(
-        text=lambda avals, params: "{0}^" + (f"{params['exponent']:g}" if params["exponent"] >= 0 else f"({params['exponent']:g})"),
-        latex="{0}^{{{exponent:g}}}", code=_power_source, numpy=_power_source,
-        binds=POWER, inside=POWER,
+        text=lambda avals, params: (
+            "{0}^" + (f"{params['exponent']:g}" if params["exponent"] >= 0 else f"({params['exponent']:g})")
+        ),
+        latex="{0}^{{{exponent:g}}}",
+        code=_power_source,
+        numpy=_power_source,
+        binds=POWER,
+        inside=POWER,
     ),
     result=same_number,
     domain=(0.5, 2.0),
     samples=tuple(floats((2, 3), exponent=e) for e in (2, 3, 0.5, -1.5, 0.0, 1.0)),
     # Exponents 0 and 1 have constant slopes: 0, not 0 · 0⁻¹, and 1.
     partials=(
-        lambda out, x, exponent: (
-            Ratio(exponent) if exponent in (0, 1) else power(x, exponent - 1) * float(exponent)
-        ),
+        lambda out, x, exponent: Ratio(exponent) if exponent in (0, 1) else power(x, exponent - 1) * float(exponent),
     ),
-)  # fmt: skip
+)
 pow_tensor: Elementwise = Elementwise(
     name="pow_tensor",
     reference=np.power,
@@ -475,14 +484,20 @@ clamp = Elementwise(
     name="clamp",
     reference=_clamp_kernel,
     notation=Notation(
-        text="clamp({0}, {low:g}, {high:g})", latex=r"\operatorname{{clamp}}\left({0}, {low:g}, {high:g}\right)",
-        code="{0}.clamp({low!r}, {high!r})", numpy="np.clip({0}, {low!r}, {high!r})", inside_code=POWER,
+        text="clamp({0}, {low:g}, {high:g})",
+        latex=r"\operatorname{{clamp}}\left({0}, {low:g}, {high:g}\right)",
+        code="{0}.clamp({low!r}, {high!r})",
+        numpy="np.clip({0}, {low!r}, {high!r})",
+        inside_code=POWER,
     ),
     result=same_number,
     samples=(floats((2, 3), low=-1.0, high=1.0),),
-    kinks=(("low", "1: clamp passes the gradient at its bounds"), ("high", "1: clamp passes the gradient at its bounds")),
+    kinks=(
+        ("low", "1: clamp passes the gradient at its bounds"),
+        ("high", "1: clamp passes the gradient at its bounds"),
+    ),
     partials=(lambda out, x, low, high: (x >= low) & (x <= high),),
-)  # fmt: skip
+)
 
 
 def _wins(x: Any, y: Any) -> Any:
@@ -493,9 +508,11 @@ def _wins(x: Any, y: Any) -> Any:
 
 def _pairwise(name: str) -> Notation:
     return Notation(
-        text=f"{name[:3]}({{0}}, {{1}})", latex=rf"\{name[:3]}\left({{0}}, {{1}}\right)", code=f"cr.{name}({{0}}, {{1}})",
+        text=f"{name[:3]}({{0}}, {{1}})",
+        latex=rf"\{name[:3]}\left({{0}}, {{1}}\right)",
+        code=f"cr.{name}({{0}}, {{1}})",
         numpy=f"np.{name}({{0}}, {{1}})",
-    )  # fmt: skip
+    )
 
 
 maximum = Elementwise(
@@ -552,11 +569,15 @@ def _step(name: str, kernel: Any, latex: str, numpy: str = "") -> Elementwise:
         name=name,
         reference=lambda x: kernel(x) if dtypes.is_float(x.dtype) else x,  # NumPy 2.0 made floats of integers here
         notation=Notation(
-            text=f"{name}({{0}})", latex=latex, code=f"{{0}}.{name}()", numpy=numpy or f"np.{name}({{0}})", inside_code=POWER,
+            text=f"{name}({{0}})",
+            latex=latex,
+            code=f"{{0}}.{name}()",
+            numpy=numpy or f"np.{name}({{0}})",
+            inside_code=POWER,
         ),
         result=same_number,
         partials=(0.0,),
-    )  # fmt: skip
+    )
 
 
 floor = _step("floor", np.floor, r"\lfloor {0} \rfloor")
@@ -567,23 +588,31 @@ floor_divide = Elementwise(
     name="floor_divide",
     reference=np.floor_divide,
     notation=Notation(
-        text="({0} // {1})", latex=r"\left\lfloor \frac{{{0}}}{{{1}}} \right\rfloor", code="({0} // {1})", numpy="({0} // {1})",
-        inside=PRODUCT, inside_latex=-1,
+        text="({0} // {1})",
+        latex=r"\left\lfloor \frac{{{0}}}{{{1}}} \right\rfloor",
+        code="({0} // {1})",
+        numpy="({0} // {1})",
+        inside=PRODUCT,
+        inside_latex=-1,
     ),
     result=same_number,
     domain=(0.5, 2.0),
     partials=(0.0, 0.0),
-)  # fmt: skip
+)
 remainder = Elementwise(
     name="remainder",
     reference=np.remainder,
     notation=Notation(
-        text="({0} mod {1})", latex=r"\left({0} \bmod {1}\right)", code="({0} % {1})", numpy="({0} % {1})", inside=PRODUCT,
+        text="({0} mod {1})",
+        latex=r"\left({0} \bmod {1}\right)",
+        code="({0} % {1})",
+        numpy="({0} % {1})",
+        inside=PRODUCT,
     ),
     result=same_number,
     domain=(0.5, 2.0),
     partials=(1.0, lambda out, x, y: -floor_divide(x, y)),
-)  # fmt: skip
+)
 
 ALL = (
     add, sub, mul, div, neg, reciprocal, abs_, sign, square,

@@ -1,7 +1,7 @@
 """Algebra over ops: x · 1 = x, reshapes that cancel, constants that collect. Read by explain and by compile.
 
 Each identity is a function with its equation for a docstring: a node in, an equal node out, or None. Those in ALWAYS
-hold for every value of the right dtype, up to rounding. Those in FOR_READING hold for finite values only (0 · ∞ is not 0)
+hold for every value of the right dtype, up to rounding. Those in FOR_READING hold for finite values only (0 · ∞ is no 0)
 or put an expression into the form a person would write; they shape formulas, never computations.
 """
 
@@ -62,7 +62,10 @@ def constant_arithmetic(node: Any) -> Any:
             return filled(node, Ratio(a.numerator + b.numerator, a.denominator))
         case elementwise.sub, [Ratio() as a, Ratio() as b] if a.denominator == b.denominator:
             return filled(node, Ratio(a.numerator - b.numerator, a.denominator))
-        case (movement.expand | movement.reshape | movement.permute | movement.flip | movement.cast | movement.slice_), [Ratio() as a]:
+        case (
+            (movement.expand | movement.reshape | movement.permute | movement.flip | movement.cast | movement.slice_),
+            [Ratio() as a],
+        ):
             return filled(node, a)
     return None
 
@@ -159,7 +162,16 @@ def coefficient(x: Any) -> tuple[Ratio, Any]:
     return _UNIT, x
 
 
-_CARRY_A_FACTOR = (movement.expand, movement.reshape, movement.permute, movement.embed, movement.slice_, reduction.sum_, indexing.scatter_add, indexing.index_add)  # fmt: skip
+_CARRY_A_FACTOR = (
+    movement.expand,
+    movement.reshape,
+    movement.permute,
+    movement.embed,
+    movement.slice_,
+    reduction.sum_,
+    indexing.scatter_add,
+    indexing.index_add,
+)
 
 
 def coefficient_out_of_linear(node: Any) -> Any:
@@ -256,7 +268,11 @@ def movements_cancel(node: Any) -> Any:
 
 def transpose_of_product(node: Any) -> Any:
     """(x y)^T = y^T x^T, where that lets a transpose inside cancel."""
-    if node.op is movement.permute and movement.swaps_last_two(node.params["dims"]) and node.inputs[0].op is contraction.matmul:
+    if (
+        node.op is movement.permute
+        and movement.swaps_last_two(node.params["dims"])
+        and node.inputs[0].op is contraction.matmul
+    ):
         x, y = node.inputs[0].inputs
         if x.op is movement.permute or y.op is movement.permute:
             return contraction.matmul(movement.permute(y, **node.params), movement.permute(x, **node.params))
@@ -264,7 +280,7 @@ def transpose_of_product(node: Any) -> Any:
 
 
 def reshape_through_elementwise(node: Any) -> Any:
-    """reshape(f(x, y)) = f(reshape x, reshape y), where that lets a reshape inside cancel; only unit dimensions move."""
+    """reshape(f(x, y)) = f(reshape x, reshape y), where that lets a reshape inside cancel; only unit sizes move."""
     if node.op is not movement.reshape:
         return None
     (x,) = node.inputs
@@ -321,7 +337,9 @@ def where_of_same(node: Any) -> Any:
     """where(c, x, x) = x."""
     if node.op is elementwise.where:
         _, x, y = node.inputs
-        if x is y or (constant_of(x) is not None and constant_of(x) == constant_of(y) and x.aval.shape == node.aval.shape):
+        if x is y or (
+            constant_of(x) is not None and constant_of(x) == constant_of(y) and x.aval.shape == node.aval.shape
+        ):
             return x
     return None
 
@@ -407,12 +425,32 @@ def _is(x: Any, value: float) -> bool:
 Identities = tuple[Callable[[Any], Any], ...]
 
 ALWAYS: Identities = (
-    constant_arithmetic, sum_of_constant, scalar_operand, times_one, plus_zero, movements_cancel, where_of_same, softmax_from_log,
-)  # fmt: skip
+    constant_arithmetic,
+    sum_of_constant,
+    scalar_operand,
+    times_one,
+    plus_zero,
+    movements_cancel,
+    where_of_same,
+    softmax_from_log,
+)
 FOR_READING: Identities = (
-    times_zero, gate, coefficient_out_of_gate, coefficient_first, coefficients_collect, coefficient_out_of_linear, signs, powers,
-    transpose_of_product, reshape_through_elementwise, reshape_of_expand, expand_of_scalar,
-    expand_out_of_elementwise, one_hot, one_hot_sums_to_one, softmax_common_factor, minus_first,
-)  # fmt: skip
+    times_zero,
+    gate,
+    coefficient_out_of_gate,
+    coefficient_first,
+    coefficients_collect,
+    coefficient_out_of_linear,
+    signs,
+    powers,
+    transpose_of_product,
+    reshape_through_elementwise,
+    reshape_of_expand,
+    expand_of_scalar,
+    expand_out_of_elementwise,
+    one_hot,
+    one_hot_sums_to_one,
+    softmax_common_factor,
+    minus_first,
+)
 ALL: Identities = (*ALWAYS, *FOR_READING)
-

@@ -30,7 +30,9 @@ def check_range(name: str, index: np.ndarray, size: int) -> None:
     """Raises: OutOfRangeError: an entry of `index` lies outside -size ≤ i < size."""
     if index.size and (index.max() >= size or index.min() < -size):
         worst = index.max() if index.max() >= size else index.min()
-        raise OutOfRangeError(f"{name}: {worst} is out of range for a dimension of size {size}; use {-size} to {size - 1}")
+        raise OutOfRangeError(
+            f"{name}: {worst} is out of range for a dimension of size {size}; use {-size} to {size - 1}"
+        )
 
 
 # --- along one dimension: out[i, j] = x[index[i, j], j]
@@ -63,8 +65,11 @@ gather = Linear(
     name="gather",
     reference=_gather_kernel,
     notation=Notation(
-        text="gather({0}, {dim}, {1})", latex=r"\operatorname{{gather}}_{{{dim}}}\left({0}, {1}\right)", code="{0}.gather({dim}, {1})",
-        numpy="np.take_along_axis({0}, {1}, {dim})", inside_code=POWER,
+        text="gather({0}, {dim}, {1})",
+        latex=r"\operatorname{{gather}}_{{{dim}}}\left({0}, {1}\right)",
+        code="{0}.gather({dim}, {1})",
+        numpy="np.take_along_axis({0}, {1}, {dim})",
+        inside_code=POWER,
     ),
     shape_rule=_gather_shape,
     transpose=lambda g, x, index, *, dim: scatter_add(g, index, dim=dim, shape=x.aval.shape),
@@ -77,7 +82,7 @@ gather = Linear(
         Misuse((Arg((3, 4)), Arg((3, 2))), {"dim": 1}, DTypeError, "must be integer"),
         Misuse((Arg((3, 4)), ints(3)), {"dim": 1}, ShapeError, "must have the dimensions"),
     ),
-)  # fmt: skip
+)
 
 
 def _scatter_shape(x: Aval, index: Aval, *, dim: int, shape: Shape) -> Aval:
@@ -179,8 +184,14 @@ index_add: Linear = Linear(
     reference=_index_add_kernel,
     notation=Notation(
         text=_index_add_text,
-        latex=lambda avals, params: r"\operatorname{{index\_add}}\left({0}, " + ", ".join(f"{{{i}}}" for i in range(1, len(avals))) + r"\right)",
-        code=lambda avals, params: "cr.zeros({shape}).index_put((" + ", ".join(f"{{{i}}}" for i in range(1, len(avals))) + ",), {0}, accumulate=True)",
+        latex=lambda avals, params: (
+            r"\operatorname{{index\_add}}\left({0}, " + ", ".join(f"{{{i}}}" for i in range(1, len(avals))) + r"\right)"
+        ),
+        code=lambda avals, params: (
+            "cr.zeros({shape}).index_put(("
+            + ", ".join(f"{{{i}}}" for i in range(1, len(avals)))
+            + ",), {0}, accumulate=True)"
+        ),
         numpy="",
     ),
     shape_rule=_index_add_shape,
@@ -190,7 +201,7 @@ index_add: Linear = Linear(
         Sample((Arg((4,)), ints(4, high=3), ints(4, high=2)), {"shape": (3, 2)}),
     ),
     misuses=(Misuse((Arg((3,)), ints(2)), {"shape": (5,)}, ShapeError, "does not fit"),),
-)  # fmt: skip
+)
 
 # --- orders
 
@@ -216,15 +227,21 @@ argsort = Linear(
     name="argsort",
     reference=_argsort_kernel,
     notation=Notation(
-        text="argsort({0}, {dim})", latex=r"\operatorname{{argsort}}_{{{dim}}}\left({0}\right)",
-        code="{0}.argsort({dim}, descending={descending})", numpy=_argsort_numpy, inside_code=POWER,
+        text="argsort({0}, {dim})",
+        latex=r"\operatorname{{argsort}}_{{{dim}}}\left({0}\right)",
+        code="{0}.argsort({dim}, descending={descending})",
+        numpy=_argsort_numpy,
+        inside_code=POWER,
     ),
     shape_rule=_argsort_shape,
     transpose=lambda g, x, **params: None,
     no_gradient="its output is a position, which has no slope",
-    samples=(Sample((Arg((3, 4)),), {"dim": 1, "descending": False}), Sample((Arg((5,)),), {"dim": 0, "descending": True})),
+    samples=(
+        Sample((Arg((3, 4)),), {"dim": 1, "descending": False}),
+        Sample((Arg((5,)),), {"dim": 0, "descending": True}),
+    ),
     misuses=(Misuse((Arg((2,)),), {"dim": 1, "descending": False}, ShapeError, "not a dimension"),),
-)  # fmt: skip
+)
 
 
 def _one_hot_shape(labels: Aval, *, classes: int) -> Aval:
@@ -242,7 +259,9 @@ one_hot = Linear(
     name="one_hot",
     reference=_one_hot_kernel,
     notation=Notation(
-        text="onehot({0})", latex=r"\operatorname{{onehot}}\left({0}\right)", code="cr.nn.functional.one_hot({0}, {classes})",
+        text="onehot({0})",
+        latex=r"\operatorname{{onehot}}\left({0}\right)",
+        code="cr.nn.functional.one_hot({0}, {classes})",
         numpy="np.eye({classes})[{0}]",
     ),
     shape_rule=_one_hot_shape,
@@ -250,6 +269,6 @@ one_hot = Linear(
     no_gradient="its input is an integer label, which has no slope",
     samples=(Sample((ints(4, high=3),), {"classes": 3}),),
     misuses=(Misuse((Arg((2,)),), {"classes": 3}, DTypeError, "must be integer"),),
-)  # fmt: skip
+)
 
 ALL = (gather, scatter_add, index, index_add, argsort, one_hot)

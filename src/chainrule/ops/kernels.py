@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
 import numpy as np
 
@@ -58,9 +59,13 @@ _BITS = {1: np.dtype(np.int8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: 
 
 
 def gate_kernel(c: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """x where c, else 0. The bits of x are masked with all ones or all zeros: half the time of `np.where`, and unlike
-    x · c it makes 0 of a closed inf or nan."""
-    bits = _BITS[x.dtype.itemsize]
+    """x where c, else 0.
+
+    The bits of x are masked with all ones or all zeros: half the time of `np.where`, and unlike x · c it makes 0 of a
+    closed inf or nan.
+    """
     if x.ndim == 0:
         return np.where(c, x, x.dtype.type(0))
-    return np.bitwise_and(x.view(bits), np.negative(c.view(np.int8)), dtype=bits).view(x.dtype)
+    bits: Any = _BITS[x.dtype.itemsize]
+    masked: np.ndarray = np.bitwise_and(x.view(bits), np.negative(c.view(np.int8)), dtype=bits)
+    return masked.view(x.dtype)

@@ -14,7 +14,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.family import Linear
-from chainrule.core.notation import ATOM, POWER, PRODUCT, Notation
+from chainrule.core.notation import ATOM, POWER, Notation
 from chainrule.core.sample import Arg, Misuse, Sample, floats
 from chainrule.errors import DTypeError, ShapeError
 from chainrule.ops.reduction import sum_
@@ -65,14 +65,22 @@ expand = Linear(
     name="expand",
     reference=_expand_kernel,
     notation=Notation(
-        text=lambda avals, params: "expand({0}, {shape})" if avals[0].shape else "{0}", latex=lambda avals, params: r"\operatorname{{expand}}_{{{shape}}}\left({0}\right)" if avals[0].shape else "{0}", code="{0}.expand({shape})",
-        numpy="np.broadcast_to({0}, {shape})", inside_code=POWER,
+        text=lambda avals, params: "expand({0}, {shape})" if avals[0].shape else "{0}",
+        latex=lambda avals, params: r"\operatorname{{expand}}_{{{shape}}}\left({0}\right)" if avals[0].shape else "{0}",
+        code="{0}.expand({shape})",
+        numpy="np.broadcast_to({0}, {shape})",
+        inside_code=POWER,
     ),
     shape_rule=_expand_shape,
     transpose=_expand_transpose,
-    samples=(floats((1, 3), shape=(2, 3)), floats((2, 1), shape=(2, 3)), floats((), shape=(2, 3)), floats((3,), shape=(4, 2, 3))),
+    samples=(
+        floats((1, 3), shape=(2, 3)),
+        floats((2, 1), shape=(2, 3)),
+        floats((), shape=(2, 3)),
+        floats((3,), shape=(4, 2, 3)),
+    ),
     misuses=(Misuse((Arg((2, 3)),), {"shape": (4, 3)}, ShapeError, "does not stretch"),),
-)  # fmt: skip
+)
 
 # --- reshape and permute
 
@@ -80,7 +88,9 @@ expand = Linear(
 def _reshape_shape(x: Aval, *, shape: Shape) -> Aval:
     target = Aval(tuple(shape), x.dtype)
     if target.size != x.size or any(n < 0 for n in shape):
-        raise ShapeError(f"reshape: {x} holds {x.size} entries, {list(shape)} holds {target.size}; they must hold as many")
+        raise ShapeError(
+            f"reshape: {x} holds {x.size} entries, {list(shape)} holds {target.size}; they must hold as many"
+        )
     return target
 
 
@@ -128,12 +138,24 @@ def _reshape_code(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
 reshape: Linear = Linear(
     name="reshape",
     reference=lambda x, *, shape: x.reshape(shape),
-    notation=Notation(text=_reshape_text, latex=_reshape_latex, code=_reshape_code, numpy=lambda avals, params: _reshape_code(avals, params), inside=POWER, inside_latex=POWER),
+    notation=Notation(
+        text=_reshape_text,
+        latex=_reshape_latex,
+        code=_reshape_code,
+        numpy=lambda avals, params: _reshape_code(avals, params),
+        inside=POWER,
+        inside_latex=POWER,
+    ),
     shape_rule=_reshape_shape,
     transpose=lambda g, x, *, shape: reshape(g, shape=x.aval.shape),
-    samples=(floats((2, 3), shape=(3, 2)), floats((2, 1), shape=(2,)), floats((6,), shape=(1, 2, 3)), floats((1,), shape=())),
+    samples=(
+        floats((2, 3), shape=(3, 2)),
+        floats((2, 1), shape=(2,)),
+        floats((6,), shape=(1, 2, 3)),
+        floats((1,), shape=()),
+    ),
     misuses=(Misuse((Arg((2, 3)),), {"shape": (4,)}, ShapeError, "holds 6 entries"),),
-)  # fmt: skip
+)
 
 
 def _permute_shape(x: Aval, *, dims: Shape) -> Aval:
@@ -159,14 +181,20 @@ permute: Linear = Linear(
         text=_permute_form("{0}^T", "permute({0}, {dims})"),
         latex=_permute_form(r"{0}^{{\top}}", r"\operatorname{{permute}}_{{{dims}}}\left({0}\right)"),
         code=_permute_form("{0}.mT", "{0}.permute({dims})"),
-        numpy=lambda avals, params: "{0}.T" if tuple(params["dims"]) == (1, 0) else _permute_form("np.swapaxes({0}, -1, -2)", "{0}.transpose({dims})")(avals, params),
-        binds=POWER, inside=POWER, binds_code=ATOM,
+        numpy=lambda avals, params: (
+            "{0}.T"
+            if tuple(params["dims"]) == (1, 0)
+            else _permute_form("np.swapaxes({0}, -1, -2)", "{0}.transpose({dims})")(avals, params)
+        ),
+        binds=POWER,
+        inside=POWER,
+        binds_code=ATOM,
     ),
     shape_rule=_permute_shape,
     transpose=lambda g, x, *, dims: permute(g, dims=tuple(np.argsort(dims).tolist())),
     samples=(floats((2, 3), dims=(1, 0)), floats((2, 3, 4), dims=(2, 0, 1)), floats((2, 3, 4), dims=(0, 2, 1))),
     misuses=(Misuse((Arg((2, 3)),), {"dims": (0, 0)}, ShapeError, "must name each"),),
-)  # fmt: skip
+)
 
 # --- windows: slicing, its transpose, and padding
 
@@ -242,14 +270,19 @@ embed: Linear = Linear(
     name="embed",
     reference=_embed_kernel,
     notation=Notation(
-        text="embed({0}, {shape})", latex=r"\operatorname{{embed}}_{{{shape}}}\left({0}\right)", code=_embed_code,
+        text="embed({0}, {shape})",
+        latex=r"\operatorname{{embed}}_{{{shape}}}\left({0}\right)",
+        code=_embed_code,
         numpy=lambda avals, params: f"np.pad({{0}}, {pad})" if (pad := _as_pad(avals, params)) is not None else "",
     ),
     shape_rule=_embed_shape,
     transpose=lambda g, x, *, shape, window: slice_(g, window=window),
-    samples=(floats((3, 2), shape=(5, 3), window=((1, 4, 1), (0, 3, 2))), floats((2,), shape=(5,), window=((2, 4, 1),))),
+    samples=(
+        floats((3, 2), shape=(5, 3), window=((1, 4, 1), (0, 3, 2))),
+        floats((2,), shape=(5,), window=((2, 4, 1),)),
+    ),
     misuses=(Misuse((Arg((3,)),), {"shape": (5,), "window": ((0, 2, 1),)}, ShapeError, "holds"),),
-)  # fmt: skip
+)
 
 
 def _flip_shape(x: Aval, *, dims: Shape) -> Aval:
@@ -330,12 +363,21 @@ cast: Linear = Linear(
     name="cast",
     reference=lambda x, *, dtype: x.astype(dtype),
     notation=Notation(
-        text="{0}", latex="{0}", code=_cast_code, numpy=lambda avals, params: f"{{0}}.astype(np.{params['dtype']})", inside=POWER, inside_code=POWER,
+        text="{0}",
+        latex="{0}",
+        code=_cast_code,
+        numpy=lambda avals, params: f"{{0}}.astype(np.{params['dtype']})",
+        inside=POWER,
+        inside_code=POWER,
     ),
     shape_rule=_cast_shape,
     transpose=lambda g, x, *, dtype: cast(g, dtype=x.aval.dtype),
-    samples=(floats((2, 3), dtype=dtypes.float64), floats((2,), dtype=dtypes.float32), Sample((Arg((3,), "bool"),), {"dtype": dtypes.float64})),
-)  # fmt: skip
+    samples=(
+        floats((2, 3), dtype=dtypes.float64),
+        floats((2,), dtype=dtypes.float32),
+        Sample((Arg((3,), "bool"),), {"dtype": dtypes.float64}),
+    ),
+)
 
 # --- running sums
 

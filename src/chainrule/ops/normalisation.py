@@ -47,8 +47,12 @@ def _log_softmax(x: Any, *, dim: int) -> Any:
 
 def _written(name: str, latex: str) -> Notation:
     return Notation(
-        text=f"{name}({{0}})", latex=rf"{latex}\left({{0}}\right)", code=f"{{0}}.{name}({{dim}})", numpy="", inside_code=POWER,
-    )  # fmt: skip
+        text=f"{name}({{0}})",
+        latex=rf"{latex}\left({{0}}\right)",
+        code=f"{{0}}.{name}({{dim}})",
+        numpy="",
+        inside_code=POWER,
+    )
 
 
 _SAMPLES = (floats((2, 3), dim=1), floats((3, 2, 2), dim=0), floats((4,), dim=0))

@@ -1,4 +1,4 @@
-"""Ops that reduce many entries to one along some dimensions. `dim` is a tuple of non-negative ints, `keepdim` a bool."""
+"""Ops that reduce many entries to one along dimensions: `dim` is a tuple of non-negative ints, `keepdim` a bool."""
 
 from __future__ import annotations
 
@@ -113,13 +113,19 @@ sum_ = Reduction(
     name="sum",
     reference=_wide(np.add.reduce),
     notation=Notation(
-        text=_text("sum"), latex=_sum_latex, code=_code("sum"), numpy=_numpy("sum"), inside_code=POWER, binds_latex=PRODUCT, inside_latex=PRODUCT,
+        text=_text("sum"),
+        latex=_sum_latex,
+        code=_code("sum"),
+        numpy=_numpy("sum"),
+        inside_code=POWER,
+        binds_latex=PRODUCT,
+        inside_latex=PRODUCT,
     ),
     result=same_number,
     weight=lambda count: Ratio(1),
     samples=_SAMPLES,
     misuses=_MISUSES,
-)  # fmt: skip
+)
 
 
 def _mean_kernel(x: np.ndarray, **kwargs: Any) -> np.ndarray:
@@ -211,8 +217,11 @@ logsumexp = Reduction(
     name="logsumexp",
     reference=_logsumexp_kernel,
     notation=Notation(
-        text=_text("logsumexp"), latex=_latex("logsumexp"), code=_code("logsumexp", always=True),
-        numpy=_numpy("logaddexp.reduce", always=True), inside_code=POWER,
+        text=_text("logsumexp"),
+        latex=_latex("logsumexp"),
+        code=_code("logsumexp", always=True),
+        numpy=_numpy("logaddexp.reduce", always=True),
+        inside_code=POWER,
     ),
     result=same_float,
     partial=lambda out, x, dim: elementwise.exp(x - out),
@@ -222,7 +231,9 @@ logsumexp = Reduction(
 norm = Reduction(
     name="norm",
     reference=lambda x, *, dim, keepdim: np.sqrt(np.sum(np.square(x), axis=dim, keepdims=keepdim)),
-    notation=Notation(text=_text("norm"), latex=_latex("norm"), code=_code("norm", dim_word="dim="), numpy="", inside_code=POWER),
+    notation=Notation(
+        text=_text("norm"), latex=_latex("norm"), code=_code("norm", dim_word="dim="), numpy="", inside_code=POWER
+    ),
     result=same_float,
     domain=(0.5, 2.0),
     # At the origin the norm has a corner; 0 is the middle of its slopes, and PyTorch's choice.

@@ -27,15 +27,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """A table: several predictors, measured alike. measured_on: on what."""
+    """A table: several predictors, measured alike. measured_on: on what. verdict: what the numbers allow to say."""
 
     columns: tuple[str, ...]
     rows: tuple[Score, ...]
     measured_on: str
+    verdict: str
 
     def facts(self) -> dict[str, str]:
         """The table's last column, by predictor, for the page."""
-        return {row.what: f"{self.columns[-1]} {row.numbers[-1]}" for row in self.rows}
+        return {row.what: row.numbers[-1] for row in self.rows} | {f"{self.columns[-1]}, on": self.measured_on}
 
 
 def diabetes(data: Split, predict: Callable[[Any], Any]) -> Scores:
@@ -49,7 +50,10 @@ def diabetes(data: Split, predict: Callable[[Any], Any]) -> Scores:
         "the page's net": np.asarray(predict(data.x_valid)).reshape(-1),
     }
     rows = [_regression(what, found, y_valid, points) for what, found in predictors.items()]
-    return Scores(("error (RMSE, points)", "R²"), tuple(rows), f"{len(y_valid)} patients held out")
+    return Scores(("error (RMSE, points)", "R²"), tuple(rows), f"{len(y_valid)} patients held out", _verdict(
+        [np.square(predictors[what] - y_valid) for what in ("the page's net", "ordinary least squares")],
+        "the page's net", "ordinary least squares",
+    ))  # fmt: skip
 
 
 def _regression(what: str, found: np.ndarray, wanted: np.ndarray, points: float) -> Score:
@@ -70,13 +74,25 @@ def digits(data: Split, predict: Callable[[Any], Any]) -> Scores:
         "the net": np.asarray(predict(data.x_valid)).argmax(1),
     }
     rows = [_classification(what, found, y_valid) for what, found in predictors.items()]
-    return Scores(("accuracy",), tuple(rows), f"{len(y_valid)} digits held out")
+    return Scores(("accuracy",), tuple(rows), f"{len(y_valid)} digits held out", _verdict(
+        [predictors[what] != y_valid for what in ("the net", "logistic regression")], "the net", "logistic regression"
+    ))  # fmt: skip
 
 
 def _classification(what: str, found: np.ndarray, wanted: np.ndarray) -> Score:
     share = float((found == wanted).mean())
     spread = sqrt(share * (1 - share) / len(wanted))
     return Score(what, (f"{100 * share:.1f} ± {100 * spread:.1f} %",))
+
+
+def _verdict(losses: Sequence[np.ndarray], net: str, other: str) -> str:
+    """Which of two predictors is better, if two standard errors of the mean difference, sample by sample, tell."""
+    difference = losses[0].astype(np.float64) - losses[1].astype(np.float64)
+    mean, error = float(difference.mean()), float(difference.std(ddof=1)) / sqrt(len(difference))
+    if abs(mean) <= 2 * error:
+        return f"These {len(difference)} do not tell {net} and {other} apart (their difference is within two standard errors)."
+    better, worse = (other, net) if mean > 0 else (net, other)
+    return f"On these {len(difference)}, {better} does better than {worse} (by more than two standard errors)."
 
 
 def _arrays(data: Split) -> Sequence[np.ndarray]:

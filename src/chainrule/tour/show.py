@@ -93,7 +93,7 @@ def run(out: Path, *, epochs: int | None, seed: int, console: Console) -> Path:
     told.say(f"\n  open        {page}", whole=True)
     told.say(f"  programs    {', '.join(str(out / stop.program) for stop in STOPS)}", whole=True)
     told.say(f"  your own    chainrule explain {out / STOPS[0].program} --wrt w1 --at 3,7", whole=True)
-    told.say(f"\n{time.perf_counter() - started:.0f} s in all.")
+    told.say(f"\n{time.perf_counter() - started:.1f} s in all.")
     return page
 
 
@@ -118,6 +118,7 @@ def _visit(stop: Stop, out: Path, epochs: int | None, seed: int, told: Teller) -
     measured = stop.score(last.results["data"], stop.answers(last.results))
     losses = stop.losses(last.results)
     told.scores(measured)
+    told.say(f"\n{measured.verdict}")
     run = last.run()  # from here on the weights are those of the last backward pass, not those after it
     told.say(f"\nThe last of {last.count:,} backward passes, explained:")
     by_name = {run.name(leaf): leaf for leaf in run.leaves}
