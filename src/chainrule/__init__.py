@@ -40,3 +40,35 @@ from chainrule.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 from chainrule.train.learner import Learner
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "data", "nn", "optim", "train",
+    "broadcast_to", "diag", "diagonal", "diff", "dstack", "hstack", "masked_select", "meshgrid", "movedim",
+    "nonzero", "ravel", "roll", "select", "take_along_dim", "tile", "trace", "unbind", "unflatten", "vstack",
+    "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_not",
+    "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "cos", "cosh", "div", "eq", "erf",
+    "exp", "exp2", "expm1", "floor", "floor_divide", "ge", "gt", "isfinite", "isinf", "isnan", "le", "log", "log1p",
+    "log2", "log10", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "maximum",
+    "minimum", "mul", "ne", "neg", "pow", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign",
+    "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "trunc", "where",
+    "addcdiv", "addcmul", "addmm", "addmv", "allclose", "baddbmm", "count_nonzero", "deg2rad", "einsum",
+    "float_power", "frac", "isclose", "lerp", "logaddexp", "logit", "nansum", "positive", "rad2deg", "rsub",
+    "std_mean", "tensordot", "true_divide", "var_mean",
+    "gather", "index_add", "index_select", "scatter_add",
+    "bmm", "dot", "matmul", "mm", "mv", "outer",
+    "broadcast_tensors", "cat", "chunk", "cumsum", "flatten", "flip", "narrow", "permute", "reshape", "split",
+    "squeeze", "stack", "t", "transpose", "tril", "triu", "unsqueeze",
+    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "log_softmax", "logsumexp", "max", "mean", "min",
+    "norm", "prod", "softmax", "sort", "std", "sum", "topk", "var",
+    "grad", "hessian", "jacobian", "jvp", "value_and_grad", "vjp",
+    "Generator", "arange", "asarray", "bernoulli", "eye", "from_numpy", "full", "full_like", "linspace",
+    "manual_seed", "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "tensor",
+    "zeros", "zeros_like",
+    "bfloat16", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
+    "uint32", "uint64",
+    "Explanation", "check", "explain",
+    "backward_source",
+    "Function",
+    "Tensor", "enable_grad", "is_grad_enabled", "no_grad",
+    "Learner",
+]  # fmt: skip

@@ -163,6 +163,8 @@ def _told(code: Exit) -> Iterator[None]:
         yield
     except ChainruleError as error:
         _stop(error, code)
+    except OSError as error:  # a folder that cannot be made, a disk that is full
+        _stop(ArgumentError(f"{error.filename}: {error.strerror}"), Exit.FAILED)
 
 
 def _stop(error: ChainruleError, code: Exit) -> NoReturn:

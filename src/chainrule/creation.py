@@ -84,7 +84,7 @@ def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:
 
 
 def full(*shape: Any, fill_value: Any = None, dtype: object = None, requires_grad: bool = False) -> Tensor:
-    """Every entry `fill_value`: full((2, 3), 1.0)."""
+    """Every entry `fill_value`; the shape is one tuple."""
     if fill_value is None:
         if len(shape) != 2:
             raise at_user_line(ArgumentError("full: expected a shape and a value, full((2, 3), 1.0)"))
@@ -97,12 +97,12 @@ def full(*shape: Any, fill_value: Any = None, dtype: object = None, requires_gra
 
 
 def zeros(*shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
-    """Every entry 0: zeros(2, 3) or zeros((2, 3))."""
+    """Every entry 0; the shape is given as ints or as one tuple."""
     return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=align.as_dtype(dtype), value=0)
 
 
 def ones(*shape: Any, dtype: object = dtypes.DEFAULT_FLOAT, requires_grad: bool = False) -> Tensor:
-    """Every entry 1: ones(2, 3) or ones((2, 3))."""
+    """Every entry 1; the shape is given as ints or as one tuple."""
     return _made(source.full, requires_grad, shape=align.sizes(shape), dtype=align.as_dtype(dtype), value=1)
 
 
@@ -127,7 +127,7 @@ def eye(n: int, m: int | None = None, dtype: object = dtypes.DEFAULT_FLOAT, requ
 
 
 def arange(start: float, end: float | None = None, step: float = 1, dtype: object = None) -> Tensor:
-    """start, start + step, … below `end`; arange(n) starts at 0."""
+    """start, start + step, … below `end`; of one number, from 0 to it."""
     if end is None:
         start, end = 0, start
     if step == 0:
@@ -215,7 +215,7 @@ def randint(
     dtype: object = dtypes.DEFAULT_INT,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Integers, uniform on low ≤ i < high: randint(low, high, size), or randint(high, size) from 0."""
+    """Integers, uniform on low ≤ i < high; given one bound, from 0."""
     if size is None:
         low, high, size = 0, low, high
     if low >= high:

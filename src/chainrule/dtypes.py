@@ -35,6 +35,7 @@ DEFAULT_INT = int64
 _BOOL, _INTEGER, _FLOAT = range(3)
 _KIND = {**dict.fromkeys(FLOATS, _FLOAT), **dict.fromkeys(INTEGERS, _INTEGER), bool_: _BOOL}
 _PYTHON_TYPES: dict[type, np.dtype] = {float: DEFAULT_FLOAT, int: DEFAULT_INT, bool: bool_}
+_NOT_OURS = np.dtype(object)
 _ALIASES = {
     "bfloat16": bfloat16,
     "float": float32,
@@ -62,10 +63,10 @@ def as_dtype(dtype: Any) -> np.dtype:
     if isinstance(dtype, str) and dtype in _ALIASES:
         return _ALIASES[dtype]
     try:
-        found: np.dtype | None = np.dtype(dtype)
+        found: np.dtype = np.dtype(dtype)
     except TypeError:
-        found = None
-    if found is None or found not in _KIND:
+        found = _NOT_OURS
+    if found not in _KIND:
         raise DTypeError(f"dtype: expected one of {', '.join(str(d) for d in ALL)}; got {dtype!r}")
     return found
 

@@ -288,11 +288,13 @@ class Tensor(Node):
                     f"write y = y … instead"
                 )
             )
-        fresh = align.as_node(value, self, name) if not align.is_scalar(value) else value
-        array: Any = fresh.data if isinstance(fresh, Node) else fresh
-        shape = () if not isinstance(fresh, Node) else fresh.aval.shape
-        if len(shape) > self.ndim or any(n not in (1, m) for n, m in zip(shape[::-1], self.shape[::-1], strict=False)):
-            raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {self.aval}"))
+        array: Any = value
+        if not align.is_scalar(value):
+            fresh = align.as_node(value, self, name)
+            array = fresh.data
+            sizes = zip(fresh.aval.shape[::-1], self.shape[::-1], strict=False)
+            if fresh.aval.ndim > self.ndim or any(n not in (1, m) for n, m in sizes):
+                raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {self.aval}"))
         if not data.flags.writeable or (0 in data.strides and data.size > 1):
             self.data = data = np.array(data)
         np.copyto(data, array, casting="unsafe")
@@ -615,7 +617,7 @@ def _plain(key: Any) -> Any:
 
 
 class no_grad(ContextDecorator):
-    """Inside the block (or decorated function) nothing is recorded: results are constants, leaves may change in place."""
+    """Inside the block (or decorated function) nothing is recorded: results are constants, leaves change in place."""
 
     _mode = USER_OFF
 

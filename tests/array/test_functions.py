@@ -155,8 +155,10 @@ def test_pow_zero_at_zero_has_slope_zero():
 def test_scalars_have_every_function():
     x = cr.tensor(0.5)
     for function in (
-        lambda t: t.sum(), lambda t: t.mean(), lambda t: t.prod(), lambda t: t.max(), lambda t: t.softmax(0), lambda t: t.cumsum(0),
-        lambda t: t.squeeze(), lambda t: t.sort().values, lambda t: t.logsumexp(0), lambda t: t.flatten().squeeze(0), lambda t: t.amax(0),
+        lambda t: t.sum(), lambda t: t.mean(), lambda t: t.prod(), lambda t: t.max(), lambda t: t.softmax(0),
+        lambda t: t.cumsum(0),
+        lambda t: t.squeeze(), lambda t: t.sort().values, lambda t: t.logsumexp(0), lambda t: t.flatten().squeeze(0),
+        lambda t: t.amax(0),
     ):  # fmt: skip
         assert function(x).shape == ()
 

@@ -139,7 +139,7 @@ def _span(span: range) -> tuple[int, int, int]:
 
 
 def _by_arrays(x: Any, picks: list[tuple[int, Any]]) -> Any:
-    """NumPy's rule: indices broadcast together; side by side, their dimensions replace the first one's, else they lead."""
+    """NumPy's rule: indices broadcast together; side by side, their dimensions replace those, else they lead."""
     dims = [d for d, _ in picks]
     shape = np.broadcast_shapes(*(array.shape for _, array in picks))
     indices = [expand(array, shape) for _, array in picks]

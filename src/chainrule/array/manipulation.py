@@ -91,7 +91,7 @@ def matrix_transpose(x: Tensor) -> Tensor:
 
 
 def expand(x: Tensor, *shape: Any) -> Tensor:
-    """`x` with dimensions of size 1 stretched, and new ones in front; -1 keeps a size. Entries are shared, not copied."""
+    """`x` with dimensions of size 1 stretched, and new ones in front; -1 keeps a size. No entry is copied."""
     target = list(sizes(shape))
     new = len(target) - x.aval.ndim
     for d, n in enumerate(target):

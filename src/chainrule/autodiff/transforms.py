@@ -159,7 +159,7 @@ class _Fresh:
         self.leaves, self.rebuild = leaves, rebuild
 
     def seen_from_outside(self, outputs: Sequence[Any]) -> bool:
-        """Does anything else need a gradient of these: an outer transform, or a tensor that the function closes over?"""
+        """Does anything else need a gradient of these: an outer transform, or a tensor the function closes over?"""
         own = {id(x) for x in self.leaves}
         return any(x.op is None and id(x) not in own for x in ancestors(outputs, needs_gradient))
 

@@ -104,9 +104,13 @@ class Op(ABC):
             if cotangent is None:
                 continue
             given, primal = cotangent.data, x.data
-            if given is not None and primal is not None:
-                if given.dtype is primal.dtype and given.shape == primal.shape:
-                    continue
+            if (
+                given is not None
+                and primal is not None
+                and given.dtype is primal.dtype
+                and given.shape == primal.shape
+            ):
+                continue
             if cotangent.aval == x.aval:
                 continue
             raise DerivativeRuleError(

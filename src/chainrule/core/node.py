@@ -133,7 +133,7 @@ class Node:
     _aval: Aval | None
 
     # The class of what is computed from nodes of this class, and of its constants. Not `type(node)`: a subclass may
-    # mark leaves (nn.Parameter) without marking what is computed from them. Reading an attribute costs what `type()` costs.
+    # mark leaves (nn.Parameter) without marking what is computed from them. An attribute costs what `type()` costs.
     makes: ClassVar[type[Any]]
 
     def __init_subclass__(cls, makes: type[Any] | None = None) -> None:

@@ -59,5 +59,5 @@ class _Rewriting:
 
 
 def _again(node: Any, inputs: tuple[Any, ...]) -> Any:
-    """The same op over other inputs, as an expression: never evaluated, so that numbers stay what they are written as."""
+    """The same op over other inputs, as an expression: never evaluated, so that numbers stay as they are written."""
     return type(node).applied(node.op, inputs, node.params, node.op.infer(*(x.aval for x in inputs), **node.params))

@@ -24,7 +24,8 @@ class Heat:
     """An array as at most LARGEST × LARGEST cells.
 
     shape: the array's own shape. rows, columns: the matrix it is drawn as, entries. block: entries a cell, down and across.
-    cells: what each cell shows; an entry that is not finite stays so. largest: the largest finite size among them.
+    cells: what each cell shows; an entry that is not finite stays so. offsets: which entry of its block that is, counted
+        along its rows. largest: the largest finite size among the cells.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +33,7 @@ class Heat:
     columns: int
     block: tuple[int, int]
     cells: np.ndarray
+    offsets: np.ndarray
     largest: float
 
     @property
@@ -44,6 +46,10 @@ class Heat:
         scaled = np.where(finite, self.cells, 0.0) / (self.largest or 1.0) * _SCALE
         codes = np.where(finite, np.rint(scaled), _NOT_FINITE).astype("<i2")
         return base64.b64encode(codes.tobytes()).decode("ascii")
+
+    def packed_offsets(self) -> str:
+        """The offsets as base64 of little-endian uint32; nothing where every cell is one entry."""
+        return base64.b64encode(self.offsets.astype("<u4").tobytes()).decode("ascii") if self.pooled else ""
 
     def png(self) -> str:
         """The cells as a PNG in a data URI: hue for the sign, opacity for the size, so that it suits light and dark."""
@@ -77,22 +83,23 @@ def heat(array: np.ndarray, largest_side: int = LARGEST) -> Heat:
     # A vector has room for more cells than a side of a matrix, at the cost of one row of them.
     side = largest_side * 4 if min(rows, columns) == 1 else largest_side
     block = (max(1, -(-rows // side)), max(1, -(-columns // side)))
-    cells = _pooled(matrix, block)
+    cells, offsets = _pooled(matrix, block)
     finite = cells[np.isfinite(cells)]
-    return Heat(values.shape, rows, columns, block, cells, float(np.max(np.abs(finite), initial=0.0)))
+    return Heat(values.shape, rows, columns, block, cells, offsets, float(np.max(np.abs(finite), initial=0.0)))
 
 
-def _pooled(matrix: np.ndarray, block: tuple[int, int]) -> np.ndarray:
-    """In each block, the entry farthest from 0; one that is not finite comes before all."""
+def _pooled(matrix: np.ndarray, block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """In each block, the entry farthest from 0, and its place there; one that is not finite comes before all."""
     if block == (1, 1):
-        return matrix
+        return matrix, np.zeros(matrix.shape, np.uint32)
     rows, columns = matrix.shape
     down, across = -(-rows // block[0]), -(-columns // block[1])
     padded = np.zeros((down * block[0], across * block[1]))
     padded[:rows, :columns] = matrix
     blocks = padded.reshape(down, block[0], across, block[1]).transpose(0, 2, 1, 3).reshape(down, across, -1)
     size = np.where(np.isfinite(blocks), np.abs(blocks), np.inf)
-    return np.take_along_axis(blocks, size.argmax(-1)[..., None], -1)[..., 0]
+    offsets = size.argmax(-1)
+    return np.take_along_axis(blocks, offsets[..., None], -1)[..., 0], offsets
 
 
 def _png(pixels: np.ndarray) -> bytes:

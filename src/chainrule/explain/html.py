@@ -183,6 +183,7 @@ def _picture(h: Heat) -> dict[str, Any]:
         "pooling": h.pooling(),
         "described": h.described(),
         "packed": h.packed(),
+        "offsets": h.packed_offsets(),
     }
 
 

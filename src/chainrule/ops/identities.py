@@ -1,8 +1,8 @@
 """Algebra over ops: x · 1 = x, reshapes that cancel, constants that collect. Read by explain and by compile.
 
 Each identity is a function with its equation for a docstring: a node in, an equal node out, or None. Those in ALWAYS
-hold for every value of the right dtype, up to rounding. Those in FOR_READING hold for finite values only (0 · ∞ is no 0)
-or put an expression into the form a person would write; they shape formulas, never computations.
+hold for every value of the right dtype, up to rounding. Those in FOR_READING hold for finite values only (0 · ∞ is not
+0) or put an expression into the form a person would write; they shape formulas, never computations.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from chainrule import dtypes
 
 Kernel = Callable[..., np.ndarray]
 
-_libm_erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def with_float32(kernel: Kernel) -> Kernel:
@@ -50,9 +49,52 @@ def log_sigmoid_kernel(x: np.ndarray) -> np.ndarray:
     return -out
 
 
+# Cody (1969), Rational Chebyshev approximations for the error function, Mathematics of Computation 23, 631-637:
+# numerators and denominators, highest power first, of erf on |x| ≤ 0.46875 and of erfc on 0.46875 ≤ |x| ≤ 4 and beyond.
+_ERF_NEAR = (
+    (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3),
+    (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3),
+)
+_ERFC_MIDDLE = (
+    (
+        2.15311535474403846e-8, 5.64188496988670089e-1, 8.88314979438837594e0, 6.61191906371416295e1, 2.98635138197400131e2,
+        8.81952221241769090e2, 1.71204761263407058e3, 2.05107837782607147e3, 1.23033935479799725e3,
+    ),
+    (
+        1.0, 1.57449261107098347e1, 1.17693950891312499e2, 5.37181101862009858e2, 1.62138957456669019e3, 3.29079923573345963e3,
+        4.36261909014324716e3, 3.43936767414372164e3, 1.23033935480374942e3,
+    ),
+)  # fmt: skip
+_ERFC_FAR = (
+    (
+        1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e-1, 1.25781726111229246e-1, 1.60837851487422766e-2,
+        6.58749161529837803e-4,
+    ),
+    (
+        1.0, 2.56852019228982242e0, 1.87295284992346047e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
+        2.33520497626869185e-3,
+    ),
+)  # fmt: skip
+
+
+def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndarray) -> np.ndarray:
+    above, below = coefficients
+    return np.asarray(np.polyval(above, x) / np.polyval(below, x))
+
+
 def erf_kernel(x: np.ndarray) -> np.ndarray:
-    """The error function: the C library's, an entry at a time in float64, within an ulp of the true value."""
-    return np.asarray(_libm_erf(x.astype(np.float64))).astype(np.float64).astype(x.dtype)
+    """The error function, computed in float64 and within four ulp of the true value there."""
+    wide = np.atleast_1d(x).astype(np.float64)
+    size = np.abs(wide)
+    found = np.where(np.isnan(wide), np.nan, 1.0)  # beyond 6 it is 1 to the last digit
+    near, middle, far = size <= 0.46875, (size > 0.46875) & (size <= 4.0), (size > 4.0) & (size < 6.0)
+    square = np.square(size[near])
+    found[near] = size[near] * _ratio(_ERF_NEAR, square)
+    found[middle] = 1.0 - np.exp(-np.square(size[middle])) * _ratio(_ERFC_MIDDLE, size[middle])
+    below = np.reciprocal(np.square(size[far]))
+    tail = (1.0 / math.sqrt(math.pi) - below * _ratio(_ERFC_FAR, below)) / size[far]
+    found[far] = 1.0 - np.exp(-np.square(size[far])) * tail
+    return np.copysign(found, wide).astype(x.dtype).reshape(x.shape)
 
 
 _BITS = {1: np.dtype(np.int8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: np.dtype(np.int64)}

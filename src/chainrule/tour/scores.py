@@ -59,7 +59,7 @@ def diabetes(data: Split, predict: Callable[[Any], Any]) -> Scores:
 def _regression(what: str, found: np.ndarray, wanted: np.ndarray, points: float) -> Score:
     squares = np.square(found.astype(np.float64) - wanted)
     error = sqrt(float(squares.mean()))
-    spread = float(squares.std(ddof=1)) / sqrt(len(squares)) / (2 * error)  # the delta method: d sqrt(m) = dm / 2 sqrt(m)
+    spread = float(squares.std(ddof=1)) / sqrt(len(squares)) / (2 * max(error, 1e-12))  # the delta method: d sqrt(m) = dm / 2 sqrt(m)
     r2 = 1 - float(squares.mean()) / float(np.var(wanted.astype(np.float64)))
     return Score(what, (f"{points * error:.1f} ± {points * spread:.1f}", f"{r2:.3f}"))
 

@@ -25,17 +25,31 @@ const short = (value, digits = 4) => (typeof value === "number" ? String(Number(
 
 // --- arrays as pictures
 
-function cells(picture) {
-  if (!picture.codes) {
-    const bytes = Uint8Array.from(atob(picture.packed), (c) => c.charCodeAt(0));
-    picture.codes = new DataView(bytes.buffer);
-  }
-  return picture.codes;
-}
+const unpacked = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 
 function cell(picture, row, column) {
-  const code = cells(picture).getInt16(2 * (row * picture.across + column), true);
+  picture.codes ??= unpacked(picture.packed);
+  const code = picture.codes.getInt16(2 * (row * picture.across + column), true);
   return code === -32768 ? NaN : (code / 32767) * picture.largest;
+}
+
+// The index of the entry that a cell shows.
+function indexOf(picture, row, column) {
+  let inside = 0;
+  if (picture.offsets) {
+    picture.places ??= unpacked(picture.offsets);
+    inside = picture.places.getUint32(4 * (row * picture.across + column), true);
+  }
+  const [down, across] = picture.block;
+  let lead = row * down + Math.floor(inside / across);
+  const last = column * across + (inside % across);
+  if (!picture.shape.length) return [];
+  const index = [last];
+  for (const size of picture.shape.slice(0, -1).reverse()) {
+    index.unshift(lead % size);
+    lead = Math.floor(lead / size);
+  }
+  return index;
 }
 
 function palette() {
@@ -317,38 +331,22 @@ class Chapter {
       entry);
   }
 
-  range(from, block, size) {
-    const first = from * block;
-    const last = Math.min(size, first + block) - 1;
-    return first === last ? `${first}` : `${first}–${last}`;
-  }
-
   cellName(name, picture, row, column) {
-    const at = [];
-    if (picture.shape.length >= 2) at.push(this.range(row, picture.block[0], picture.rows));
-    if (picture.shape.length >= 1) at.push(this.range(column, picture.block[1], picture.columns));
-    return `${picture.block[0] * picture.block[1] > 1 ? "largest of " : ""}${name}${at.length ? `[${at.join(", ")}]` : ""}`;
+    const at = indexOf(picture, row, column);
+    return at.length ? `${name}[${at.join(",")}]` : name;
   }
 
   pick(step, picture, box, row, column) {
-    const inside = (index) => {
-      const at = index.split(",").map(Number);
-      const c = at[at.length - 1];
-      const lead = at.slice(0, -1).reduce((n, i, d) => n * picture.shape[d] + i, 0);
-      return Math.floor(lead / picture.block[0]) === row && Math.floor(c / picture.block[1]) === column;
-    };
-    const known = Object.keys(step.entries).find(inside);
-    if (known) {
-      this.showEntry(step, box, known);
+    const at = indexOf(picture, row, column);
+    if (step.entries[at.join(",")]) {
+      this.showEntry(step, box, at.join(","));
       return;
     }
-    const exact = picture.block[0] * picture.block[1] === 1 && picture.shape.length <= 2;
-    const at = picture.shape.length === 2 ? `(${row}, ${column})` : picture.shape.length === 1 ? `${column}` : "...";
     this.mark(box, null);
     box.replaceChildren(
-      make("p", { class: "equation" }, `${this.cellName(`${step.name}.g`, picture, row, column)} = ${short(cell(picture, row, column))}`),
-      make("p", { class: "quiet" }, "This page opens the entries listed above. To open this one:"),
-      make("pre", {}, `cr.explain(${this.content.loss}, wrt=${step.wrt}, at=${exact ? at : "..."})`));
+      make("p", { class: "equation" }, `${this.cellName(`${step.name}.grad`, picture, row, column)} = ${short(cell(picture, row, column))}`),
+      make("p", { class: "quiet" }, "This page holds the terms of the entries listed above. For those of this one:"),
+      make("pre", {}, `cr.explain(${this.content.loss}, wrt=${step.wrt}, at=${at.length === 1 ? at[0] : `(${at.join(", ")})`})`));
   }
 
   mark(box, index) {
