@@ -305,3 +305,16 @@ def test_a_function_that_states_too_little_or_is_called():
     assert "call Empty.apply" in refusal(ArgumentError, lambda: empty())
     number = function(lambda ctx, g: g, lambda ctx, a: 3.0)
     assert "Double.forward: must return a tensor; got float" in refusal(DTypeError, lambda: number.apply(w()))
+
+
+def test_the_line_is_the_users_however_deep_the_library_is():
+    model = cr.nn.Linear(3, 4)
+    for _ in range(12):
+        model = cr.nn.Sequential(model)
+    message = refusal(ShapeError, lambda: model(cr.ones(2, 5)))
+    assert "float32[2,5]" in message
+    assert "model(cr.ones(2, 5))" in message
+
+
+def test_one_column_times_several_rows_is_no_product():
+    assert "inner sizes differ: float32[3,1] @ float32[3,4]" in refusal(ShapeError, lambda: cr.ones(3, 1) @ cr.ones(3, 4))

@@ -77,15 +77,13 @@ def test_a_newcomer_gets_a_table_and_two_explanations(run):
 
 
 def test_the_values_are_those_of_the_backward_pass(run):
-    script(
-        NET + LOOP + "import numpy\nnumpy.savez('seen.npz', seen=seen, gradient=gradient, after=w.detach().numpy())\n"
-    )
+    script(NET + LOOP + "import numpy\nnumpy.save('seen.npy', [seen, gradient, w.detach().numpy()])\n")
     result = run("explain", "other.py", "--wrt", "w", "--json")
     assert result.exit_code == 0
     told = json.loads(result.stdout)
-    seen = np.load("seen.npz")
-    assert not np.allclose(seen["seen"], seen["after"])
-    assert told["norm"] == pytest.approx(float(np.linalg.norm(seen["gradient"])), rel=1e-6)
+    seen, gradient, after = np.load("seen.npy")
+    assert not np.allclose(seen, after)
+    assert told["norm"] == pytest.approx(float(np.linalg.norm(gradient)), rel=1e-6)
     assert all(link["agrees"] for link in told["links"])
     assert told["checked"]["error"] < 1e-3
 
@@ -195,7 +193,7 @@ def test_not_a_python_file(run, name):
 
 
 def test_an_unknown_name(run):
-    refused(run("explain", "net.py", "--wrt", "weight"), 2, "no value is called 'weight'", "w, b" if False else "b, w")
+    refused(run("explain", "net.py", "--wrt", "weight"), 2, "no value is called 'weight'", "b, w")
 
 
 @pytest.mark.parametrize(
@@ -226,8 +224,8 @@ def test_no_backward(run):
 def test_the_broken_link(run):
     refused(run("explain", "net.py", "--wrt", "unused"), 1, "does not depend on unused")
     refused(run("explain", "net.py", "--wrt", "x"), 1, "x does not require a gradient")
-    cut = script(NET + "h = (x @ w).detach()\nloss = (h * b).sum()\nloss.backward()\n")
-    refused(run("explain", cut, "--wrt", "w"), 1, "the link is broken here: detach", "other.py:8")
+    cut = script(NET + "z = x @ w\nh = z.detach()\nloss = (h * b).sum()\nloss.backward()\n")
+    refused(run("explain", cut, "--wrt", "w"), 1, "the link is broken here: detach", "other.py:9")
 
 
 def test_a_backward_of_something_that_is_no_scalar(run):

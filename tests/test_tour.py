@@ -38,8 +38,8 @@ def test_the_page_is_written_and_said(toured):
 def test_it_tells_training_scores_explanations_and_checks(toured):
     _, told = toured
     for part in (
-        "train_loss", "the training mean", "ordinary least squares", "always the most frequent digit", "logistic regression",
-        "dloss/db2", "dloss/dw1", "w1.grad[", "dloss/d0.weight", "why x^T", "all agree",
+        "train_loss", "the training mean", "ordinary least squares", "always the most frequent digit",
+        "logistic regression", "dloss/db2", "dloss/dw1", "w1.grad[", "dloss/d0.weight", "why x^T", "all agree",
     ):  # fmt: skip
         assert part in told, part
     assert "DIFFERS" not in told
@@ -98,10 +98,18 @@ def test_fitting_breaks_between_columns():
     assert fitted(line, 100) == line
     assert fitted(line, 60).split("\n") == [
         "  dloss/dw1  lin: x^T @ l1.g    (10,34)@(34,50) -> (10,50)",
-        "        1.1025   ok 5e-08",
+        "             1.1025   ok 5e-08",
     ]
     assert fitted(line, 10) == line
     assert fitted("x" * 90, 60) == "x" * 90
+
+
+def test_fitting_continues_under_the_text_not_under_its_label():
+    line = "  why the sum   the forward added the one b2 in 34 rows (broadcast (1,) -> (34,1))"
+    assert fitted(line, 70).split("\n") == [
+        "  why the sum   the forward added the one b2 in 34 rows (broadcast",
+        "                (1,) -> (34,1))",
+    ]
 
 
 def test_the_programs_run_by_themselves(tmp_path):

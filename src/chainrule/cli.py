@@ -66,8 +66,12 @@ def _root(
 
 @app.command()
 def tour(
-    out: Annotated[Path, typer.Option(help="The folder to write the programs and the page into.")] = Path("chainrule-tour"),
-    epochs: Annotated[int | None, typer.Option(min=1, help="How long to train each net; by default as suits it.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder to write the programs and the page into.")] = Path(
+        "chainrule-tour"
+    ),
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How long to train each net; by default as suits it.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the split and the order of the batches.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Two epochs each: a look, not a result.")] = False,
 ) -> None:
@@ -79,11 +83,17 @@ def tour(
 @app.command()
 def explain(
     file: Annotated[Path, typer.Argument(metavar="FILE.py", help="The script; it is run as `python FILE.py` runs it.")],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[-- ARGS]", help="The script's own arguments, after --.")] = None,
-    wrt: Annotated[str | None, typer.Option(metavar="NAME", help="Which gradient; by default a table of all, and two explained.")] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGS]", help="The script's own arguments, after --.")
+    ] = None,
+    wrt: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which gradient; by default a table of all, and two explained.")
+    ] = None,
     at: Annotated[str | None, typer.Option(metavar="I,J", help="One entry of it, term by term: --at 3,7.")] = None,
     depth: Annotated[int, typer.Option(min=1, help="1 shows your functions as steps; 2 and more open them.")] = 1,
-    page: Annotated[Path | None, typer.Option("--html", metavar="OUT.html", help="Write the page instead of printing.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="OUT.html", help="Write the page instead of printing.")
+    ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Print the formula in LaTeX.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -104,7 +114,9 @@ def explain(
         node = None if wrt is None else _chosen(run, last, wrt)
         where = None if node is None else index_of(index, node, run)
     with _told(Exit.FAILED):
-        chosen = [Explanation(run, x, where, depth, 40, "leibniz") for x in ([node] if node is not None else run.leaves)]
+        chosen = [
+            Explanation(run, x, where, depth, 40, "leibniz") for x in ([node] if node is not None else run.leaves)
+        ]
         if as_json:
             print(chosen[0].json() if node is not None else json.dumps([e.as_dict() for e in chosen], indent=2))
         elif latex:
@@ -117,7 +129,7 @@ def explain(
 
 
 def _print(file: Path, last: LastBackward, run: Run, chosen: Sequence[Explanation], node: Node | None) -> None:
-    """What is shown in a terminal: the one gradient asked for, or a table of all and the shortest and longest chains."""
+    """In a terminal: the one gradient asked for, or a table of all and the shortest and the longest chain."""
     if last.interrupted:
         print("interrupted: this is the last backward() that was begun\n")
     if node is not None:
@@ -129,7 +141,8 @@ def _print(file: Path, last: LastBackward, run: Run, chosen: Sequence[Explanatio
     longest = max(chosen, key=lambda e: (len(e.links), e.value.size))
     for e in dict.fromkeys((simplest, longest)):
         print(f"\n{e}")
-    print(f"\nOne of them:  chainrule explain {file} --wrt {longest.name}\nAs a page:    chainrule explain {file} --html {file.stem}.html")
+    print(f"\nOne of them:  chainrule explain {file} --wrt {longest.name}")
+    print(f"As a page:    chainrule explain {file} --html {file.stem}.html")
 
 
 def _passes(last: LastBackward) -> str:
@@ -173,4 +186,3 @@ def _stop(error: ChainruleError, code: Exit) -> NoReturn:
         message = message.split("\n  at ")[0].removeprefix("explain: ")
     print(f"chainrule: {message}", file=sys.stderr)
     raise typer.Exit(code)
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import ml_dtypes
@@ -36,7 +37,7 @@ _BOOL, _INTEGER, _FLOAT = range(3)
 _KIND = {**dict.fromkeys(FLOATS, _FLOAT), **dict.fromkeys(INTEGERS, _INTEGER), bool_: _BOOL}
 _PYTHON_TYPES: dict[type, np.dtype] = {float: DEFAULT_FLOAT, int: DEFAULT_INT, bool: bool_}
 _NOT_OURS = np.dtype(object)
-_ALIASES = {
+_ALIASES: dict[str, np.dtype] = {
     "bfloat16": bfloat16,
     "float": float32,
     "double": float64,
@@ -56,16 +57,14 @@ def as_dtype(dtype: Any) -> np.dtype:
     Raises: DTypeError: the library has no such dtype (complex numbers, strings, objects).
     """
     if isinstance(dtype, np.dtype) and dtype in _KIND:
-        known: np.dtype = dtype
-        return known
+        return dtype
     if isinstance(dtype, type) and dtype in _PYTHON_TYPES:
         return _PYTHON_TYPES[dtype]
     if isinstance(dtype, str) and dtype in _ALIASES:
         return _ALIASES[dtype]
-    try:
-        found: np.dtype = np.dtype(dtype)
-    except TypeError:
-        found = _NOT_OURS
+    found: np.dtype = _NOT_OURS
+    with contextlib.suppress(TypeError):
+        found = np.dtype(dtype)
     if found not in _KIND:
         raise DTypeError(f"dtype: expected one of {', '.join(str(d) for d in ALL)}; got {dtype!r}")
     return found

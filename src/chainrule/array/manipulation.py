@@ -11,7 +11,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.array.align import as_dtype, broadcast_shapes, not_a_tensor, one_dim, sizes, some_dims, to_dtype
 from chainrule.array.align import expand as stretched
-from chainrule.core.node import Node, apply, at_user_line
+from chainrule.core.node import AnyNode, Node, apply, at_user_line
 from chainrule.errors import ArgumentError, OutOfRangeError, ShapeError
 from chainrule.ops import movement
 
@@ -28,11 +28,11 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
         known = math.prod(n for n in target if n != -1)
         if target.count(-1) > 1 or known == 0 or x.aval.size % known:
             raise at_user_line(ShapeError(f"reshape: {x.aval} with {x.aval.size} entries does not fit {list(target)}"))
-        return _reshaped(x, tuple(x.aval.size // known if n == -1 else n for n in target))  # type: ignore[no-any-return]
+        return _reshaped(x, tuple(x.aval.size // known if n == -1 else n for n in target))
     return movement.reshape(x, shape=target)
 
 
-def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
+def _reshaped(x: AnyNode, shape: tuple[int, ...]) -> AnyNode:
     """`x` in a shape that is known to hold its entries."""
     return x if x.aval.shape == shape else apply(movement.reshape, (x,), {"shape": shape})
 
@@ -42,13 +42,13 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     first, last = one_dim("flatten", start_dim, x.ndim), one_dim("flatten", end_dim, x.ndim)
     if first > last:
         raise at_user_line(ArgumentError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}"))
-    return _reshaped(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))  # type: ignore[no-any-return]
+    return _reshaped(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
 
 
 def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the dimensions of size 1; with `dim`, without that one if its size is 1."""
     dims = () if dim is not None and dim == () else some_dims("squeeze", dim, x.ndim)
-    return _reshaped(x, tuple(n for d, n in enumerate(x.shape) if d not in dims or n != 1))  # type: ignore[no-any-return]
+    return _reshaped(x, tuple(n for d, n in enumerate(x.shape) if d not in dims or n != 1))
 
 
 def unsqueeze(x: Tensor, dim: int) -> Tensor:

@@ -58,7 +58,10 @@ def broken_link(root: Node, wrt: Any, name: str) -> str:
             wrt in _Identity(_reachable(found)) for s in node.cut.sources if (found := s()) is not None
         ):
             return f"{opening}: the link is broken here: {_said(node)}"
-    return f"{opening}: {name} was not used to compute it (or the value in between no longer exists)"
+    # A link to a value that is gone may have led to `wrt`, or not: nobody can say any more.
+    lost = [x for x in _reachable(root) if x.cut is not None and any(s() is None for s in x.cut.sources)]
+    unless = f", unless through the link that is broken here: {_said(lost[0])}" if lost else ""
+    return f"{opening}: {name} was not used to compute it{unless}"
 
 
 class _Identity:

@@ -62,13 +62,14 @@ class Excerpt:
         lines: list[str] = []
         defined: set[int] = set()
         above = {id(x) for link in written for x in self._upstream(link)}
-        for link in asked:
-            if id(link.node) in above:
-                lines.append(f"{python_name(f'{link.name}.g')} = cr.tensor(cr.explain({self._loss()}, wrt={link.name!r}).value)")
+        lines += [self._asked_for(link) for link in asked if id(link.node) in above]
         for link in written:
             self._forward(link.formula, lines, defined)
             lines.append(f"{python_name(f'{link.name}.g')} = {self._code(link.formula)}")
         return lines
+
+    def _asked_for(self, link: Link) -> str:
+        return f"{python_name(f'{link.name}.g')} = cr.tensor(cr.explain({self._loss()}, wrt={link.name!r}).value)"
 
     def _upstream(self, link: Link) -> list[Node]:
         """The values whose gradients a link's formula reads."""
@@ -92,6 +93,9 @@ class Excerpt:
                 continue
             defined.add(id(node))
             name, step = python_name(d.name(node)), d.producer(node)
+            if step is None and d.run.seen_as(node) is not None:  # its name says how it is made: y[:, None]
+                lines.append(f"{name} = {d.name(node)}")
+                continue
             if step is None:
                 lines.append(f"# {name} is {d.name(node)}, {node.aval}: put your own tensor here")
                 continue

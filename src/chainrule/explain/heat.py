@@ -23,9 +23,9 @@ _NEGATIVE, _POSITIVE, _BROKEN = (47, 111, 179), (201, 92, 28), (190, 30, 140)
 class Heat:
     """An array as at most LARGEST × LARGEST cells.
 
-    shape: the array's own shape. rows, columns: the matrix it is drawn as, entries. block: entries a cell, down and across.
-    cells: what each cell shows; an entry that is not finite stays so. offsets: which entry of its block that is, counted
-        along its rows. largest: the largest finite size among the cells.
+    shape: the array's own shape. rows, columns: of the matrix it is drawn as. block: entries a cell, down and across.
+    cells: what each cell shows; an entry that is not finite stays so. offsets: which entry of its block that is,
+        counted along its rows. largest: the largest finite size among the cells.
     """
 
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class Heat:
         return self.block != (1, 1)
 
     def packed(self) -> str:
-        """The cells as base64 of little-endian int16, 32767 standing for `largest` and -32768 for what is not finite."""
+        """The cells as base64 of little-endian int16: 32767 stands for `largest`, -32768 for what is not finite."""
         finite = np.isfinite(self.cells)
         scaled = np.where(finite, self.cells, 0.0) / (self.largest or 1.0) * _SCALE
         codes = np.where(finite, np.rint(scaled), _NOT_FINITE).astype("<i2")

@@ -67,7 +67,9 @@ def page(
         program: the script's path, shown even where no link touches it.
     """
     names = ", ".join(e.name for e in explanations[:4]) + (", ..." if len(explanations) > 4 else "")
-    heading = title or f"Gradient of {explanations[0].derivation.name(explanations[0].run.loss)} with respect to {names}"
+    heading = (
+        title or f"Gradient of {explanations[0].derivation.name(explanations[0].run.loss)} with respect to {names}"
+    )
     return book([Chapter(heading, explanations, loss_curve, program=program)], heading)
 
 
@@ -75,14 +77,18 @@ def book(chapters: Sequence[Chapter], title: str) -> str:
     """One self-contained page about several runs."""
     walks = [walkthrough(c.explanations, program=c.program) for c in chapters]
     shown = [_chapter(number, c, walk) for number, (c, walk) in enumerate(zip(chapters, walks, strict=True))]
-    return _templates().get_template("page.html.j2").render(
-        title=title,
-        chapters=shown,
-        data=_embedded({"chapters": [_content(walk) for walk in walks]}),
-        css=_read("templates/page.css"),
-        js=_read("templates/page.js"),
-        katex_css=_read("assets/katex.inline.css"),
-        katex_js=_read("assets/katex.min.js"),
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            chapters=shown,
+            data=_embedded({"chapters": [_content(walk) for walk in walks]}),
+            css=_read("templates/page.css"),
+            js=_read("templates/page.js"),
+            katex_css=_read("assets/katex.inline.css"),
+            katex_js=_read("assets/katex.min.js"),
+        )
     )
 
 
@@ -91,16 +97,20 @@ def explanation(e: Explanation) -> str:
     walk = walkthrough([e], depths=1)
     rows = [_row(step, heat(e.links[place].gradient, _THUMBNAIL)) for place, step in enumerate(_along(e, walk))]
     combined = e.combined
-    return _templates().get_template("notebook.html.j2").render(
-        e=e,
-        loss=walk.loss,
-        value=walk.value,
-        shape=text.shape_text(e.value.shape),
-        combined=None if combined is None or len(e.links) < 2 else e.derivation.written(combined),
-        terms=text.explanation(e) if e.at is not None else None,
-        rows=rows,
-        text=text.explanation(e),
-        css=_read("templates/notebook.css"),
+    return (
+        _templates()
+        .get_template("notebook.html.j2")
+        .render(
+            e=e,
+            loss=walk.loss,
+            value=walk.value,
+            shape=text.shape_text(e.value.shape),
+            combined=None if combined is None or len(e.links) < 2 else e.derivation.written(combined),
+            terms=text.explanation(e) if e.at is not None else None,
+            rows=rows,
+            text=text.explanation(e),
+            css=_read("templates/notebook.css"),
+        )
     )
 
 
@@ -150,11 +160,15 @@ def _sentence(walk: Walkthrough) -> str:
     count = f"{len(steps)} links" if len(steps) != 1 else "one link"
     differing = [s.name for s in steps if s.state == "differs"]
     unchecked = [s.name for s in steps if s.state == "unchecked"]
-    trust = "Each formula was evaluated again on the values of this run, and gives the gradient that the engine computed."
+    trust = (
+        "Each formula was evaluated again on the values of this run, and gives the gradient that the engine computed."
+    )
     if differing:
         trust = f"DIFFERS from the engine's gradient: {', '.join(differing)}."
     elif unchecked:
-        trust = f"Unchecked, because no formula could be written: {', '.join(unchecked)}; the others agree with the engine."
+        trust = (
+            f"Unchecked, because no formula could be written: {', '.join(unchecked)}; the others agree with the engine."
+        )
     return f"The backward pass of {walk.loss} = {walk.value:.6g}, from the loss to the weights, in {count}. {trust}"
 
 

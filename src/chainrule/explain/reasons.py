@@ -60,8 +60,11 @@ def _why_product(derivation: Derivation, link: Link, part: Part, op: Any, positi
     contraction: Contraction = op.op
     subscripts = contraction.subscripts(op.inputs[0].aval, op.inputs[1].aval, **op.params)
     own, other, out = subscripts[position], subscripts[1 - position], subscripts[2]
-    if op.inputs[position] is not link.node:
-        return None
+    used = op.inputs[position]
+    if used is not link.node:
+        if used.op is not movement.permute or used.inputs[0] is not link.node:
+            return None
+        own = "".join(own[used.params["dims"].index(d)] for d in range(len(own)))  # the letters before the transpose
     twin = step.twins[id(op)]
     other_expression = twin.inputs[1 - position]
     index = dict(zip(out, sized(tuple(out), op.aval.shape), strict=True))
@@ -89,7 +92,8 @@ def _why_product(derivation: Derivation, link: Link, part: Part, op: Any, positi
         ]
     else:
         lines.append(f"so {me} gets {backward}")
-    return Reason(f"why {_transposed_name(derivation, other_expression)}", tuple(lines))
+    turned, plain = _transposed_name(derivation, other_expression), derivation.written(derivation.simplified(other_expression))
+    return Reason(f"why {turned if turned in derivation.written(formula) else plain}", tuple(lines))
 
 
 def _transposed_name(derivation: Derivation, other: Any) -> str:

@@ -60,7 +60,7 @@ class Run:
 
     def name(self, node: Node) -> str | None:
         """What the user calls this value, if anything."""
-        return self._names.get(id(node))
+        return self._names.get(id(node)) or self._held.get(id(node))
 
     def seen_as(self, node: Node) -> Node | None:
         """The variable that an unnamed constant is a view of, entry for entry: y in y.reshape(-1, 1)."""

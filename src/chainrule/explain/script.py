@@ -162,7 +162,9 @@ def _own_traceback(error: BaseException, script: Path) -> str:
     shown = traceback.TracebackException(type(error), error, _first_own(error.__traceback__, script), lookup_lines=True)
     chain: traceback.TracebackException | None = shown
     while chain is not None:
-        chain.stack = traceback.StackSummary.from_list([frame for frame in chain.stack if not _is_machinery(frame.filename)])
+        chain.stack = traceback.StackSummary.from_list(
+            [frame for frame in chain.stack if not _is_machinery(frame.filename)]
+        )
         chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
     return "".join(shown.format()).rstrip()
 
@@ -178,4 +180,4 @@ def _first_own(trace: TracebackType | None, script: Path) -> TracebackType | Non
 
 
 def _is_machinery(filename: str) -> bool:
-    return filename.startswith("<frozen ") or filename.startswith(str(Path(__file__).resolve().parent.parent))
+    return filename.startswith(("<frozen ", str(Path(__file__).resolve().parent.parent)))

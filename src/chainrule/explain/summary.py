@@ -20,14 +20,23 @@ def table(explanations: Sequence[Explanation]) -> str:
     loss = first.derivation.name(first.run.loss)
     rows = [head, *(_row(loss, e) for e in explanations)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     value = float(np.asarray(first.run.loss.data).reshape(-1)[0])
     return "\n".join([f"  {loss} = {value:.6g}", "", *lines])
 
 
 def _row(loss: str, e: Explanation) -> tuple[str, ...]:
     size = np.abs(e.value.astype(np.float64)).mean() if e.value.size else 0.0
-    return (f"d{loss}/d{e.name}", text.shape_text(e.value.shape), f"{e.links[-1].norm:.5g}", f"{size:.4g}", str(len(e.links)), _trust(e))
+    return (
+        f"d{loss}/d{e.name}",
+        text.shape_text(e.value.shape),
+        f"{e.links[-1].norm:.5g}",
+        f"{size:.4g}",
+        str(len(e.links)),
+        _trust(e),
+    )
 
 
 def _trust(e: Explanation) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ENTRIES = 8  # of a parameter's gradient, opened term by term
 _BUDGET = 260_000  # bytes of packed cells on one page; pictures get coarser beyond it
 _LONGEST_LABEL = 28
+_DEEPEST = 6  # levels below the first that are looked into for more steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,8 @@ class Operand:
 class Step:
     """One link: how one value gets its gradient.
 
-    wrt: how code asks for it. symbol: the gradient as LaTeX. rule: the user's functions that sent it. latex, written: its formula. to_the_loss: the same in values alone, as LaTeX.
+    wrt: how code asks for it. symbol: the gradient as LaTeX. rule: the user's functions that sent it.
+    latex, written: its formula. to_the_loss: the same in values alone, as LaTeX.
     state: "ok", "differs" or "unchecked". lines: (file, line, whether it is the call itself) in the program.
     entries: some entries of the gradient, term by term, by their index as text.
     """
@@ -111,21 +113,22 @@ class Walkthrough:
 def walkthrough(explanations: Sequence[Explanation], depths: int = 2, program: str | Path | None = None) -> Walkthrough:
     """The backward pass that leads to all the gradients explained; they are of one loss.
 
-    depths: how many depths of folding to show, from that of the first explanation on.
+    depths: how many depths of folding to show, from that of the first explanation on, where they differ.
     program: a file to show besides those that the steps touch.
     """
     first = explanations[0]
     wanted = [(e.wrt, e.at) for e in explanations]
     derivations = [first.derivation]
-    for _ in range(depths - 1):
-        deeper = Derivation(first.run, derivations[-1].depth + 1)
-        if len(deeper.steps) == len(derivations[-1].steps):
-            break
-        derivations.append(deeper)
+    for depth in range(first.depth + 1, first.depth + _DEEPEST):
+        deeper = Derivation(first.run, depth)
+        if len(derivations) < depths and len(deeper.steps) > len(derivations[-1].steps):
+            derivations.append(deeper)
     gallery = _Gallery()
     views = [_View(d, wanted, gallery).view() for d in derivations]
     value = float(np.asarray(first.run.loss.data).reshape(-1)[0])
-    return Walkthrough(first.derivation.name(first.run.loss), value, views, gallery.pictures(), _sources(views, program))
+    return Walkthrough(
+        first.derivation.name(first.run.loss), value, views, gallery.pictures(), _sources(views, program)
+    )
 
 
 def in_order(derivation: Derivation, wrt: Iterable[Node]) -> list[Link]:
@@ -166,7 +169,9 @@ class _Gallery:
 class _View:
     """Makes the steps of one derivation."""
 
-    def __init__(self, derivation: Derivation, wanted: Sequence[tuple[Node, tuple[int, ...] | None]], gallery: _Gallery) -> None:
+    def __init__(
+        self, derivation: Derivation, wanted: Sequence[tuple[Node, tuple[int, ...] | None]], gallery: _Gallery
+    ) -> None:
         self.derivation, self.gallery = derivation, gallery
         self.wanted = [node for node, _ in wanted]
         self.asked = {id(node): at for node, at in wanted if at is not None}
@@ -186,7 +191,9 @@ class _View:
             wrt=self.excerpt.wrt(link),
             symbol=latex_gradient(link.name),
             rule=" + ".join(dict.fromkeys(p.step.fold.name for p in sent)),
-            latex=f"{latex_gradient(link.name)} = {d.written(link.formula, 'latex')}" if known else latex_gradient(link.name),
+            latex=f"{latex_gradient(link.name)} = {d.written(link.formula, 'latex')}"
+            if known
+            else latex_gradient(link.name),
             written=d.written(link.formula) if known else "its rule was not written in tensors",
             to_the_loss=self._to_the_loss(link),
             shapes=text.shapes(link),
@@ -215,7 +222,7 @@ class _View:
         return f"{latex_gradient(link.name)} = {written} \\in {latex.space(link.gradient.shape)}"
 
     def _gain(self, link: Link) -> float | None:
-        """How much larger a passed-on gradient is than the one it came from; None for a leaf, where sizes say nothing."""
+        """How much larger a gradient passed on is than the one it came from; None for a leaf: its size says nothing."""
         above = upstream(self.derivation, link)
         if link.node.op is None or len(above) != 1:
             return None
@@ -245,7 +252,9 @@ class _View:
         name, written = self.derivation.written(x), self.derivation.written(x, "latex")
         if len(name) > _LONGEST_LABEL:
             name, written = "this factor", r"\cdots"
-        return Operand(name=name, latex=written, picture=self.gallery.add(self.derivation.value(x)), sign=sign, joined=joined)
+        return Operand(
+            name=name, latex=written, picture=self.gallery.add(self.derivation.value(x)), sign=sign, joined=joined
+        )
 
     # --- entries
 

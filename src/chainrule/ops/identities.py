@@ -67,7 +67,8 @@ def constant_arithmetic(node: Any) -> Any:
             [Ratio() as a],
         ):
             return filled(node, a)
-    return None
+        case _:
+            return None
 
 
 def sum_of_constant(node: Any) -> Any:

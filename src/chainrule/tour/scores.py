@@ -59,7 +59,9 @@ def diabetes(data: Split, predict: Callable[[Any], Any]) -> Scores:
 def _regression(what: str, found: np.ndarray, wanted: np.ndarray, points: float) -> Score:
     squares = np.square(found.astype(np.float64) - wanted)
     error = sqrt(float(squares.mean()))
-    spread = float(squares.std(ddof=1)) / sqrt(len(squares)) / (2 * max(error, 1e-12))  # the delta method: d sqrt(m) = dm / 2 sqrt(m)
+    spread = (
+        float(squares.std(ddof=1)) / sqrt(len(squares)) / (2 * max(error, 1e-12))
+    )  # the delta method: d sqrt(m) = dm / 2 sqrt(m)
     r2 = 1 - float(squares.mean()) / float(np.var(wanted.astype(np.float64)))
     return Score(what, (f"{points * error:.1f} ± {points * spread:.1f}", f"{r2:.3f}"))
 
@@ -90,9 +92,11 @@ def _verdict(losses: Sequence[np.ndarray], net: str, other: str) -> str:
     difference = losses[0].astype(np.float64) - losses[1].astype(np.float64)
     mean, error = float(difference.mean()), float(difference.std(ddof=1)) / sqrt(len(difference))
     if abs(mean) <= 2 * error:
-        return f"These {len(difference)} do not tell {net} and {other} apart (their difference is within two standard errors)."
+        return (
+            f"These {len(difference)} do not tell {net} and {other} apart: within two standard errors, they are equal."
+        )
     better, worse = (other, net) if mean > 0 else (net, other)
-    return f"On these {len(difference)}, {better} does better than {worse} (by more than two standard errors)."
+    return f"On these {len(difference)}, {better} does better than {worse}, by more than two standard errors."
 
 
 def _arrays(data: Split) -> Sequence[np.ndarray]:

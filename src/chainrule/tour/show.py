@@ -25,7 +25,7 @@ from chainrule.explain import html
 from chainrule.explain.explanation import Explanation
 from chainrule.explain.narrow import fitted
 from chainrule.explain.record import Run
-from chainrule.explain.script import LastBackward, run_script
+from chainrule.explain.script import run_script
 from chainrule.tour import scores
 
 _PROGRAMS = Path(__file__).resolve().parent / "programs"

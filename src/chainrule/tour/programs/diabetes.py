@@ -1,6 +1,6 @@
 """Two linear layers, a ReLU, a mean squared error, in plain functions; trained by hand on 354 patients.
 
-    python diabetes.py [--epochs N] [--seed N]
+python diabetes.py [--epochs N] [--seed N]
 """
 
 import argparse
@@ -10,10 +10,10 @@ from math import sqrt
 import chainrule as cr
 from chainrule.train.progress import chosen
 
-options = argparse.ArgumentParser()
-options.add_argument("--epochs", type=int, default=20)
-options.add_argument("--seed", type=int, default=0)
-options = options.parse_args()
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, default=20)
+parser.add_argument("--seed", type=int, default=0)
+options = parser.parse_args()
 
 cr.manual_seed(options.seed)
 data = cr.data.load_diabetes(seed=options.seed).standardized(target=True)

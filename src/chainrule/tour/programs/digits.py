@@ -1,16 +1,16 @@
 """A classifier of handwritten digits, from layers and a Learner.
 
-    python digits.py [--epochs N] [--seed N]
+python digits.py [--epochs N] [--seed N]
 """
 
 import argparse
 
 import chainrule as cr
 
-options = argparse.ArgumentParser()
-options.add_argument("--epochs", type=int, default=10)
-options.add_argument("--seed", type=int, default=0)
-options = options.parse_args()
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, default=10)
+parser.add_argument("--seed", type=int, default=0)
+options = parser.parse_args()
 
 cr.manual_seed(options.seed)
 data = cr.data.load_digits(seed=options.seed).standardized()
