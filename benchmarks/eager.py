@@ -1,4 +1,4 @@
-"""The eager path against PyTorch eager and NumPy by hand, one thread, one run: python benchmarks/eager.py
+"""The eager path against PyTorch eager and NumPy by hand, one thread, one run: `python benchmarks/eager.py`.
 
 The page's step (x (200,100), 50 hidden units, ReLU, mean squared error; forward, backward, SGD) and the cost of single
 small ops. Contenders alternate in blocks of steps and each block begins warm; medians over all steps. Needs the `test`
@@ -201,7 +201,15 @@ def main() -> None:
         cells = [f"{v * 1e6:.2f}" if v is not None else f"{ratios[i // 3]:.2f}" for i, v in enumerate(values)]
         table.add_row(label, *cells)
     per = {name: seconds / 51 * 1e6 for name, seconds in chain.items()}
-    table.add_row("y = y * x, backward", "", "", "", f"{per['chainrule']:.2f}", f"{per['torch']:.2f}", f"{per['chainrule'] / per['torch']:.2f}")
+    table.add_row(
+        "y = y * x, backward",
+        "",
+        "",
+        "",
+        f"{per['chainrule']:.2f}",
+        f"{per['torch']:.2f}",
+        f"{per['chainrule'] / per['torch']:.2f}",
+    )
     console.print(table)
 
 

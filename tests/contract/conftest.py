@@ -15,9 +15,19 @@ import pytest
 import chainrule as cr
 from chainrule import dtypes
 from chainrule.core.aval import Aval
-from chainrule.core.family import Contraction, Elementwise, Op, Reduction, choice, integer_or_bool, same_float
+from chainrule.core.family import (
+    Contraction,
+    Elementwise,
+    Fused,
+    Op,
+    Reduction,
+    Source,
+    choice,
+    integer_or_bool,
+    same_float,
+)
 from chainrule.core.node import apply
-from chainrule.core.sample import Arg, Misuse, Sample
+from chainrule.core.sample import Arg, Misuse, Sample, floats
 from chainrule.errors import DTypeError, ShapeError
 from chainrule.ops.catalogue import CATALOGUE
 
@@ -116,6 +126,12 @@ def cases_of(op: Op) -> Iterator[Case]:
                 yield Case(op, samples[-3], len(samples), constant=position)
 
 
+def scalar_cases_of(op: Elementwise) -> Iterator[Case]:
+    """The op on scalars, once for each set of params."""
+    for number, sample in enumerate(op.samples or (floats(*[()] * len(op.partials)),)):
+        yield Case(op, Sample(tuple(Arg((), arg.kind, arg.high) for arg in sample.args), sample.params), number)
+
+
 CASES = tuple(case for op in CATALOGUE for case in cases_of(op))
 
 
@@ -189,10 +205,24 @@ def _bad_elementwise(op: Elementwise, good: Sample) -> Iterator[BadCall]:
 
 BAD_CALLS = tuple(call for op in CATALOGUE for call in bad_calls_of(op))
 
+ELEMENTWISE = tuple(op for op in CATALOGUE if isinstance(op, Elementwise))
+DIFFERENTIABLE = tuple(case for case in CASES if not case.op.no_gradient and case.directions)
+
+# What a test may ask for, by the name of its argument.
 FIXTURES = {
     "op": CATALOGUE,
+    "elementwise": ELEMENTWISE,
+    "smooth": tuple(op for op in ELEMENTWISE if not op.no_gradient),
+    "function": tuple(op for op in ELEMENTWISE if not op.samples and hasattr(cr, op.name)),
+    "source": tuple(op for op in CATALOGUE if isinstance(op, Source)),
     "case": CASES,
-    "differentiable": tuple(case for case in CASES if not case.op.no_gradient and case.directions),
+    "applied": tuple(case for case in CASES if not isinstance(case.op, Source)),
+    "made": tuple(case for case in CASES if isinstance(case.op, Source)),
+    "floating": tuple(case for case in CASES if case.directions),
+    "closed": tuple(case for case in CASES if case.op.no_gradient),
+    "differentiable": DIFFERENTIABLE,
+    "fused": tuple(case for case in DIFFERENTIABLE if isinstance(case.op, Fused)),
+    "scalars": tuple(case for op in ELEMENTWISE for case in scalar_cases_of(op)),
     "misuse": BAD_CALLS,
 }
 

@@ -5,9 +5,9 @@ import pytest
 from chainrule.errors import ChainruleError
 
 
-@pytest.mark.parametrize("made", ["tensors", "symbols"])
-def test_refusal(misuse, made):
-    inputs = getattr(misuse, made)()
+@pytest.mark.parametrize("kind", ["tensors", "symbols"])
+def test_refusal(misuse, kind):
+    inputs = getattr(misuse, kind)()
     with pytest.raises(misuse.misuse.error, match=misuse.misuse.says) as caught:
         misuse(*inputs)
     message = str(caught.value)

@@ -104,12 +104,7 @@ class Op(ABC):
             if cotangent is None:
                 continue
             given, primal = cotangent.data, x.data
-            if (
-                given is not None
-                and primal is not None
-                and given.dtype is primal.dtype
-                and given.shape == primal.shape
-            ):
+            if given is not None and primal is not None and given.dtype is primal.dtype and given.shape == primal.shape:
                 continue
             if cotangent.aval == x.aval:
                 continue

@@ -43,9 +43,11 @@ def capture(skip: int = 2, depth: int = TRAIL_LENGTH) -> Trail:
 
 
 class HasModules(Protocol):
-    """What a scope needs of a module: the paths of the modules inside it."""
+    """What a scope needs of a module: the paths of the modules, and of the parameters, inside it."""
 
     def named_modules(self) -> Iterator[tuple[str, object]]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, object]]: ...
 
 
 class Scope(NamedTuple):

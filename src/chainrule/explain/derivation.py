@@ -17,8 +17,8 @@ from chainrule.autodiff.evaluate import evaluate
 from chainrule.autodiff.reverse import pull
 from chainrule.core.family import Opaque
 from chainrule.core.node import RECORD, Node, Ratio, ancestors, recording
-from chainrule.core.rewrite import rewrite
 from chainrule.core.notation import Style
+from chainrule.core.rewrite import rewrite
 from chainrule.errors import ChainruleError
 from chainrule.explain.fold import Fold
 from chainrule.explain.printing import write
@@ -110,7 +110,11 @@ class Derivation:
             base = "c"
         else:
             steps = [s.fold for s in self.steps if any(x is node for x in s.outputs)] if self.steps else []
-            named = steps[0].name.replace(": ", "_") if steps and steps[0].kind in ("function", "module") else node.op.name[0]
+            named = (
+                steps[0].name.replace(": ", "_")
+                if steps and steps[0].kind in ("function", "module")
+                else node.op.name[0]
+            )
             base = named if named.isidentifier() else "_".join(reversed(named.split("_", 1))) if "_" in named else "h"
         name, count = base, 1
         while name in self.names_used:
@@ -181,7 +185,11 @@ class Derivation:
 
     def consumers(self, node: Node) -> list[Step]:
         """The steps that a value enters."""
-        return [s for s in self.steps if not any(x is node for x in s.fold.nodes) and any(x is node for op in s.fold.nodes for x in op.inputs)]
+        return [
+            s
+            for s in self.steps
+            if not any(x is node for x in s.fold.nodes) and any(x is node for op in s.fold.nodes for x in op.inputs)
+        ]
 
     def producer(self, node: Node) -> Step | None:
         """The step that a value comes out of."""
@@ -208,11 +216,11 @@ class Derivation:
         assert gradient is not None, "a link is asked for a value that the loss depends on"
         parts = [self._part(step, node) for step in self.consumers(node)]
         parts = [p for p in parts if p.formula is not None or p.why_not]
-        formula = None
-        if parts and all(p.formula is not None for p in parts):
-            formula = parts[0].formula
-            for part in parts[1:]:
-                formula = formula + part.formula
+        formula: Any = None
+        if all(p.formula is not None for p in parts):
+            for part in parts:
+                formula = part.formula if formula is None else formula + part.formula
+        if formula is not None:
             formula = self.simplified(formula)
         link = Link(node, self.name(node), parts, formula, gradient)
         if formula is not None:
@@ -221,7 +229,9 @@ class Derivation:
 
     def _part(self, step: Step, node: Node) -> Part:
         """What a step sends back to one value that enters it: `pull`, on symbols."""
-        roots = [(step.twins[id(out)], self.cotangent(out)) for out in step.outputs if self.run.gradient(out) is not None]
+        roots = [
+            (step.twins[id(out)], self.cotangent(out)) for out in step.outputs if self.run.gradient(out) is not None
+        ]
         target = self.symbol(node)
         try:
             with recording(RECORD):
@@ -266,7 +276,9 @@ class Derivation:
         for node in self.run.nodes:
             if any(id(x) in depends for x in node.inputs):
                 depends.add(id(node))
-        between = [out for step in self.steps for out in step.outputs if id(out) in depends and out is not self.run.loss]
+        between = [
+            out for step in self.steps for out in step.outputs if id(out) in depends and out is not self.run.loss
+        ]
         between = [x for x in between if self.consumers(x) and self.run.gradient(x) is not None and x is not wrt]
         between.sort(key=lambda x: x.made, reverse=True)
         return [self.link(x) for x in (*between, wrt)]
@@ -275,7 +287,9 @@ class Derivation:
         """An expression of symbols as text; "spoken" is code with the names as a person says them, out.g."""
         if style == "spoken":
             return write(expression, "code", lambda x: x.symbol if x.op is None and x.constant is None else None)
-        return write(expression, style, lambda x: _styled(x.symbol, style) if x.op is None and x.constant is None else None)
+        return write(
+            expression, style, lambda x: _styled(x.symbol, style) if x.op is None and x.constant is None else None
+        )
 
 
 def _styled(symbol: str | None, style: Style) -> str | None:
@@ -290,7 +304,7 @@ def _styled(symbol: str | None, style: Style) -> str | None:
 
 
 def latex_name(name: str) -> str:
-    """w1 as w_{1}, out as \\mathit{out}, encoder.0.weight with its dots."""
+    r"""w1 as w_{1}, out as \mathit{out}, encoder.0.weight with its dots."""
     stem = name.rstrip("0123456789")
     index = name[len(stem) :]
     if not stem or not stem.isalpha():
@@ -316,7 +330,9 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     if found.shape != wanted.shape:
         return float("inf")
     finite = np.isfinite(wanted)
-    if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(wanted[~finite], found[~finite], equal_nan=True):
+    if not np.array_equal(finite, np.isfinite(found)) or not np.array_equal(
+        wanted[~finite], found[~finite], equal_nan=True
+    ):
         return float("inf")
     if not finite.any():
         return 0.0

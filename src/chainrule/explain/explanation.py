@@ -17,9 +17,9 @@ from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, OutOfRangeError
 from chainrule.explain import html, latex, text
 from chainrule.explain.derivation import Derivation, Link
-from chainrule.explain.entries import Terms, terms_at
 from chainrule.explain.reasons import Reason, gate_notes, reasons
 from chainrule.explain.record import Run
+from chainrule.explain.terms import Terms, terms_at
 
 ChainNotation = Literal["leibniz", "composition"]
 _SEED = 20_260_101
@@ -59,7 +59,9 @@ class Explanation:
         value: the gradient, as a NumPy array. links: from the loss back to the value. terms: one entry, term by term.
     """
 
-    def __init__(self, run: Run, wrt: Node, at: tuple[int, ...] | None, depth: int, lines: int, notation: ChainNotation) -> None:
+    def __init__(
+        self, run: Run, wrt: Node, at: tuple[int, ...] | None, depth: int, lines: int, notation: ChainNotation
+    ) -> None:
         self.run, self.wrt, self.at, self.depth, self.lines, self.notation = run, wrt, at, depth, lines, notation
         self.derivation = Derivation(run, depth)
         self.links: list[Link] = self.derivation.path(wrt)
@@ -139,7 +141,14 @@ class Explanation:
             "links": [self._link_dict(link) for link in self.links],
             "combined": None if combined is None else {s: d.written(combined, s) for s in ("text", "latex", "code")},
             "reasons": [{"title": r.title, "lines": list(r.lines)} for r in self.reasons],
-            "checked": None if self.checked is None else {"what": self.checked.what, "stated": self.checked.stated, "measured": self.checked.measured, "error": self.checked.error},
+            "checked": None
+            if self.checked is None
+            else {
+                "what": self.checked.what,
+                "stated": self.checked.stated,
+                "measured": self.checked.measured,
+                "error": self.checked.error,
+            },
             "entry": None if self.terms is None else text.terms_dict(self.terms),
         }
 
@@ -147,8 +156,13 @@ class Explanation:
         d = self.derivation
         return {
             "name": link.name,
-            "steps": [{"name": p.step.fold.name, "kind": p.step.fold.kind, "place": str(p.step.fold.place or "")} for p in link.parts],
-            "formula": None if link.formula is None else {s: d.written(link.formula, s) for s in ("text", "latex", "code")},
+            "steps": [
+                {"name": p.step.fold.name, "kind": p.step.fold.kind, "place": str(p.step.fold.place or "")}
+                for p in link.parts
+            ],
+            "formula": None
+            if link.formula is None
+            else {s: d.written(link.formula, s) for s in ("text", "latex", "code")},
             "shape": list(link.gradient.shape),
             "norm": link.norm,
             "error": link.error,
@@ -177,7 +191,8 @@ def explain(
         depth: how far steps are opened: 1 shows the user's functions and modules, 2 and more open them into ops.
         lines: about how many lines to print at most; what is least worth showing folds first.
         notation: "leibniz" writes dy/dx = dy/du . du/dx, "composition" writes (g o f)'(x) = g'(f(x)) f'(x).
-    Returns: an `Explanation`: print it, or ask it for `.unfold()`, `.latex()`, `.json()`, `.check()`, `.save("x.html")`.
+    Returns: an `Explanation`: print it, or ask it for `.unfold()`, `.latex()`, `.json()`, `.check()`,
+        `.save("x.html")`.
     Raises:
         NoGradientError: the loss depends on nothing that requires a gradient. NotScalarError: it is not a scalar.
         DisconnectedError: the loss does not depend on `wrt`; the message says where the link is broken.
@@ -203,10 +218,18 @@ def index_of(at: Any, node: Node, run: Run) -> tuple[int, ...] | None:
     shape = node.aval.shape
     name = run.name(node) or "the tensor"
     if len(index) != len(shape):
-        raise at_user_line(OutOfRangeError(f"explain: at={index} has {len(index)} indices; {name} is {node.aval} and needs {len(shape)}"))
+        raise at_user_line(
+            OutOfRangeError(
+                f"explain: at={index} has {len(index)} indices; {name} is {node.aval} and needs {len(shape)}"
+            )
+        )
     for d, (i, n) in enumerate(zip(index, shape, strict=True)):
         if not -n <= i < n:
-            raise at_user_line(OutOfRangeError(f"explain: at={index} is out of range: dimension {d} of {name} has size {n}; use 0 to {n - 1}"))
+            raise at_user_line(
+                OutOfRangeError(
+                    f"explain: at={index} is out of range: dimension {d} of {name} has size {n}; use 0 to {n - 1}"
+                )
+            )
     return tuple(i % n for i, n in zip(index, shape, strict=True))
 
 

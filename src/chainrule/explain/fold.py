@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from chainrule.core.node import Node
@@ -93,7 +94,9 @@ def _levels(node: Node) -> list[_Level]:
         if scope is None or len(trail) < TRAIL_LENGTH:
             break
         while scope is not None:  # the trail was cut inside the modules: the scope knows the rest
-            levels.append(_Level("module", trail[-1], scope, f"{path(scope)}: {type(scope.module).__name__}".lstrip(": ")))
+            levels.append(
+                _Level("module", trail[-1], scope, f"{path(scope)}: {type(scope.module).__name__}".lstrip(": "))
+            )
             scope = scope.outer
     return levels[::-1]
 
@@ -129,7 +132,7 @@ def _shared(earlier: Sequence[_Level], later: Sequence[_Level]) -> int:
 def fold_tree(nodes: Sequence[Node]) -> Fold:
     """The fold tree of the ops in a graph, which are in the order they ran."""
     levels = _aligned([_levels(node) for node in nodes])
-    common = [_shared(before, after) for before, after in zip(levels, levels[1:], strict=False)]
+    common = [_shared(before, after) for before, after in pairwise(levels)]
     shown = [[i for i, level in enumerate(path_) if level.kind is not None] for path_ in levels]
     depth = min([*common, *(i[-1] + 1 if i else 0 for i in shown)], default=0)
     while depth and levels[0][depth - 1].kind is None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def explanation(e: Explanation) -> str:
-    """\\frac{∂loss}{∂w_1} = … \\in \\mathbb{R}^{100 \\times 50}."""
+    r"""The line \frac{∂loss}{∂w_1} = … \in \mathbb{R}^{100 \times 50}."""
     formula = e.combined if e.combined is not None else e.links[-1].formula
     if formula is None:
         return rf"{latex_gradient(e.name)} \in {space(e.value.shape)}"

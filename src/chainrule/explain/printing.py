@@ -1,5 +1,8 @@
-"""Writing an expression down: plain text, LaTeX, or Python code, from the ops' own notation. Names no op but the few
-whose written form depends on what surrounds them: a coefficient, a broadcast that mathematics leaves unwritten."""
+"""Writing an expression down: plain text, LaTeX, or Python code, from the ops' own notation.
+
+Names no op but the few whose written form depends on what surrounds them: a coefficient, a broadcast that mathematics
+leaves unwritten.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Node, Ratio, ancestors
-from chainrule.core.notation import ATOM, PRODUCT, SIGN, Style
+from chainrule.core.notation import ATOM, POWER, PRODUCT, SIGN, Style
 from chainrule.ops import elementwise, identities, movement
 
 Names = Callable[[Node], str | None]
@@ -35,7 +38,7 @@ def written(root: Any, style: Style, names: Names) -> Written:
     for node in ancestors([root], lambda x: names(x) is None or x is root):
         name = names(node)
         if name is not None and (node is not root or node.op is None):
-            done[id(node)] = Written(name)
+            done[id(node)] = _named(name, style)
         elif node.constant is not None:
             done[id(node)] = constant(node.constant, style)
         elif node.op is None:
@@ -45,11 +48,16 @@ def written(root: Any, style: Style, names: Names) -> Written:
     return done[id(root)]
 
 
+def _named(name: str, style: Style) -> Written:
+    """A name; a gradient in LaTeX is a fraction, which a power or a transpose puts in brackets."""
+    return Written(name, POWER if style == "latex" and name.startswith(r"\frac") else ATOM)
+
+
 def _lookup(node: Node, style: Style, names: Names, done: dict[int, Written]) -> Written:
     if id(node) not in done:
         name = names(node)
         assert name is not None
-        return Written(name)
+        return _named(name, style)
     return done[id(node)]
 
 

@@ -1,5 +1,8 @@
-"""Why a gradient has the form it has: why the sum, why the transpose, what a gate did. Told from the family of the op and
-its index structure, so the same few functions speak of any product, any broadcast, any gate."""
+"""Why a gradient has the form it has: why the sum, why the transpose, what a gate did.
+
+Told from the family of the op and its index structure, so the same few functions speak of any product, any broadcast,
+any gate.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,12 @@ def _meetings(step: Step, node: Node) -> Iterator[tuple[Any, int]]:
         for position, x in enumerate(op.inputs):
             if id(x) in same:
                 yield op, position
-        if isinstance(op.op, Linear) and op.op is not movement.expand and len(op.inputs) == 1 and id(op.inputs[0]) in same:
+        if (
+            isinstance(op.op, Linear)
+            and op.op is not movement.expand
+            and len(op.inputs) == 1
+            and id(op.inputs[0]) in same
+        ):
             same.add(id(op))
 
 
@@ -84,15 +92,18 @@ def _why_product(derivation: Derivation, link: Link, part: Part, op: Any, positi
     share = f"d{loss}/d{me}" if len(link.parts) == 1 else f"its part of d{loss}/d{me}"
     if summed:
         place = ("first" if other.index(summed[0]) == len(other) - 2 else "last") if len(other) > 1 else "only"
+        short, written = _short(derivation, other_expression), derivation.written(formula)
         lines += [
             f"{me} meets {' and '.join(f'every {c}' for c in summed)}, each time with the factor {factor}:",
             f"    {share} = {backward}",
-            f"summing over {', '.join(summed)}, the {place} index of {_short(derivation, other_expression)}, "
-            f"IS the product {derivation.written(formula)}",
+            f"summing over {', '.join(summed)}, the {place} index of {short}, IS the product {written}",
         ]
     else:
         lines.append(f"so {me} gets {backward}")
-    turned, plain = _transposed_name(derivation, other_expression), derivation.written(derivation.simplified(other_expression))
+    turned, plain = (
+        _transposed_name(derivation, other_expression),
+        derivation.written(derivation.simplified(other_expression)),
+    )
     return Reason(f"why {turned if turned in derivation.written(formula) else plain}", tuple(lines))
 
 
@@ -118,6 +129,9 @@ def _forward_entry(derivation: Derivation, step: Step, op: Any, index: tuple[str
     return f"({derivation.written(step.twins[id(op)])})[{','.join(index)}] = {text}"
 
 
+_VERBS = {id(elementwise.add): "added", id(elementwise.mul): "multiplied", id(elementwise.sub): "subtracted"}
+
+
 def _why_sum(derivation: Derivation, link: Link, part: Part, op: Any) -> Reason | None:
     """Why gradients are added up where the forward repeated a value."""
     formula = part.formula
@@ -126,7 +140,7 @@ def _why_sum(derivation: Derivation, link: Link, part: Part, op: Any) -> Reason 
     if times <= 1:
         return None
     users = [x for x in derivation.run.nodes if any(i is op for i in x.inputs)]
-    verb = {elementwise.add: "added", elementwise.mul: "multiplied", elementwise.sub: "subtracted"}.get(users[0].op, "used") if len(users) == 1 else "used"
+    verb = _VERBS.get(id(users[0].op), "used") if len(users) == 1 else "used"
     new, stretched = movement.expanded_dims(source.shape, target.shape)
     dims = (*new, *stretched)
     where = _places(target, dims)
@@ -158,9 +172,10 @@ def gate_notes(derivation: Derivation, link: Link) -> list[str]:
     """What each gate in a link let through, and what the rule chose where the slope is a choice."""
     notes: list[str] = []
     if link.formula is not None:
-        for node in ancestors([link.formula]):
-            if node.op is elementwise.gate and node.inputs[0].aval.shape == node.aval.shape and not _one_number(node.inputs[0]):
-                notes.append(_gate_note(derivation, node.inputs[0]))
+        gates = [
+            x for x in ancestors([link.formula]) if x.op is elementwise.gate and x.inputs[0].aval.shape == x.aval.shape
+        ]
+        notes += [_gate_note(derivation, x.inputs[0]) for x in gates if not _one_number(x.inputs[0])]
     for part in link.parts:
         for op, position in _meetings(part.step, link.node):
             if isinstance(op.op, Elementwise) and op.op.kinks and op.inputs[position] is link.node:
@@ -193,5 +208,9 @@ def _kink_notes(op: Any) -> list[str]:
         hits = int(np.count_nonzero(data == other))
         where = f"at {at:g}" if len(op.inputs) == 1 else "where its inputs are equal"
         slope, _, why = choice.partition(": ")
-        notes.append(f"slope {where} is a choice, {slope}" + (f": {why}" if why else "") + f"; {hits:,} of {data.size:,} entries are there")
+        notes.append(
+            f"slope {where} is a choice, {slope}"
+            + (f": {why}" if why else "")
+            + f"; {hits:,} of {data.size:,} entries are there"
+        )
     return notes

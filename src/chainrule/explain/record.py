@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ class Run:
         if not loss.requires_grad:
             raise at_user_line(NoGradientError(no_gradient_reason(loss).replace("backward:", "explain:", 1)))
         if loss.aval.size != 1:
-            raise at_user_line(NotScalarError(f"explain: a loss is a scalar; got {loss.aval}; reduce it with .sum() or .mean()"))
+            raise at_user_line(
+                NotScalarError(f"explain: a loss is a scalar; got {loss.aval}; reduce it with .sum() or .mean()")
+            )
         self.loss = loss
         self._build(ancestors([loss], needs_gradient), variables, np.ones(loss.aval.shape, loss.aval.dtype))
 
@@ -77,12 +80,16 @@ class Run:
             known = {self.name(x): x for x in (*self.nodes, *self.leaves)}
             if wrt not in known:
                 names = sorted(n for n in (self.name(x) for x in self.leaves) if n)
-                raise at_user_line(ArgumentError(f"explain: no value is called {wrt!r}; the loss has gradients for {', '.join(names)}"))
+                raise at_user_line(
+                    ArgumentError(f"explain: no value is called {wrt!r}; the loss has gradients for {', '.join(names)}")
+                )
             wrt = known[wrt]
         if not isinstance(wrt, Node):
             raise at_user_line(ArgumentError(f"explain: wrt must be a tensor or its name; got {type(wrt).__name__}"))
         if self.gradient(wrt) is None:
-            name = self._names.get(id(wrt)) or wrt.symbol or self._held.get(id(wrt)) or _own_target(wrt) or "that tensor"
+            name = (
+                self._names.get(id(wrt)) or wrt.symbol or self._held.get(id(wrt)) or _own_target(wrt) or "that tensor"
+            )
             raise at_user_line(DisconnectedError(broken_link(self.loss, wrt, name)))
         return wrt
 
@@ -149,7 +156,7 @@ def _fold_outputs(run: Run) -> dict[int, str]:
     names: dict[int, str] = {}
     unfinished = _unfinished(run.nodes)
     for fold in reversed(list(run.tree.walk())):
-        if fold.kind in ("root",) or fold.place is None or fold.place.target is None:
+        if fold.kind == "root" or fold.place is None or fold.place.target is None:
             continue
         outputs = outputs_of(fold.nodes, run)
         if len(outputs) == 1 and not (fold.kind == "op" and id(outputs[0]) in unfinished):
@@ -159,8 +166,11 @@ def _fold_outputs(run: Run) -> dict[int, str]:
 
 def _unfinished(nodes: Sequence[Node]) -> set[int]:
     """Ops that one expression of the user made on the way to another: the stretched operand of `a + b`."""
-    pairs = zip(nodes, nodes[1:], strict=False)
-    return {id(x) for x, after in pairs if next(user_calls(x.trail or ()), 0) == next(user_calls(after.trail or ()), 1)}
+    return {
+        id(x)
+        for x, after in pairwise(nodes)
+        if next(user_calls(x.trail or ()), 0) == next(user_calls(after.trail or ()), 1)
+    }
 
 
 def outputs_of(nodes: Sequence[Node], run: Run) -> list[Node]:

@@ -30,7 +30,11 @@ from chainrule.tensor import Tensor
 
 CodeStyle = Literal["chainrule", "torch", "numpy"]
 _WRITTEN: Mapping[str, Style] = {"chainrule": "code", "torch": "code", "numpy": "numpy"}
-_IMPORTS = {"chainrule": "import chainrule as cr", "torch": "import torch", "numpy": "import math\n\nimport numpy as np"}
+_IMPORTS = {
+    "chainrule": "import chainrule as cr",
+    "torch": "import torch",
+    "numpy": "import math\n\nimport numpy as np",
+}
 
 
 def backward_source(target: Any, *examples: Any, style: CodeStyle = "chainrule") -> str:
@@ -47,11 +51,15 @@ def backward_source(target: Any, *examples: Any, style: CodeStyle = "chainrule")
     Raises: ArgumentError: no examples, and none could be found. ChainruleError: an op has no form in that style.
     """
     if style not in _WRITTEN:
-        raise at_user_line(ArgumentError(f"backward_source: style must be 'chainrule', 'torch' or 'numpy'; got {style!r}"))
+        raise at_user_line(
+            ArgumentError(f"backward_source: style must be 'chainrule', 'torch' or 'numpy'; got {style!r}")
+        )
     if isinstance(target, Node):
         return _of_loss(target, style, _callers_frame()[0])
     if not callable(target):
-        raise at_user_line(ArgumentError(f"backward_source: expected a function or a loss tensor; got {type(target).__name__}"))
+        raise at_user_line(
+            ArgumentError(f"backward_source: expected a function or a loss tensor; got {type(target).__name__}")
+        )
     if not examples:
         variables, filename = _callers_frame()
         examples = _examples_in(filename, target.__name__, variables)
@@ -98,7 +106,11 @@ class _Function:
         with recording(RECORD):
             result = function(*self.inputs)
         if not isinstance(result, Node) or not result.requires_grad:
-            raise at_user_line(NoGradientError(f"backward_source: {function.__name__} returned nothing that depends on a float argument"))
+            raise at_user_line(
+                NoGradientError(
+                    f"backward_source: {function.__name__} returned nothing that depends on a float argument"
+                )
+            )
         self.result: Any = result
 
     def source(self) -> str:
@@ -118,7 +130,8 @@ class _Function:
             writer.assign(f"{d.name(x)}.g", formula)
         arguments = [*writer.arguments(), *(["g"] if self.result.aval.size != 1 else [])]
         returned = [python_name(f"{d.name(x)}.g") for x in wanted]
-        doc = f"Gradients of {self.function.__name__}({', '.join(self.names)}) with respect to {', '.join(d.name(x) for x in wanted)}."
+        by = ", ".join(d.name(x) for x in wanted)
+        doc = f"Gradients of {self.function.__name__}({', '.join(self.names)}) with respect to {by}."
         lines = [line.replace(f"{python_name(d.name(self.result))}_g", "g") for line in writer.take()]
         return _function(f"{self.function.__name__}_backward", arguments, doc, lines, returned, self.style)
 
@@ -148,7 +161,9 @@ def _parameter_names(function: Callable[..., Any], count: int) -> list[str]:
         elif parameter.kind is not parameter.KEYWORD_ONLY:
             names.append(parameter.name)
     if len(names) < count:
-        raise at_user_line(ArgumentError(f"backward_source: {function.__name__} takes {len(names)} arguments; got {count} examples"))
+        raise at_user_line(
+            ArgumentError(f"backward_source: {function.__name__} takes {len(names)} arguments; got {count} examples")
+        )
     return names[:count]
 
 
@@ -172,14 +187,23 @@ class _Writer:
         self._assigned.add(target)
 
     def share(self, expressions: Sequence[Any]) -> None:
-        """Give a name to what several expressions compute, or one computes twice, and is more than a view of a value."""
+        """Give a name to what is computed twice, in one expression or in several, and more than a view."""
         uses: dict[Any, list[Any]] = {}
         for expression in expressions:
             for node in _tree(expression):
                 uses.setdefault(_key(node), []).append(node)
-        repeated = [nodes[0] for key, nodes in uses.items() if len(nodes) > 1 and nodes[0].op is not None and _weight(nodes[0]) > 1]
+        repeated = [
+            nodes[0]
+            for key, nodes in uses.items()
+            if len(nodes) > 1 and nodes[0].op is not None and _weight(nodes[0]) > 1
+        ]
         for node in sorted(repeated, key=_weight):
-            if not any(_key(node) != _key(o) and _key(node) in map(_key, _tree(o)) and len(uses[_key(o)]) == len(uses[_key(node)]) for o in repeated):
+            if not any(
+                _key(node) != _key(o)
+                and _key(node) in map(_key, _tree(o))
+                and len(uses[_key(o)]) == len(uses[_key(node)])
+                for o in repeated
+            ):
                 name = self._fresh(node.op.name)
                 text = self._text(node)
                 self._shared[_key(node)] = name
@@ -243,7 +267,9 @@ def _key(x: Any) -> Any:
     return (id(x.op), tuple(map(_key, x.inputs)), repr(sorted(x.params.items())))
 
 
-def _function(name: str, arguments: Sequence[str], doc: str, lines: Sequence[str], returned: Sequence[str], style: CodeStyle) -> str:
+def _function(
+    name: str, arguments: Sequence[str], doc: str, lines: Sequence[str], returned: Sequence[str], style: CodeStyle
+) -> str:
     lines = list(lines)
     if returned == [lines[-1].split(" = ", 1)[0]] and len(returned) == 1:
         last = lines.pop().split(" = ", 1)[1]
@@ -262,7 +288,7 @@ def _function(name: str, arguments: Sequence[str], doc: str, lines: Sequence[str
 def _with_shapes(function: Callable[..., Any], examples: Sequence[Any], style: CodeStyle, source: str) -> str:
     """The source with sizes of the inputs written as such, where a second trace on other sizes confirms it."""
     names = [python_name(n) for n in _parameter_names(function, len(examples))]
-    shapes = [tuple(x.shape) if isinstance(x, Node | np.ndarray) else None for x in examples]
+    shapes = [x.aval.shape if isinstance(x, Node) else x.shape if isinstance(x, np.ndarray) else None for x in examples]
     sizes = sorted({n for shape in shapes if shape for n in shape if n > 1})
     if not sizes:
         return source
@@ -297,14 +323,21 @@ def _resized(x: Any, other: Mapping[int, int]) -> Any:
     return Tensor.leaf(np.ascontiguousarray(data))
 
 
-def _size_text(here: int, there: int, names: Sequence[str], shapes: Sequence[Any], other: Mapping[int, int]) -> str | None:
+def _size_text(
+    here: int, there: int, names: Sequence[str], shapes: Sequence[Any], other: Mapping[int, int]
+) -> str | None:
     """The size of an input, or the number of its entries, that is `here` now and `there` in the second trace."""
     for name, shape in zip(names, shapes, strict=True):
         for d, n in enumerate(shape or ()):
             if n == here and other.get(n, n) == there:
                 return f"{name}.shape[{d}]"
     for name, shape in zip(names, shapes, strict=True):
-        if shape and len(shape) > 1 and int(np.prod(shape)) == here and int(np.prod([other.get(n, n) for n in shape])) == there:
+        if (
+            shape
+            and len(shape) > 1
+            and int(np.prod(shape)) == here
+            and int(np.prod([other.get(n, n) for n in shape])) == there
+        ):
             return "(" + " * ".join(f"{name}.shape[{d}]" for d, n in enumerate(shape) if n != 1) + ")"
     return None
 
@@ -333,6 +366,6 @@ def _examples_in(filename: str, function: str, variables: Variables) -> tuple[An
                     if any(isinstance(v, Node) for v in values):
                         return values
     raise at_user_line(ArgumentError(
-        f"backward_source: give example tensors, backward_source({function}, x, y): no call of {function} with variables that "
-        f"exist was found in the calling code"
+        f"backward_source: give example tensors, backward_source({function}, x, y): no call of {function} on variables "
+        f"that exist was found in the calling code"
     ))  # fmt: skip

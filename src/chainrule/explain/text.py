@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from chainrule.core.family import Contraction
 from chainrule.core.node import ancestors
 from chainrule.explain.derivation import Link, Step
-from chainrule.explain.entries import Entry, Terms, sized
+from chainrule.explain.entries import Entry, sized
+from chainrule.explain.terms import Terms
 from chainrule.ops import elementwise, reduction
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def _chain(e: Explanation) -> str:
     if e.notation == "composition":
         return _composition(e)
     names = [e.loss_name, *(link.name for link in e.links)]
-    pairs = [(names[0], names[-1]), *zip(names, names[1:], strict=False)]
+    pairs = [(names[0], names[-1]), *itertools.pairwise(names)]
     cells = [_fraction(f"d{above}", f"d{below}") for above, below in pairs]
     if len(cells) > _LONGEST_CHAIN:
         cells = [*cells[: _LONGEST_CHAIN - 2], ("   ", "...", "   "), *cells[-2:]]
@@ -82,7 +84,10 @@ def _chain(e: Explanation) -> str:
     rows = [_joined([c[i] for c in cells], joints if i == 1 else [" " * len(j) for j in joints]) for i in range(3)]
     width = max(map(len, rows)) + 6
     rows += [""] * (len(sources) - 3)
-    return "\n".join(f"  {row:<{width}}{source}".rstrip() for row, source in zip(rows, [*sources, "", "", ""][: len(rows)], strict=True))
+    return "\n".join(
+        f"  {row:<{width}}{source}".rstrip()
+        for row, source in zip(rows, [*sources, "", "", ""][: len(rows)], strict=True)
+    )
 
 
 def _fraction(top: str, bottom: str) -> tuple[str, str, str]:
@@ -140,11 +145,12 @@ def _as_mean(e: Explanation, formula: Any) -> str | None:
         return None
     factor, inner = found
     mean = float(e.derivation.value(inner, np.dtype(np.float64)).mean())
-    return f"read it: {factor:g} x the mean of ({e.derivation.written(inner)}) = {factor:g} x {mean:.6g} = {factor * mean:.6g}"
+    written = e.derivation.written(inner)
+    return f"read it: {factor:g} x the mean of ({written}) = {factor:g} x {mean:.6g} = {factor * mean:.6g}"
 
 
 def mean_form(formula: Any) -> tuple[float, Any] | None:
-    """(a, x) where the formula is a · mean(x), written as a number times a sum over as many entries as it divides by."""
+    """(a, x) where the formula is a · mean(x): a number times a sum over as many entries as the number divides by."""
     if formula.op is not elementwise.mul or formula.inputs[0].constant is None:
         return None
     ratio, total = formula.inputs[0].constant, formula.inputs[1]
@@ -160,8 +166,13 @@ def mean_form(formula: Any) -> tuple[float, Any] | None:
 def _table(e: Explanation) -> str:
     rows = [_row(e, link, previous) for link, previous in zip(e.links, [None, *e.links], strict=False)]
     heads = ("link", "rule") if e.depth == 1 else ("forward", "backward")
-    widths = [max(len(c) for c in column) for column in zip(*[(*heads, "shape", "norm", "gain", "re-evaluated"), *(r[:6] for r in rows)], strict=True)]
-    head = "  " + "  ".join(f"{h:<{w}}" for h, w in zip((*heads, "shape", "norm", "gain", "re-evaluated"), widths, strict=True))
+    widths = [
+        max(len(c) for c in column)
+        for column in zip(*[(*heads, "shape", "norm", "gain", "re-evaluated"), *(r[:6] for r in rows)], strict=True)
+    ]
+    head = "  " + "  ".join(
+        f"{h:<{w}}" for h, w in zip((*heads, "shape", "norm", "gain", "re-evaluated"), widths, strict=True)
+    )
     lines = [head.rstrip()]
     budget = max(e.lines - 20, 8)
     keep = _kept(e, len(rows), budget)
@@ -171,7 +182,8 @@ def _table(e: Explanation) -> str:
             folded += 1
             continue
         if folded:
-            lines.append(f"  ...   {folded} links folded   gains {_gain_range(e, i - folded, i)}   .unfold() or lines={e.lines + folded} shows them")
+            gains = _gain_range(e, i - folded, i)
+            lines.append(f"  ...   {folded} links folded   gains {gains}   lines={e.lines + folded} shows them")
             folded = 0
         lines.append(("  " + "  ".join(f"{c:<{w}}" for c, w in zip(row[:6], widths, strict=True))).rstrip())
         lines += [f"  {'':<{widths[0]}}    {extra}" for extra in row[6]]
@@ -182,7 +194,8 @@ def _kept(e: Explanation, count: int, budget: int) -> set[int]:
     """Which links are shown: both ends, gains outside the usual, and as many of the rest as fit."""
     if count <= budget:
         return set(range(count))
-    gains = [gain for i in range(1, count) if (gain := e.links[i].norm / e.links[i - 1].norm if e.links[i - 1].norm else 0.0) is not None]
+    norms = [link.norm for link in e.links]
+    gains = [after / before if before else 0.0 for before, after in itertools.pairwise(norms)]
     low, high = np.percentile(gains, [1, 99])
     ends = {0, 1, 2, count - 3, count - 2, count - 1}
     odd = [i + 1 for i, g in enumerate(gains) if g < low or g > high or not np.isfinite(g)]
@@ -208,14 +221,24 @@ def _row(e: Explanation, link: Link, previous: Link | None) -> tuple[Any, ...]:
     else:
         first = f"d{e.loss_name}/d{link.name}"
         rule = f"{' + '.join(dict.fromkeys(_step_name(p.step) for p in parts))}: {formula}"
-    gain = f"x{link.norm / previous.norm:.3g}" if previous is not None and previous.norm and link is not e.links[-1] else ""
+    gain = (
+        f"x{link.norm / previous.norm:.3g}"
+        if previous is not None and previous.norm and link is not e.links[-1]
+        else ""
+    )
     extra += [*_numbers(e, link), *link.notes]
     if len(parts) > 1:
-        uses = ", ".join(f"{p.step.fold.place or _step_name(p.step)} norm {_norm(e, p.formula):.4g}" for p in parts if p.formula is not None)
+        uses = ", ".join(
+            f"{p.step.fold.place or _step_name(p.step)} norm {_norm(e, p.formula):.4g}"
+            for p in parts
+            if p.formula is not None
+        )
         extra.append(f"sum of {len(parts)} uses: {uses}")
     folded = [n.op.name for p in parts for n in reversed(p.step.fold.nodes) if n.op is not None]
     if e.depth == 1 and len(parts) == 1 and len(folded) > _PLAIN_STEP:
-        extra.append(f"{len(folded)} rules folded: {' . '.join(folded[:6])}{' ...' if len(folded) > 6 else ''}     .unfold()")
+        extra.append(
+            f"{len(folded)} rules folded: {' . '.join(folded[:6])}{' ...' if len(folded) > 6 else ''}     .unfold()"
+        )
     return (first, rule, shapes(link), f"{link.norm:.5g}", gain, verdict(link), extra)
 
 
@@ -268,7 +291,11 @@ def _numbers(e: Explanation, link: Link) -> list[str]:
     d = e.derivation
     if x.op is reduction.sum_ and link.gradient.size == 1:
         terms = d.value(x.inputs[0]).reshape(-1)
-        return [f"{_added(terms[:_SHOWN])} + ... ({terms.size:,} terms) = {float(link.gradient.reshape(-1)[0]):.6g}"] if terms.size > _SHOWN else []
+        return (
+            [f"{_added(terms[:_SHOWN])} + ... ({terms.size:,} terms) = {float(link.gradient.reshape(-1)[0]):.6g}"]
+            if terms.size > _SHOWN
+            else []
+        )
     if x.op is None or any(n.op is reduction.sum_ for n in ancestors([x])):
         return []
     index = (0,) * link.gradient.ndim
@@ -332,7 +359,12 @@ def terms_dict(t: Terms) -> dict[str, Any]:
         "nonzero": t.nonzero,
         "rest": t.rest,
         "terms": [
-            {"index": list(x.index), "factors": [{"what": w, "value": v} for w, v in x.factors], "value": x.value, "opened": x.opened}
+            {
+                "index": list(x.index),
+                "factors": [{"what": w, "value": v} for w, v in x.factors],
+                "value": x.value,
+                "opened": x.opened,
+            }
             for x in t.terms
         ],
     }
@@ -341,7 +373,11 @@ def terms_dict(t: Terms) -> dict[str, Any]:
 def _checked(e: Explanation) -> str:
     c = e.checked
     if c is None:
-        return f"  {'checked':<13} {e.name} was computed, not given: its formula was re-evaluated above; finite differences move leaves only"
-    if c.too_small:
-        return f"  {'checked':<13} {c.stated:.3g} is too small to measure: differences of this loss show no slope below {c.resolution:.1g}"
-    return f"  {'checked':<13} {c.what} in float64: {c.measured:.8g}, stated {c.stated:.8g}, relative error {c.error:.1e}"
+        says = f"{e.name} was computed, not given: re-evaluated above; finite differences move leaves only"
+    elif c.too_small:
+        says = (
+            f"{c.stated:.3g} is too small to measure: differences of this loss show no slope below {c.resolution:.1g}"
+        )
+    else:
+        says = f"{c.what} in float64: {c.measured:.8g}, stated {c.stated:.8g}, relative error {c.error:.1e}"
+    return f"  {'checked':<13} {says}"
