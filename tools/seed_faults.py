@@ -58,29 +58,15 @@ WRITING = (
 FAULTS = RULES + WRITING
 
 
-def first_failure(fault: Fault) -> str | None:
-    """The first test that fails with the fault in place, or None."""
+def first_failure(fault: Fault, library: Path) -> str | None:
+    """The first test that fails with the fault seeded in a copy of `library`, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder)
-        ignored = shutil.ignore_patterns("__pycache__")
-        for part in ("src", "tests"):
-            shutil.copytree(ROOT / part, tree / part, ignore=ignored)
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        tree = Path(folder) / "tree"
+        shutil.copytree(library, tree)
         fault.seed(tree)
+        command = [sys.executable, "-m", "pytest", "tests/contract", "-x", "-q", "--tb=no", "-n", "2"]
         ran = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "tests/contract",
-                "-x",
-                "-q",
-                "--tb=no",
-                "-n",
-                "2",
-                "-p",
-                "no:cacheprovider",
-            ],
+            [*command, "-p", "no:cacheprovider"],
             cwd=tree,
             env={**os.environ, "PYTHONPATH": str(tree / "src")},
             capture_output=True,
@@ -97,12 +83,17 @@ def main() -> int:
     """Print the table; return how many were missed."""
     wanted = sys.argv[1:]
     missed = 0
-    for fault in FAULTS:
-        if wanted and not any(name in fault.name for name in wanted):
-            continue
-        test = first_failure(fault)
-        missed += test is None
-        print(f"{'caught' if test else 'MISSED':<8}{fault.name:<48}{test or ''}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder)  # one copy for all: the working tree may change meanwhile
+        for part in ("src", "tests"):
+            shutil.copytree(ROOT / part, library / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", library)
+        for fault in FAULTS:
+            if wanted and not any(name in fault.name for name in wanted):
+                continue
+            test = first_failure(fault, library)
+            missed += test is None
+            print(f"{'caught' if test else 'MISSED':<8}{fault.name:<48}{test or ''}", flush=True)
     return missed
 
 

@@ -96,13 +96,21 @@ def test_the_backward_written_out_runs(model, style):
     function = namespace["backward"]
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
     derivation = cr.explain(loss, wrt=leaves[0]).derivation
-    by_name = {python_name(derivation.name(x)): x for x in ancestors(loss) if x.op is None and x.constant is None}
+    leaves_ = [x for x in ancestors(loss) if x.op is None and x.constant is None]
+    by_name = {python_name(derivation.name(x)): x for leaf in leaves_ for x in (leaf, *behind(leaf))}
     arguments = [as_style(by_name[n], style) for n in names]
     found = function(*arguments)
     found = found if isinstance(found, tuple) else (found,)
     loss.backward()
     for leaf, g in zip(leaves, found, strict=True):
         np.testing.assert_allclose(np.asarray(g.detach() if hasattr(g, "detach") else g), leaf.grad.numpy(), rtol=2e-4, atol=1e-5)
+
+
+def behind(leaf):
+    """What a constant is a view of."""
+    while leaf.origin is not None:
+        leaf = leaf.origin[1]
+        yield leaf
 
 
 def python_name(name):

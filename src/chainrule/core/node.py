@@ -110,11 +110,12 @@ class Node:
     scope: the module call it was made in (see `provenance`), or None.
     cut: why no gradient passes, where one might be expected to.
     grad: the gradient that backward passes have added up on a leaf.
+    origin: for a constant that is a view of another, the op and the input it came from: y in y.reshape(-1, 1).
     """
 
     __slots__ = (
-        "__weakref__", "_aval", "constant", "cut", "data", "grad", "inputs", "made", "mutated", "op", "params",
-        "requires_grad", "scope", "symbol", "trail",
+        "__weakref__", "_aval", "constant", "cut", "data", "grad", "inputs", "made", "mutated", "op", "origin",
+        "params", "requires_grad", "scope", "symbol", "trail",
     )  # fmt: skip
 
     op: Op | None
@@ -130,6 +131,7 @@ class Node:
     scope: Scope | None
     cut: Cut | None
     grad: Any
+    origin: tuple[Op, Node, Mapping[str, Any]] | None
     _aval: Aval | None
 
     # The class of what is computed from nodes of this class, and of its constants. Not `type(node)`: a subclass may
@@ -220,7 +222,7 @@ def make(
     node._aval = aval
     node.requires_grad = requires_grad
     node.trail = trail
-    node.constant = node.symbol = node.scope = node.cut = node.grad = None
+    node.constant = node.symbol = node.scope = node.cut = node.grad = node.origin = None
     node.mutated = 0
     node.made = tick()
     return node
@@ -276,6 +278,8 @@ def apply(  # noqa: C901 - in one piece: it is on the path of every op, and a ca
         if x.cut is not None:  # a constant made from one that lost its gradient says where it was lost
             node.cut, node.trail = x.cut, x.trail
             break
+    if data.base is not None and len(inputs) == 1 and recording_mode() is not ENGINE_OFF:
+        node.origin = (op, inputs[0], params)  # keeps nothing alive that the view does not: they share memory
     return node
 
 

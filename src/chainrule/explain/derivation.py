@@ -23,7 +23,7 @@ from chainrule.errors import ChainruleError
 from chainrule.explain.fold import Fold
 from chainrule.explain.printing import write
 from chainrule.explain.record import Run, outputs_of
-from chainrule.ops import identities, movement
+from chainrule.ops import identities
 
 # A formula agrees with the engine when it is within this relative error; float32 rounding over sums of thousands of
 # terms in another order stays a hundred times below it.
@@ -126,11 +126,11 @@ class Derivation:
     def symbol(self, node: Node) -> Any:
         """The symbol a value is written as; a known number stays a number."""
         if id(node) not in self._symbols:
-            whole = self.run.seen_as(node)
             if node.constant is not None and node.op is None and self.run.name(node) is None:
                 found = type(node).number(node.aval, node.constant)
-            elif whole is not None:
-                found = movement.reshape(self.symbol(whole), shape=node.aval.shape)
+            elif node.origin is not None and node.op is None and self.run.name(node) is None:
+                op, source, params = node.origin
+                found = type(node).applied(op, (self.symbol(source),), params, node.aval)
             else:
                 found = type(node).symbolic(self.name(node), node.aval, requires_grad=node.requires_grad)
                 if node.data is not None:

@@ -19,7 +19,7 @@ class Excerpt:
         self.derivation = derivation
         self._links: Mapping[int, Link] = {id(link.node): link for link in links}
         self._order = {id(link.node): place for place, link in enumerate(links)}
-        self._known = {id(x) for x in derivation.run.variables if (derivation.run.name(x) or "").isidentifier()}
+        self._known = set(derivation.run.held)
 
     def of(self, link: Link) -> str | None:
         """The code of a link; None where its rule has no form as code."""
@@ -93,9 +93,6 @@ class Excerpt:
                 continue
             defined.add(id(node))
             name, step = python_name(d.name(node)), d.producer(node)
-            if step is None and d.run.seen_as(node) is not None:  # its name says how it is made: y[:, None]
-                lines.append(f"{name} = {d.name(node)}")
-                continue
             if step is None:
                 lines.append(f"# {name} is {d.name(node)}, {node.aval}: put your own tensor here")
                 continue

@@ -17,7 +17,6 @@ from chainrule.autodiff.broken import broken_link, no_gradient_reason
 from chainrule.autodiff.reverse import needs_gradient, pull
 from chainrule.core.node import ENGINE_OFF, Node, ancestors, at_user_line, recording
 from chainrule.core.provenance import place, user_calls
-from chainrule.dtypes import is_integer
 from chainrule.errors import ArgumentError, DisconnectedError, NoGradientError, NotScalarError
 from chainrule.explain.fold import fold_tree
 
@@ -32,6 +31,7 @@ class Run:
     tree: the ops as the user's functions, modules and statements group them.
     gradient: the cotangent of any node, as the engine computes it.
     name: what the user calls a node.
+    held: the variable that holds each tensor where explain was called, by the tensor's id.
     """
 
     def __init__(self, loss: Any, variables: Variables) -> None:
@@ -50,11 +50,10 @@ class Run:
         self.nodes = [x for x in order if x.op is not None]
         self.leaves = [x for x in order if x.op is None]
         self.tree = fold_tree(self.nodes)
-        self.variables = [v for v in variables.values() if isinstance(v, Node)]
-        self._held = variable_names(variables)
+        self.held = variable_names(variables)
         with recording(ENGINE_OFF):
             self._gradients = pull([(self.loss, type(self.loss).leaf(seed))], order)
-        self._names = name_values(self, self._held)
+        self._names = name_values(self, self.held)
 
     def gradient(self, node: Node) -> np.ndarray | None:
         """The cotangent of a node, or None if the loss does not depend on it."""
@@ -63,13 +62,8 @@ class Run:
 
     def name(self, node: Node) -> str | None:
         """What the user calls this value, if anything."""
-        return self._names.get(id(node)) or self._held.get(id(node))
-
-    def seen_as(self, node: Node) -> Node | None:
-        """The variable that an unnamed constant is a view of, entry for entry: y in y.reshape(-1, 1)."""
-        if node.op is not None or node.data is None or self.name(node) is not None:
-            return None
-        return next((v for v in self.variables if _same_entries(v, node)), None)
+        known = self._names.get(id(node)) or self.held.get(id(node)) or node.symbol
+        return known or (_own_target(node) if node.op is None else None)
 
     def parameter(self, wrt: Any) -> Node:
         """The node meant by a tensor or by its name.
@@ -88,20 +82,10 @@ class Run:
             raise at_user_line(ArgumentError(f"explain: wrt must be a tensor or its name; got {type(wrt).__name__}"))
         if self.gradient(wrt) is None:
             name = (
-                self._names.get(id(wrt)) or wrt.symbol or self._held.get(id(wrt)) or _own_target(wrt) or "that tensor"
+                self._names.get(id(wrt)) or wrt.symbol or self.held.get(id(wrt)) or _own_target(wrt) or "that tensor"
             )
             raise at_user_line(DisconnectedError(broken_link(self.loss, wrt, name)))
         return wrt
-
-
-def _same_entries(variable: Node, node: Node) -> bool:
-    a, b = variable.data, node.data
-    if variable is node or a is None or b is None or a.size != b.size or a.dtype != b.dtype or a.size < 2:
-        return False
-    if not (a.flags.c_contiguous and b.flags.c_contiguous):
-        return False
-    # An index may have been copied on its way (negative positions are made positive): equal entries are the same index.
-    return a.ctypes.data == b.ctypes.data or (is_integer(a.dtype) and np.array_equal(a.reshape(-1), b.reshape(-1)))
 
 
 def variable_names(variables: Variables) -> dict[int, str]:

@@ -344,8 +344,6 @@ def _against_labels(
     _check_labels(name, labels, log_p.shape[dim])
     weights = _class_weights(name, weight, log_p, dim)
     column = to_dtype(labels, dtypes.int64).unsqueeze(dim)
-    if labels.symbol is not None and labels.ndim == 1:
-        column.symbol = f"{labels.symbol}[:, None]"  # as explanations print it
     loss = -indexing.gather(log_p, dim, column).squeeze(dim)
     share = None if weights is None else weights[labels]  # what each sample counts
     if share is not None:
