@@ -287,3 +287,23 @@ def test_the_process_itself(run, tmp_path):
     assert found.returncode == 2
     assert found.stdout == ""
     assert found.stderr.startswith("chainrule: nte.py: no such file")
+
+
+def test_a_fault_of_the_library_is_one_message(monkeypatch, capsys):
+    from chainrule import cli
+
+    def broken():
+        raise ZeroDivisionError("float division by zero")
+
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.delenv("CHAINRULE_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 70
+    said = capsys.readouterr().err
+    assert "a fault of chainrule" in said
+    assert "ZeroDivisionError: float division by zero" in said
+    assert "Traceback" not in said
+    monkeypatch.setenv("CHAINRULE_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main()

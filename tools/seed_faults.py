@@ -58,12 +58,13 @@ WRITING = (
 FAULTS = RULES + WRITING
 
 
-def first_failure(fault: Fault, library: Path) -> str | None:
-    """The first test that fails with the fault seeded in a copy of `library`, or None."""
+def first_failure(fault: Fault | None, library: Path) -> str | None:
+    """The first test that fails with the fault (or none) seeded in a copy of `library`, or None."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(library, tree)
-        fault.seed(tree)
+        if fault is not None:
+            fault.seed(tree)
         command = [sys.executable, "-m", "pytest", "tests/contract", "-x", "-q", "--tb=no", "-n", "2"]
         ran = subprocess.run(
             [*command, "-p", "no:cacheprovider"],
@@ -74,7 +75,7 @@ def first_failure(fault: Fault, library: Path) -> str | None:
             check=False,
         )
     if ran.returncode != 0 and "FAILED" not in ran.stdout:
-        raise SystemExit(f"{fault.name}: the suite did not run:\n{ran.stdout}\n{ran.stderr}")
+        raise SystemExit(f"{fault}: the suite did not run:\n{ran.stdout}\n{ran.stderr}")
     failed = re.search(r"^FAILED \S*?/?(\w+\.py::\S+)", ran.stdout, re.MULTILINE)
     return failed[1] if failed else None
 
@@ -88,6 +89,9 @@ def main() -> int:
         for part in ("src", "tests"):
             shutil.copytree(ROOT / part, library / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", library)
+        failing = first_failure(None, library)
+        if failing:
+            raise SystemExit(f"the suite fails without a fault: {failing}")
         for fault in FAULTS:
             if wanted and not any(name in fault.name for name in wanted):
                 continue

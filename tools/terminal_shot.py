@@ -1,10 +1,10 @@
-"""Run the README's programs; draw its picture and refill the outputs below them.
+"""Run the programs of the README and of docs/; draw the README's picture and refill the outputs below the programs.
 
     python tools/terminal_shot.py
 
 The picture, docs/images/explanation.svg, is what `cr.explain(loss, wrt=w1)` prints after the README's first program, as
 a terminal. It carries its own background, so that it reads on a light page and on a dark one, and asks for no font from
-a network. A ```text block that follows a ```python block is that block's output; the blocks are one program.
+a network. A ```text block that follows a ```python block is that block's output; the blocks of a page are one program.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import chainrule as cr
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "reading_an_explanation.md")
 PICTURE = ROOT / "docs" / "images" / "explanation.svg"
 COMMAND = "cr.explain(loss, wrt=w1)"
 
@@ -127,11 +128,13 @@ def words(svg: str) -> str:
 
 def main() -> None:
     """Write the picture and the outputs."""
-    README.write_text(refilled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(refilled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"{page.relative_to(ROOT)}: refilled")
     drawn = picture()
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(drawn, encoding="utf-8")
-    print(f"{README.name} refilled; {PICTURE.relative_to(ROOT)}: {len(drawn):,} bytes")
+    print(f"{PICTURE.relative_to(ROOT)}: {len(drawn):,} bytes")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The command line: `chainrule tour`, `chainrule explain FILE.py`, `chainrule --version`.
 
 Exit codes: 0; 1: what was asked cannot be done (the script failed, the loss does not depend on that tensor); 2: it was
-asked wrongly. Errors are one message; of a script that fails, its own traceback and nothing of the library's.
+asked wrongly; 70: a fault of the library itself. Errors are one message; of a script that fails, its own traceback and
+nothing of the library's. The traceback of a fault of ours is printed when CHAINRULE_TRACEBACK is set.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -32,6 +34,7 @@ class Exit(IntEnum):
 
     FAILED = 1
     USAGE = 2
+    FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 
 app = typer.Typer(
@@ -46,7 +49,17 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point."""
-    app()
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - said in full, with how to see where: nothing is swallowed
+        if os.environ.get("CHAINRULE_TRACEBACK"):
+            raise
+        print(
+            f"chainrule: this is a fault of chainrule, not of your program: {type(error).__name__}: {error}\n"
+            f"  please report it; CHAINRULE_TRACEBACK=1 in front of the command shows where it happened",
+            file=sys.stderr,
+        )
+        sys.exit(Exit.FAULT)
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.array.align import as_node, expand, one_dim
 from chainrule.core.aval import Aval
-from chainrule.core.node import AnyNode, at_user_line
+from chainrule.core.node import AnyNode, apply, at_user_line
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
 from chainrule.ops import indexing, movement
 
@@ -26,6 +26,11 @@ def getitem(x: Tensor, key: Any) -> Tensor:
 
     Raises: OutOfRangeError: an int or an entry of an index that does not exist.
     """
+    if type(key) is int and x.aval.shape:  # x[i], the commonest by far, needs no rewriting of the key
+        first, *rest = x.aval.shape
+        i = _position(key, first, 0)
+        window = ((i, i + 1, 1), *[(0, n, 1) for n in rest])
+        return apply(movement.reshape, (apply(movement.slice_, (x,), {"window": window}),), {"shape": tuple(rest)})
     parts = _spelled_out(key, x.ndim)
     basic: list[tuple[Any, int | None]] = []
     arrays: list[tuple[int, Any]] = []

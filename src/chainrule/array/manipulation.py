@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same entries, in order, in another shape; one size may be -1."""
-    target = sizes(shape)
-    if x.aval.shape == target:
+    target = shape if len(shape) == 1 and type(shape[0]) is int else sizes(shape)
+    aval = x.aval
+    if aval.shape == target:
         return x
     if -1 in target:
-        known = math.prod(n for n in target if n != -1)
-        if target.count(-1) > 1 or known == 0 or x.aval.size % known:
-            raise at_user_line(ShapeError(f"reshape: {x.aval} with {x.aval.size} entries does not fit {list(target)}"))
-        return _reshaped(x, tuple(x.aval.size // known if n == -1 else n for n in target))
+        known, size = -math.prod(target), aval.size
+        if target.count(-1) > 1 or known == 0 or size % known:
+            raise at_user_line(ShapeError(f"reshape: {aval} with {size} entries does not fit {list(target)}"))
+        return _reshaped(x, tuple([size // known if n == -1 else n for n in target]))
     return movement.reshape(x, shape=target)
 
 

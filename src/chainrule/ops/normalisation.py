@@ -27,17 +27,21 @@ def _along_dim(name: str) -> Rule:
     return shape_rule
 
 
-def _log_softmax_kernel(x: np.ndarray, *, dim: int) -> np.ndarray:
+def _shifted(x: np.ndarray, dim: int) -> np.ndarray:
+    """x less its largest entry along `dim`, so that no exponential overflows; in float32 at least."""
     wide = x.astype(dtypes.work_dtype(x.dtype), copy=False)
-    shifted = wide - np.max(wide, axis=dim, keepdims=True, initial=-np.inf)
-    out: np.ndarray = shifted - np.log(np.sum(np.exp(shifted), axis=dim, keepdims=True))
+    return wide - np.maximum.reduce(wide, axis=dim, keepdims=True, initial=-np.inf)
+
+
+def _log_softmax_kernel(x: np.ndarray, *, dim: int) -> np.ndarray:
+    shifted = _shifted(x, dim)
+    out: np.ndarray = shifted - np.log(np.add.reduce(np.exp(shifted), axis=dim, keepdims=True))
     return out.astype(x.dtype, copy=False)
 
 
 def _softmax_kernel(x: np.ndarray, *, dim: int) -> np.ndarray:
-    wide = x.astype(dtypes.work_dtype(x.dtype), copy=False)
-    grown = np.exp(wide - np.max(wide, axis=dim, keepdims=True, initial=-np.inf))
-    out: np.ndarray = grown / np.sum(grown, axis=dim, keepdims=True)
+    grown = np.exp(_shifted(x, dim))
+    out: np.ndarray = grown / np.add.reduce(grown, axis=dim, keepdims=True)
     return out.astype(x.dtype, copy=False)
 
 
