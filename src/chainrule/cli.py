@@ -51,7 +51,7 @@ def main() -> None:
     """The entry point."""
     try:
         app()
-    except Exception as error:  # noqa: BLE001 - said in full, with how to see where: nothing is swallowed
+    except Exception as error:
         if os.environ.get("CHAINRULE_TRACEBACK"):
             raise
         print(

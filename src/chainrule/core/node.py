@@ -228,7 +228,7 @@ def make(
     return node
 
 
-def apply(  # noqa: C901 - in one piece: it is on the path of every op, and a call costs as much as what it does
+def apply(  # noqa: C901, PLR0915 - in one piece: it is on the path of every op, and a call costs as much as what it does
     op: Op, inputs: tuple[AnyNode, ...], params: Mapping[str, Any] = NO_PARAMS, cls: type[AnyNode] | None = None
 ) -> AnyNode:
     """Apply `op`: compute the value where all inputs have one, and keep how it was made where a gradient may be asked.

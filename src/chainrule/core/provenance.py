@@ -9,37 +9,46 @@ from __future__ import annotations
 import ast
 import itertools
 import linecache
-import sys
 from collections.abc import Iterator
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import CodeType
-from typing import NamedTuple, Protocol
+from sys import _getframe
+from types import CodeType, FrameType
+from typing import Any, NamedTuple, Protocol
 
-# One call on the stack, innermost first: the code object, the instruction it stood at, and the frame's identity,
-# which tells two calls of one function apart while either still runs.
+# One call on the stack: the code object, the instruction it stood at, and the frame's identity, which tells two calls
+# of one function apart while either still runs.
 Call = tuple[CodeType, int, int]
-Trail = tuple[Call, ...]
+# The calls that lead to a node, innermost first, one after the other in one flat list: made for every node of every
+# step, read by `calls` when somebody asks.
+Trail = list[Any]
 
 TRAIL_LENGTH = 16
+_IN_A_FUNCTION = 0x1  # CO_OPTIMIZED of a code object: set for functions, not for modules
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _COMPOSITES = str(Path(_PACKAGE) / "functional")
 
 
 def capture(skip: int = 2, depth: int = TRAIL_LENGTH) -> Trail:
     """The calls that lead here, innermost first, at most `depth`, down to the script's own level."""
-    frame = sys._getframe(skip)
-    trail = []
-    for _ in range(depth):
+    frame: FrameType | None = _getframe(skip)
+    trail: Trail = []
+    while frame is not None and depth:
         code = frame.f_code
-        trail.append((code, frame.f_lasti, id(frame)))
-        outer = frame.f_back
-        if outer is None or code.co_name == "<module>":
+        trail += code, frame.f_lasti, id(frame)
+        if not code.co_flags & _IN_A_FUNCTION:  # the level of a script or of a notebook cell
             break
-        frame = outer
-    return tuple(trail)
+        frame = frame.f_back
+        depth -= 1
+    return trail
+
+
+def calls(trail: Trail | None) -> list[Call]:
+    """The calls of a trail, innermost first."""
+    flat = iter(trail or ())
+    return list(zip(flat, flat, flat, strict=True))
 
 
 class HasModules(Protocol):
@@ -116,14 +125,14 @@ def is_ours(code: CodeType) -> bool:
     return code.co_filename.startswith(_PACKAGE)
 
 
-def user_calls(trail: Trail) -> Iterator[Call]:
+def user_calls(trail: Trail | None) -> Iterator[Call]:
     """The calls of the user's own code, innermost first."""
-    return (call for call in trail if not is_ours(call[0]))
+    return (call for call in calls(trail) if not is_ours(call[0]))
 
 
 def user_place(trail: Trail | None) -> Place | None:
     """The line of the user's code that made the node."""
-    for call in user_calls(trail or ()):
+    for call in user_calls(trail):
         return place(call)
     return None
 

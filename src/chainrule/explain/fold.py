@@ -17,6 +17,7 @@ from chainrule.core.provenance import (
     Call,
     Place,
     Scope,
+    calls,
     in_a_loop,
     is_composite,
     is_module_call,
@@ -77,7 +78,7 @@ def _levels(node: Node) -> list[_Level]:
     outermost = scope
     while outermost is not None and outermost.outer is not None:
         outermost = outermost.outer
-    for trail in (node.trail or (), () if outermost is None else outermost.trail or ()):
+    for trail in (calls(node.trail), [] if outermost is None else calls(outermost.trail)):
         for position, call in enumerate(trail):
             code = call[0]
             if is_module_call(code) and scope is not None:

@@ -128,7 +128,7 @@ def _distinct(chosen: Sequence[tuple[Node, str]]) -> dict[int, str]:
 
 def _own_target(node: Node) -> str | None:
     """The variable that the line which made this leaf assigns it to; what a function returns, its caller names."""
-    for call in user_calls(node.trail or ()):
+    for call in user_calls(node.trail):
         where = place(call)
         if where.target is not None or not where.text.startswith("return"):
             return where.target
@@ -153,7 +153,7 @@ def _unfinished(nodes: Sequence[Node]) -> set[int]:
     return {
         id(x)
         for x, after in pairwise(nodes)
-        if next(user_calls(x.trail or ()), 0) == next(user_calls(after.trail or ()), 1)
+        if next(user_calls(x.trail), 0) == next(user_calls(after.trail), 1)
     }
 
 

@@ -286,7 +286,7 @@ def _lines(parts: Sequence[Any], outer: bool) -> list[tuple[str, int, bool]]:
 
 def _around(node: Node, called: Place | None, outer: bool) -> list[Place]:
     """The user's calls from an op out to the call of its step, and one further if `outer`."""
-    places = [place(call) for call in user_calls(node.trail or ())]
+    places = [place(call) for call in user_calls(node.trail)]
     if called is None or called not in places:
         return places[:1]
     return places[: places.index(called) + 1 + outer]
