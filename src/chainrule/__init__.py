@@ -157,6 +157,7 @@ from chainrule.array.statistical import (
     topk,
     var,
 )  # fmt: skip
+from chainrule.autodiff.mode import enable_grad, is_grad_enabled, no_grad
 from chainrule.autodiff.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
 from chainrule.creation import (
     Generator,
@@ -199,7 +200,7 @@ from chainrule.dtypes import (
 from chainrule.explain.explanation import Explanation, check, explain
 from chainrule.explain.source import backward_source
 from chainrule.function import Function
-from chainrule.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+from chainrule.tensor import Tensor
 from chainrule.train.learner import Learner
 
 __version__ = "0.1.0"

@@ -10,7 +10,6 @@ import copy
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -23,24 +22,21 @@ from chainrule.array import (
     elementwise,
     formulas,
     indexing,
+    inplace,
     linear_algebra,
     manipulation,
     statistical,
 )  # fmt: skip
-from chainrule.array.elementwise import Operand
 from chainrule.autodiff.broken import no_gradient_reason
 from chainrule.autodiff.reverse import gradients
 from chainrule.core.node import (
     ENGINE_OFF,
     NO_PARAMS,
-    RECORD,
-    USER_OFF,
     Cut,
     Node,
     at_user_line,
     make,
     recording,
-    recording_mode,
     tick,
 )  # fmt: skip
 from chainrule.core.provenance import capture
@@ -51,9 +47,7 @@ from chainrule.errors import (
     InPlaceError,
     NoGradientError,
     NotScalarError,
-    OutOfRangeError,
     ShapeError,
-    SymbolicValueError,
 )
 from chainrule.ops import movement
 
@@ -141,7 +135,7 @@ class Tensor(Node):
             raise at_user_line(
                 GradientError("numpy: this tensor requires a gradient, which NumPy would lose; use .detach().numpy()")
             )
-        return self._value("numpy")
+        return align.value_of(self, "numpy")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -150,21 +144,21 @@ class Tensor(Node):
         return self.numpy().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return self._value("dlpack").__dlpack_device__()
+        return align.value_of(self, "dlpack").__dlpack_device__()
 
     # NumPy hands `array + tensor` to the tensor instead of looping over it.
     __array_ufunc__ = None
 
     def item(self) -> Any:
         """The one entry, as a Python number."""
-        value = self._value("item")
+        value = align.value_of(self, "item")
         if value.size != 1:
             raise at_user_line(ShapeError(f"item: expected one entry; got {self.aval}; use .tolist()"))
         return value.item()
 
     def tolist(self) -> Any:
         """The entries as nested lists of Python numbers."""
-        return self._value("tolist").tolist()
+        return align.value_of(self, "tolist").tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -184,11 +178,6 @@ class Tensor(Node):
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.numel() == 1 else str(self)
-
-    def _value(self, wanted: str) -> np.ndarray:
-        if self.data is None:
-            raise at_user_line(SymbolicValueError(f"{wanted}: {self!r} has a shape and a dtype, but no value"))
-        return self.data
 
     # --- gradients
 
@@ -265,60 +254,14 @@ class Tensor(Node):
 
     # --- in-place updates of leaves
 
-    def _updated(self, name: str, value: Any) -> Self:
-        """Write `value` into this leaf's own memory and note when."""
-        data = self._value(name)
-        if self.op is not None:
-            raise at_user_line(
-                InPlaceError(
-                    f"{name}: this tensor was computed by {self.op.name}; only leaves change in place; "
-                    f"write y = y … instead"
-                )
-            )
-        if self.requires_grad and recording_mode() is RECORD:
-            raise at_user_line(
-                InPlaceError(
-                    f"{name}: a leaf that requires a gradient changes in place only under `with cr.no_grad():`"
-                )
-            )
-        if recording_mode() is RECORD and getattr(value, "requires_grad", False):
-            raise at_user_line(
-                InPlaceError(
-                    f"{name}: the new value requires a gradient, which an in-place update would lose; "
-                    f"write y = y … instead"
-                )
-            )
-        array: Any = value
-        if not align.is_scalar(value):
-            fresh = align.as_node(value, self, name)
-            array = fresh.data
-            sizes = zip(fresh.aval.shape[::-1], self.shape[::-1], strict=False)
-            if fresh.aval.ndim > self.ndim or any(n not in (1, m) for n, m in sizes):
-                raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {self.aval}"))
-        if not data.flags.writeable or (0 in data.strides and data.size > 1):
-            self.data = data = np.array(data)
-        np.copyto(data, array, casting="unsafe")
-        self.constant = None
-        self.changed()
-        return self
+    writable = inplace.writable
+    add_, sub_, mul_, div_ = inplace.add_, inplace.sub_, inplace.mul_, inplace.div_
+    clamp_, zero_, fill_, copy_ = inplace.clamp_, inplace.zero_, inplace.fill_, inplace.copy_
+    __iadd__, __isub__ = inplace.iadd, inplace.isub
+    __imul__, __itruediv__ = inplace.imul, inplace.itruediv
+    __setitem__ = inplace.setitem
 
-    def writable(self, name: str = "writable") -> np.ndarray:
-        """The leaf's own memory, for a caller that writes to it at once: the update is noted on the clock here.
-
-        What optimisers write through, at NumPy's speed. Unlike `copy_`, it does not ask whether recording is on.
-
-        Raises: InPlaceError: the tensor was computed from others.
-        """
-        data = self._value(name)
-        if self.op is not None:
-            raise at_user_line(InPlaceError(
-                f"{name}: this tensor was computed by {self.op.name}; only leaves change in place; use y = y.detach()"
-            ))  # fmt: skip
-        if not data.flags.writeable or (0 in data.strides and data.size > 1):
-            self.data = data = np.array(data)
-        self.constant = None
-        self.changed()
-        return data
+    # --- copies
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A leaf with memory of its own; its gradient is copied too."""
@@ -330,7 +273,14 @@ class Tensor(Node):
                 )
             )
         copied: Self = make(
-            type(self), None, (), NO_PARAMS, np.array(self._value("deepcopy")), None, self.requires_grad, self.trail
+            type(self),
+            None,
+            (),
+            NO_PARAMS,
+            np.array(align.value_of(self, "deepcopy")),
+            None,
+            self.requires_grad,
+            self.trail,
         )
         copied.grad = copy.deepcopy(self.grad, memo)
         memo[id(self)] = copied
@@ -342,94 +292,7 @@ class Tensor(Node):
             raise at_user_line(GradientError(
                 f"pickle: this tensor was computed by {self.op.name}, and its graph is not pickled; use .detach() first"
             ))  # fmt: skip
-        return _unpickled, (type(self), self._value("pickle"), self.requires_grad)
-
-    def _in_place(self, name: str, function: Any, *operands: Any) -> Self:
-        with recording(ENGINE_OFF):
-            value = function(self, *operands)
-        if dtypes.promote(value.dtype, self.dtype) != self.dtype:
-            raise at_user_line(
-                DTypeError(f"{name}: the result is {value.dtype} and does not fit in place into {self.aval}")
-            )
-        return self._updated(name, value)
-
-    def _moved(self, name: str, kernel: Any, function: Any, other: Any) -> Self:
-        """self = function(self, other), in place: at NumPy's speed where the shapes and dtypes already agree."""
-        data, b = self.data, other.data if isinstance(other, Node) else None
-        if (
-            data is not None and b is not None and self.op is None and data.dtype is b.dtype and data.shape == b.shape
-            and data.flags.owndata and data.flags.writeable and dtypes.is_float(data.dtype)
-            and recording_mode() is not RECORD
-        ):  # fmt: skip
-            kernel(data, b, out=data)
-            self.constant = None
-            self.changed()
-            return self
-        return self._in_place(name, function, other)
-
-    def _changes_with(self, other: Any) -> bool:
-        """Is `self += other` an update in place, rather than a new value, as for a value that needs a gradient?"""
-        return self.op is None and not (
-            recording_mode() is RECORD and not self.requires_grad and getattr(other, "requires_grad", False)
-        )
-
-    def add_(self, other: Any, *, alpha: float = 1) -> Self:
-        """self += alpha · other."""
-        return self._moved("add_", np.add, elementwise.add, other if alpha == 1 else other * alpha)
-
-    def sub_(self, other: Any, *, alpha: float = 1) -> Self:
-        """self -= alpha · other."""
-        return self._moved("sub_", np.subtract, elementwise.sub, other if alpha == 1 else other * alpha)
-
-    def mul_(self, other: Any) -> Self:
-        """self *= other."""
-        return self._moved("mul_", np.multiply, elementwise.mul, other)
-
-    def div_(self, other: Any) -> Self:
-        """self /= other."""
-        return self._moved("div_", np.true_divide, elementwise.div, other)
-
-    def clamp_(self, min: Any = None, max: Any = None) -> Self:
-        """self = self.clamp(min, max)."""
-        return self._in_place("clamp_", elementwise.clamp, min, max)
-
-    def zero_(self) -> Self:
-        """Every entry 0."""
-        return self._updated("zero_", 0)
-
-    def fill_(self, value: float) -> Self:
-        """Every entry `value`."""
-        return self._updated("fill_", value)
-
-    def copy_(self, source: Any) -> Self:
-        """The entries of `source`, which broadcasts."""
-        return self._updated("copy_", source)
-
-    # The type checker wants x += y to take what x + y takes, in the very same words.
-    def __iadd__(self, other: Operand) -> Tensor:
-        return self.add_(other) if self._changes_with(other) else self + other
-
-    def __isub__(self, other: Operand) -> Tensor:
-        return self.sub_(other) if self._changes_with(other) else self - other
-
-    def __imul__(self, other: Operand) -> Tensor:
-        return self.mul_(other) if self._changes_with(other) else self * other
-
-    def __itruediv__(self, other: Operand) -> Tensor:
-        return self.div_(other) if self._changes_with(other) else self / other
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        with recording(ENGINE_OFF):
-            changed = self._value("setitem").copy()
-            array = value.data if isinstance(value, Node) else value
-            plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
-            try:
-                changed[plain] = array
-            except IndexError as error:
-                raise at_user_line(OutOfRangeError(f"setitem: {error}")) from None
-            except ValueError as error:
-                raise at_user_line(ShapeError(f"setitem: {error}")) from None
-        self._updated("setitem", changed)
+        return _unpickled, (type(self), align.value_of(self, "pickle"), self.requires_grad)
 
     # --- operators
 
@@ -610,34 +473,3 @@ def _no_float(x: Tensor) -> DTypeError:
 
 def _comparable(value: Any) -> Any:
     return isinstance(value, Node | np.ndarray) or align.is_scalar(value)
-
-
-def _plain(key: Any) -> Any:
-    return key.data if isinstance(key, Node) else key
-
-
-class no_grad(ContextDecorator):
-    """Inside the block (or decorated function) nothing is recorded: results are constants, leaves change in place."""
-
-    _mode = USER_OFF
-
-    def __init__(self) -> None:
-        self._entered: list[recording] = []
-
-    def __enter__(self) -> None:
-        self._entered.append(recording(self._mode))
-        self._entered[-1].__enter__()
-
-    def __exit__(self, *exc: object) -> None:
-        self._entered.pop().__exit__(*exc)
-
-
-class enable_grad(no_grad):
-    """Inside the block recording is on again, within a `no_grad()` block."""
-
-    _mode = RECORD
-
-
-def is_grad_enabled() -> bool:
-    """Is what is computed here recorded?"""
-    return recording_mode() is RECORD

@@ -14,7 +14,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.node import AnyNode, Node, Ratio, at_user_line
-from chainrule.errors import ArgumentError, ChainruleError, DTypeError, OutOfRangeError, ShapeError
+from chainrule.errors import ArgumentError, ChainruleError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
 from chainrule.ops import movement
 
 Scalar = bool | int | float
@@ -52,6 +52,17 @@ def as_dtype(dtype: object) -> np.dtype:
         return dtypes.as_dtype(dtype)
     except DTypeError as error:
         raise at_user_line(error) from None
+
+
+def value_of(x: Any, wanted: str) -> np.ndarray:
+    """The numbers behind a tensor.
+
+    Raises: SymbolicValueError: it is a symbol.
+    """
+    if x.data is None:
+        raise at_user_line(SymbolicValueError(f"{wanted}: {x!r} has a shape and a dtype, but no value"))
+    data: np.ndarray = x.data
+    return data
 
 
 def constant(value: Any, dtype: np.dtype) -> tuple[Any, np.dtype]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import creation, dtypes
+from chainrule.array.align import value_of
 from chainrule.core.node import at_user_line
 from chainrule.creation import Generator
 from chainrule.errors import ArgumentError, DataError, DTypeError
@@ -57,7 +58,7 @@ class TensorDataset:
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
         """The samples at these positions, as arrays of their own: a batch."""
-        return tuple(t._value("take")[indices] for t in self.tensors)
+        return tuple(value_of(t, "take")[indices] for t in self.tensors)
 
     def __repr__(self) -> str:
         return f"TensorDataset({', '.join(str(t.aval) for t in self.tensors)})"
@@ -100,7 +101,9 @@ def take(dataset: Any, indices: np.ndarray) -> tuple[np.ndarray, ...]:
     samples = [dataset[int(i)] for i in indices]
     rows = [sample if isinstance(sample, tuple | list) else (sample,) for sample in samples]
     try:
-        columns = [[creation.asarray(value)._value("take") for value in column] for column in zip(*rows, strict=True)]
+        columns = [
+            [value_of(creation.asarray(value), "take") for value in column] for column in zip(*rows, strict=True)
+        ]
         return tuple(np.stack(column) for column in columns)
     except (ValueError, DTypeError) as error:
         raise at_user_line(DataError(
@@ -161,7 +164,7 @@ def generator_for(name: str, generator: Generator | None, seed: int | None) -> G
 
 
 def _value(tensor: Tensor) -> np.ndarray:
-    return tensor._value("data")
+    return value_of(tensor, "data")
 
 
 def _refuse_nonfinite(i: int, tensor: Tensor) -> None:

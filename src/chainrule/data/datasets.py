@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import creation
+from chainrule.array.align import value_of
 from chainrule.core.node import at_user_line
 from chainrule.data.dataset import TensorDataset
 from chainrule.data.loader import DataLoader
@@ -171,7 +172,7 @@ def _split(
     count = round(n * valid)
     if not 0 < count < n:
         raise at_user_line(ArgumentError(f"load: valid = {valid} leaves a part of the {n} samples empty; use e.g. 0.2"))
-    order = creation.randperm(n, creation.Generator(seed))._value("split")
+    order = value_of(creation.randperm(n, creation.Generator(seed)), "split")
     x, y = bunch.data.astype(np.float32), bunch.target.astype(target_type)
     in_train, in_valid = order[count:], order[:count]
     return Split(

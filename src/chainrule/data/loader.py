@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import creation
+from chainrule.array.align import value_of
 from chainrule.core.node import at_user_line
 from chainrule.creation import Generator
 from chainrule.data.dataset import TensorDataset, generator_for, take
@@ -70,7 +71,7 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         n = len(self.dataset)
-        order = creation.randperm(n, self.generator)._value("order") if self.shuffle else np.arange(n)
+        order = value_of(creation.randperm(n, self.generator), "order") if self.shuffle else np.arange(n)
         for i in range(len(self)):
             arrays = take(self.dataset, order[i * self.batch_size : (i + 1) * self.batch_size])
             yield tuple(Tensor.leaf(array) for array in arrays)

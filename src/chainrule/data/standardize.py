@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import creation
+from chainrule.array.align import value_of
 from chainrule.core.node import at_user_line
 from chainrule.errors import DataError, ShapeError
 from chainrule.tensor import Tensor
@@ -38,7 +39,7 @@ class Standardizer:
 
         Raises: DataError: no samples.
         """
-        values = creation.asarray(x)._value("Standardizer")
+        values = value_of(creation.asarray(x), "Standardizer")
         if not values.ndim or not len(values):
             raise at_user_line(DataError("Standardizer: expected samples; got none"))
         wide = values.astype(np.float64)
@@ -62,7 +63,7 @@ class Standardizer:
         return Tensor.leaf((values * self.std + self.mean).astype(values.dtype))
 
     def _values(self, name: str, x: Any) -> np.ndarray:
-        values = creation.asarray(x).detach()._value(name)
+        values = value_of(creation.asarray(x).detach(), name)
         if values.shape[1:] != self.mean.shape:
             raise at_user_line(ShapeError(
                 f"Standardizer.{name}: fitted on samples of shape {list(self.mean.shape)}; got {list(values.shape[1:])}"

@@ -15,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from chainrule import creation
+from chainrule.autodiff.mode import no_grad
 from chainrule.core.node import at_user_line
 from chainrule.creation import Generator
 from chainrule.errors import ArgumentError, ShapeError
-from chainrule.tensor import Tensor, no_grad
+from chainrule.tensor import Tensor
 
 Fan = Literal["fan_in", "fan_out"]
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array.align import as_node
+from chainrule.array.align import as_node, value_of
 from chainrule.core.node import at_user_line
 from chainrule.core.provenance import enter_scope, leave_scope
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
@@ -274,7 +274,7 @@ class Module:
             raise at_user_line(DTypeError(f"Module.to: parameters have a gradient and must stay float; got {wanted}"))
         for tensor in (*self.parameters(), *self.buffers()):
             if dtypes.is_float(tensor.dtype) and tensor.dtype != wanted:
-                tensor.data = tensor._value("to").astype(wanted)
+                tensor.data = value_of(tensor, "to").astype(wanted)
                 tensor.changed()
                 tensor.grad = None if tensor.grad is None else tensor.grad.to(wanted)
         return self

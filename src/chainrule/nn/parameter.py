@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import creation, dtypes
+from chainrule.array.align import value_of
 from chainrule.core.node import NO_PARAMS, at_user_line, make
 from chainrule.core.provenance import capture
 from chainrule.errors import DTypeError
@@ -42,7 +43,7 @@ class Parameter(Tensor, makes=Tensor):
                 f"Parameter: only float tensors have a gradient; got {value.aval}; cast it with .to(cr.float32), "
                 f"or say requires_grad=False"
             ))  # fmt: skip
-        array: np.ndarray = value._value("Parameter")
+        array: np.ndarray = value_of(value, "Parameter")
         made: Parameter = make(cls, None, (), NO_PARAMS, array, None, requires_grad, capture(2))
         return made
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.autodiff.mode import enable_grad
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, DTypeError, GradientError, ShapeError
-from chainrule.tensor import Tensor, enable_grad
+from chainrule.tensor import Tensor
 
 Group = dict[str, Any]
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.array.align import value_of
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, DataError
 from chainrule.nn.module import Module
@@ -44,7 +45,7 @@ def save_checkpoint(
     arrays: dict[str, np.ndarray] = {}
     meta: dict[str, Any] = {"format": _FORMAT, "extra": dict(extra or {}), "bfloat16": [], "optimizer": None}
     for name, tensor in model.state_dict().items():
-        _put(arrays, meta, f"model/{name}", tensor._value("save"))
+        _put(arrays, meta, f"model/{name}", value_of(tensor, "save"))
     if optimizer is not None:
         state = optimizer.state_dict()
         plain: dict[str, dict[str, Any]] = {}
@@ -101,7 +102,7 @@ def load_checkpoint(path: str | Path, model: Module, optimizer: Optimizer | None
         raise at_user_line(DataError(f"load_checkpoint: {source} is no checkpoint of format {_FORMAT}"))
     for name in meta["bfloat16"]:
         arrays[name] = arrays[name].view(dtypes.bfloat16)
-    before = {name: np.array(tensor._value("load")) for name, tensor in model.state_dict().items()}
+    before = {name: np.array(value_of(tensor, "load")) for name, tensor in model.state_dict().items()}
     model.load_state_dict({n.removeprefix("model/"): a for n, a in arrays.items() if n.startswith("model/")})
     if optimizer is not None:
         try:

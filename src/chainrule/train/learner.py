@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule import creation
+from chainrule.array.align import value_of
+from chainrule.autodiff.mode import no_grad
 from chainrule.core.node import at_user_line
 from chainrule.data.datasets import Split
 from chainrule.errors import ArgumentError, DataError, DTypeError, NotScalarError, TrainingError
 from chainrule.nn.module import Module
 from chainrule.optim.base import Optimizer
-from chainrule.tensor import Tensor, no_grad
+from chainrule.tensor import Tensor
 from chainrule.train.callbacks import Callback
 from chainrule.train.checkpoint import load_checkpoint, save_checkpoint
 from chainrule.train.history import History, Row
@@ -260,7 +262,7 @@ class Learner:
                 outputs.append(self.model(*(batch[:-1] if len(batch) > 1 else batch)).detach())
             if not outputs:
                 raise at_user_line(DataError("predict: the data gave no batch"))
-            return Tensor.leaf(np.concatenate([out._value("predict") for out in outputs]))
+            return Tensor.leaf(np.concatenate([value_of(out, "predict") for out in outputs]))
 
     def loss(self, batch: Batch | Sequence[Tensor] | None = None) -> Tensor:
         """The loss of a batch with the weights as they are now, with its graph: what `cr.explain` explains.
@@ -289,7 +291,7 @@ class Learner:
 
     def weights(self) -> dict[str, np.ndarray]:
         """A copy of everything that is trained, by name (of a plain function: by number)."""
-        return {name: np.array(tensor._value("weights")) for name, tensor in self._trained().items()}
+        return {name: np.array(value_of(tensor, "weights")) for name, tensor in self._trained().items()}
 
     def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take back what `weights` gave."""

@@ -1,0 +1,193 @@
+"""Updates in place: of leaves, under `no_grad()`, noted on the clock so that no backward reads a changed value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.array import elementwise
+from chainrule.array.align import as_node, is_scalar, value_of
+from chainrule.array.elementwise import Operand
+from chainrule.core.node import ENGINE_OFF, RECORD, Node, at_user_line, recording, recording_mode
+from chainrule.errors import DTypeError, InPlaceError, OutOfRangeError, ShapeError
+
+if TYPE_CHECKING:
+    from chainrule.tensor import Tensor
+
+Update = Callable[[np.ndarray, np.ndarray], Any]
+
+
+def _memory(x: Any, name: str) -> np.ndarray:
+    """The leaf's own memory, about to be written to; the update is noted on the clock.
+
+    Raises: InPlaceError: the tensor was computed from others.
+    """
+    data = value_of(x, name)
+    if x.op is not None:
+        raise at_user_line(InPlaceError(
+            f"{name}: this tensor was computed by {x.op.name}; only leaves change in place; write y = y … instead"
+        ))  # fmt: skip
+    if not data.flags.writeable or (0 in data.strides and data.size > 1):
+        x.data = data = np.array(data)
+    x.constant = None
+    x.changed()
+    return data
+
+
+def writable(x: Tensor, name: str = "writable") -> np.ndarray:
+    """The leaf's own memory, for a caller that writes to it at once: the update is noted on the clock here.
+
+    What optimisers write through, at NumPy's speed. Unlike `copy_`, it does not ask whether recording is on.
+
+    Raises: InPlaceError: the tensor was computed from others.
+    """
+    return _memory(x, name)
+
+
+def _updated(x: Any, name: str, value: Any) -> Any:
+    """`x` with `value` written into its memory.
+
+    Raises: InPlaceError: not a leaf, or recording is on. ShapeError: the value does not fit.
+    """
+    if x.op is None and recording_mode() is RECORD:
+        if x.requires_grad:
+            raise at_user_line(
+                InPlaceError(
+                    f"{name}: a leaf that requires a gradient changes in place only under `with cr.no_grad():`"
+                )
+            )
+        if getattr(value, "requires_grad", False):
+            raise at_user_line(InPlaceError(
+                f"{name}: the new value requires a gradient, which an in-place update would lose; "
+                f"write y = y … instead"
+            ))  # fmt: skip
+    array: Any = value
+    if not is_scalar(value):
+        fresh = as_node(value, x, name)
+        array = fresh.data
+        sizes = zip(fresh.aval.shape[::-1], x.aval.shape[::-1], strict=False)
+        if fresh.aval.ndim > x.aval.ndim or any(n not in (1, m) for n, m in sizes):
+            raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {x.aval}"))
+    np.copyto(_memory(x, name), array, casting="unsafe")
+    return x
+
+
+def _in_place(x: Any, name: str, function: Any, *operands: Any) -> Any:
+    """x = function(x, …), in place.
+
+    Raises: DTypeError: the result does not fit into the dtype of `x`.
+    """
+    with recording(ENGINE_OFF):
+        value = function(x, *operands)
+    if dtypes.promote(value.dtype, x.dtype) != x.dtype:
+        raise at_user_line(DTypeError(f"{name}: the result is {value.dtype} and does not fit in place into {x.aval}"))
+    return _updated(x, name, value)
+
+
+def _moved(x: Any, name: str, kernel: Any, function: Any, other: Any) -> Any:
+    """x = function(x, other), in place: at NumPy's speed where the shapes and dtypes already agree."""
+    data, b = x.data, other.data if isinstance(other, Node) else None
+    if (
+        data is not None and b is not None and x.op is None and data.dtype is b.dtype and data.shape == b.shape
+        and data.flags.owndata and data.flags.writeable and dtypes.is_float(data.dtype)
+        and recording_mode() is not RECORD
+    ):  # fmt: skip
+        kernel(data, b, out=data)
+        x.constant = None
+        x.changed()
+        return x
+    return _in_place(x, name, function, other)
+
+
+def add_(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
+    """x += alpha · other."""
+    return _moved(x, "add_", np.add, elementwise.add, other if alpha == 1 else other * alpha)  # type: ignore[arg-type, no-any-return]
+
+
+def sub_(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
+    """x -= alpha · other."""
+    return _moved(x, "sub_", np.subtract, elementwise.sub, other if alpha == 1 else other * alpha)  # type: ignore[arg-type, no-any-return]
+
+
+def mul_(x: Tensor, other: Operand) -> Tensor:
+    """x *= other."""
+    return _moved(x, "mul_", np.multiply, elementwise.mul, other)  # type: ignore[no-any-return]
+
+
+def div_(x: Tensor, other: Operand) -> Tensor:
+    """x /= other."""
+    return _moved(x, "div_", np.true_divide, elementwise.div, other)  # type: ignore[no-any-return]
+
+
+def clamp_(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """x = x.clamp(min, max), in place."""
+    return _in_place(x, "clamp_", elementwise.clamp, min, max)  # type: ignore[no-any-return]
+
+
+def zero_(x: Tensor) -> Tensor:
+    """Every entry 0, in place."""
+    return _updated(x, "zero_", 0)  # type: ignore[no-any-return]
+
+
+def fill_(x: Tensor, value: float) -> Tensor:
+    """Every entry `value`, in place."""
+    return _updated(x, "fill_", value)  # type: ignore[no-any-return]
+
+
+def copy_(x: Tensor, source: Any) -> Tensor:
+    """The entries of `source`, which broadcasts, in place."""
+    return _updated(x, "copy_", source)  # type: ignore[no-any-return]
+
+
+def setitem(x: Tensor, key: Any, value: Any) -> None:
+    """x[key] = value, in place.
+
+    Raises: OutOfRangeError: an index that does not exist. ShapeError: the value does not fit there.
+    """
+    with recording(ENGINE_OFF):
+        changed = value_of(x, "setitem").copy()
+        array = value.data if isinstance(value, Node) else value
+        plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
+        try:
+            changed[plain] = array
+        except IndexError as error:
+            raise at_user_line(OutOfRangeError(f"setitem: {error}")) from None
+        except ValueError as error:
+            raise at_user_line(ShapeError(f"setitem: {error}")) from None
+    _updated(x, "setitem", changed)
+
+
+def _plain(key: Any) -> Any:
+    return key.data if isinstance(key, Node) else key
+
+
+# --- x += y: an update in place, or a new value where y needs a gradient that an update would lose
+
+
+def _changes_with(x: Any, other: Any) -> bool:
+    return x.op is None and not (
+        recording_mode() is RECORD and not x.requires_grad and getattr(other, "requires_grad", False)
+    )
+
+
+def iadd(x: Tensor, other: Operand) -> Tensor:
+    """x += other."""
+    return add_(x, other) if _changes_with(x, other) else elementwise.add(x, other)
+
+
+def isub(x: Tensor, other: Operand) -> Tensor:
+    """x -= other."""
+    return sub_(x, other) if _changes_with(x, other) else elementwise.sub(x, other)
+
+
+def imul(x: Tensor, other: Operand) -> Tensor:
+    """x *= other."""
+    return mul_(x, other) if _changes_with(x, other) else elementwise.mul(x, other)
+
+
+def itruediv(x: Tensor, other: Operand) -> Tensor:
+    """x /= other."""
+    return div_(x, other) if _changes_with(x, other) else elementwise.div(x, other)
