@@ -62,7 +62,7 @@ class Reader:
             elif kind == "word" and text == "mod":
                 self.take()
                 left = ("mod", left, self.unary())
-            elif left[0] in ("number", "*", "/") and (kind in ("name", "word") or text in ("(", "[")):
+            elif (left[0] in ("number", "*", "/") or left[0] == "neg" and left[1][0] == "number") and (kind in ("name", "word") or text in ("(", "[")):
                 left = ("*", left, self.unary())  # 2 x
             else:
                 return left

@@ -104,12 +104,12 @@ def _moved(x: Any, name: str, kernel: Any, function: Any, other: Any) -> Any:
 
 def add_(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """x += alpha · other."""
-    return _moved(x, "add_", np.add, elementwise.add, other if alpha == 1 else other * alpha)  # type: ignore[arg-type, no-any-return]
+    return _moved(x, "add_", np.add, elementwise.add, other if alpha == 1 else other * alpha)  # type: ignore[no-any-return]
 
 
 def sub_(x: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """x -= alpha · other."""
-    return _moved(x, "sub_", np.subtract, elementwise.sub, other if alpha == 1 else other * alpha)  # type: ignore[arg-type, no-any-return]
+    return _moved(x, "sub_", np.subtract, elementwise.sub, other if alpha == 1 else other * alpha)  # type: ignore[no-any-return]
 
 
 def mul_(x: Tensor, other: Operand) -> Tensor:

@@ -34,7 +34,8 @@ AGREES = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
 class Step:
     """One fold as a function of the values that enter it.
 
-    symbols: for each entering or leaving value (by the id of its node), the symbol it is written as.
+    outputs: the values it hands on. twins: every value in it, by the id of its node, as an expression of the values
+        that enter; inside too, a value that is handed on is written by its name.
     """
 
     fold: Fold
@@ -90,9 +91,12 @@ class Derivation:
         self._values: dict[int, np.ndarray] = {}
         self._meaning: dict[int, Node] = {}
         self.names_used: set[str] = {n for x in (*run.nodes, *run.leaves) if (n := run.name(x))}
-        for fold in run.tree.opened(depth):
-            self.steps.append(self._step(fold))
         self._links: dict[int, Link] = {}
+        self._combined: dict[int, Any | None] = {}
+        self._consumers: dict[int, list[Step]] = {}
+        self._producer: dict[int, Step] = {}
+        for fold in run.tree.opened(depth):
+            self._step(fold)
 
     # --- names and symbols
 
@@ -109,12 +113,9 @@ class Derivation:
         if node.op is None:
             base = "c"
         else:
-            steps = [s.fold for s in self.steps if any(x is node for x in s.outputs)] if self.steps else []
-            named = (
-                steps[0].name.replace(": ", "_")
-                if steps and steps[0].kind in ("function", "module")
-                else node.op.name[0]
-            )
+            step = self.producer(node)
+            called = step is not None and step.fold.kind in ("function", "module")
+            named = step.fold.name.replace(": ", "_") if step is not None and called else node.op.name[0]
             base = named if named.isidentifier() else "_".join(reversed(named.split("_", 1))) if "_" in named else "h"
         name, count = base, 1
         while name in self.names_used:
@@ -168,32 +169,41 @@ class Derivation:
 
     # --- steps and links
 
-    def _step(self, fold: Fold) -> Step:
-        """The fold's ops on symbols: the values that enter become symbols, those inside stay expressions of them."""
+    def _step(self, fold: Fold) -> None:
+        """The fold's ops on symbols: the values that enter become symbols, those inside stay expressions of them.
+
+        A value that is handed on and read inside as well is a symbol there too: its gradient, which is asked for by
+        name, already holds what comes back through those readers.
+        """
         twins: dict[int, Any] = {}
+        step = Step(fold, outputs_of(fold.nodes, self.run), twins)
+        self._adopt(step)
+        handed_on = {id(x) for x in step.outputs}
         for node in fold.nodes:
             for x in node.inputs:
                 if id(x) not in twins:
                     twins[id(x)] = self.symbol(x)
             assert node.op is not None
-            inputs = tuple(twins[id(x)] for x in node.inputs)
+            inputs = tuple(self.symbol(x) if id(x) in handed_on else twins[id(x)] for x in node.inputs)
             twins[id(node)] = type(node).applied(node.op, inputs, node.params, node.aval)
-        step = Step(fold, outputs_of(fold.nodes, self.run), twins)
         for out in step.outputs:
             self._meaning[id(twins[id(out)])] = out
-        return step
+
+    def _adopt(self, step: Step) -> None:
+        """Take a step into the derivation, so that its results can be named after it."""
+        self.steps.append(step)
+        for out in step.outputs:
+            self._producer[id(out)] = step
+        for x in {id(x) for op in step.fold.nodes for x in op.inputs}:
+            self._consumers.setdefault(x, []).append(step)
 
     def consumers(self, node: Node) -> list[Step]:
-        """The steps that a value enters."""
-        return [
-            s
-            for s in self.steps
-            if not any(x is node for x in s.fold.nodes) and any(x is node for op in s.fold.nodes for x in op.inputs)
-        ]
+        """The steps that read a value: those it enters, and the one that hands it on if it reads it as well."""
+        return self._consumers.get(id(node), [])
 
     def producer(self, node: Node) -> Step | None:
         """The step that a value comes out of."""
-        return next((s for s in self.steps if any(x is node for x in s.outputs)), None)
+        return self._producer.get(id(node))
 
     def inputs(self, step: Step) -> list[Node]:
         """The values that enter a step, in the order it reads them."""

@@ -63,6 +63,7 @@ class Explanation:
         self, run: Run, wrt: Node, at: tuple[int, ...] | None, depth: int, lines: int, notation: ChainNotation
     ) -> None:
         self.run, self.wrt, self.at, self.depth, self.lines, self.notation = run, wrt, at, depth, lines, notation
+        run.asked.add(id(wrt))
         self.derivation = Derivation(run, depth)
         self.links: list[Link] = self.derivation.path(wrt)
         self.name = self.derivation.name(wrt)

@@ -31,6 +31,8 @@ class Run:
     tree: the ops as the user's functions, modules and statements group them.
     gradient: the cotangent of any node, as the engine computes it.
     name: what the user calls a node.
+    users: the ops that read a value, by its id.
+    asked: the values somebody asked about: each is the end of a step, however deep inside one it was made.
     held: the variable that holds each tensor where explain was called, by the tensor's id.
     """
 
@@ -49,6 +51,11 @@ class Run:
     def _build(self, order: Sequence[Node], variables: Variables, seed: np.ndarray) -> None:
         self.nodes = [x for x in order if x.op is not None]
         self.leaves = [x for x in order if x.op is None]
+        self.asked: set[int] = set()
+        self._users: dict[int, list[Node]] = {}
+        for op in self.nodes:
+            for x in {id(x): x for x in op.inputs}:
+                self._users.setdefault(x, []).append(op)
         self.tree = fold_tree(self.nodes)
         self.held = variable_names(variables)
         with recording(ENGINE_OFF):
@@ -59,6 +66,10 @@ class Run:
         """The cotangent of a node, or None if the loss does not depend on it."""
         found = self._gradients.get(id(node))
         return None if found is None else np.asarray(found.data)
+
+    def users(self, node: Node) -> list[Node]:
+        """The ops that read a value, in the order they ran."""
+        return self._users.get(id(node), [])
 
     def name(self, node: Node) -> str | None:
         """What the user calls this value, if anything."""
@@ -160,8 +171,11 @@ def _unfinished(nodes: Sequence[Node]) -> set[int]:
 def outputs_of(nodes: Sequence[Node], run: Run) -> list[Node]:
     """The values that a group of ops hands to the rest of the run."""
     inside = {id(x) for x in nodes}
-    used_outside = {id(x) for op in run.nodes if id(op) not in inside for x in op.inputs} | {id(run.loss)}
-    return [x for x in nodes if id(x) in used_outside]
+    return [
+        x
+        for x in nodes
+        if x is run.loss or id(x) in run.asked or any(id(user) not in inside for user in run.users(x))
+    ]
 
 
 def _parameter_names(nodes: Sequence[Node]) -> dict[int, str]:
