@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"functional"}),
     frozenset({"nn", "optim", "data"}),
     frozenset({"train"}),
-    frozenset({"explain", "interop"}),
+    frozenset({"explain"}),
     frozenset({"tour"}),
     frozenset({"cli"}),
 )
