@@ -7,6 +7,7 @@ formula's own ops allow; one reading has to give the value.
 
 import itertools
 import re
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from chainrule.ops import catalogue
 
 OPS = {op.name: op for op in catalogue.CATALOGUE}
 TOKEN = re.compile(r"\s*(?:(?P<number>\d+\.?\d*(?:e[-+]?\d+)?)|(?P<word>[A-Za-z_]\w*)|(?P<sign>>=|<=|==|!=|//|…|.))")
-LIMIT = 400  # readings tried
+MOST = 24  # readings of one expression kept
 
 
 class Unreadable(Exception):
@@ -195,6 +196,13 @@ class Reader:
                 found.append(("dims", tuple(dims)))
             else:
                 found.append(self.sum())
+            if self.peek()[1] == "at":
+                self.take()
+                self.take("[")
+                place = self.index()
+                self.take("of")
+                self.take("(")
+                found.append(("place", place, self._tuple(")")))
             if self.peek()[1] == ",":
                 self.take()
         self.take(")")
@@ -210,9 +218,10 @@ def _tokens(text, names):
         if not rest:
             return
         at = len(text) - len(rest)
-        name = next((n for n in longest_first if rest.startswith(n) and not re.match(r"[\w.]", rest[len(n) :][:1] or " ")), None)
+        name = next((n for n in longest_first if rest.startswith(n) and not re.match(r"\w", rest[len(n) :][:1] or " ")), None)
         called = name is not None and rest[len(name) :][:1] == "("
-        if name is not None and not called and text[max(at - 1, 0)] != "^":
+        transposed = text[max(at - 1, 0)] == "^" and name == "T"
+        if name is not None and not called and not transposed:
             yield "name", name, spaced
             at += len(name)
             continue
@@ -234,37 +243,26 @@ def readings(text, formula, values):
             options = params.setdefault(node.op.name, [])
             if dict(node.params) not in options:
                 options.append(dict(node.params))
-    calls = [None]
-    count = len(list(_calls(tree)))
-    choices = [params.get(name, [{}]) for name in _calls(tree)]
-    del calls
-    tried = 0
-    for chosen in itertools.product(*choices):
-        tried += 1
-        if tried > LIMIT:
-            return
-        picks = iter(chosen)
-        try:
-            yield _value(tree, values, picks)
-        except (ValueError, IndexError, TypeError, KeyError, np.exceptions.AxisError, _Misread):
-            continue
-    assert count >= 0
+    return _values(tree, values, params)
 
 
 class _Misread(Exception):
     """This choice of what the text leaves out contradicts what it says."""
 
 
-def _calls(tree):
-    """The calls in a tree, by the name of their op, in the order they are evaluated."""
-    if isinstance(tree, tuple) and tree and isinstance(tree[0], str):
-        if tree[0] == "call":
-            for x in tree[2]:
-                yield from _calls(x)
-            yield FROM_TEXT.get(tree[1], tree[1])
-            return
-        for x in tree[1:]:
-            yield from _calls(x)
+def _distinct(candidates):
+    """The candidates that do not raise, each once."""
+    found = {}
+    for candidate in candidates:
+        try:
+            value = candidate()
+        except (ValueError, IndexError, TypeError, KeyError, np.exceptions.AxisError, _Misread):
+            continue
+        key = (value.shape, np.round(value.astype(np.float64), 9).tobytes()) if isinstance(value, np.ndarray) else value
+        found.setdefault(key, value)
+        if len(found) > MOST:
+            break
+    return list(found.values())
 
 
 FROM_TEXT = {"squeeze": "reshape", "onehot": "one_hot", "max": "max", "min": "min"}
@@ -281,32 +279,39 @@ PLAIN = {
 NUMPY = ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "log", "sqrt", "sign", "abs", "log2", "log10", "floor", "ceil", "round", "trunc")  # fmt: skip
 
 
-def _value(tree, values, picks):
+def _values(tree, values, params):
+    """The values that a tree may have."""
     kind = tree[0]
     if kind == "number":
-        return np.float64(tree[1])
+        return [np.float64(tree[1])]
     if kind == "name":
-        return values[tree[1]]
+        return [values[tree[1]]]
     if kind == "tuple":
-        return tree[1]
-    if kind == "dims":
-        return tree
-    if kind == "neg":
-        return -_value(tree[1], values, picks)
-    if kind == "not":
-        return ~_value(tree[1], values, picks)
-    if kind == "gate":
-        return np.asarray(_value(tree[1], values, picks))
-    if kind == "T":
-        return np.swapaxes(_value(tree[1], values, picks), -1, -2)
-    if kind == "index":
-        return _value(tree[1], values, picks)[_index(tree[2], values)]
+        return [tree[1]]
+    if kind in ("dims", "place"):
+        return [tree]
     if kind == "call":
-        return _called(tree[1], [_value(x, values, picks) for x in tree[2]], next(picks))
-    left, right = _value(tree[1], values, picks), _value(tree[2], values, picks)
-    if kind in ("*", "/") and left.dtype == bool:
-        left = left.astype(np.float64)
-    return INFIX[kind](left, right)
+        arguments = list(itertools.product(*(_values(x, values, params) for x in tree[2])))
+        options = params.get(FROM_TEXT.get(tree[1], tree[1]), [{}])
+        return _distinct(partial(_called, tree[1], list(a), o) for a in arguments for o in options)
+    inner = _values(tree[1], values, params)
+    if kind in ONE:
+        return _distinct(partial(ONE[kind], x) for x in inner)
+    if kind == "index":
+        return _distinct(partial(lambda x, i: np.asarray(x[i]), x, _index(tree[2], values)) for x in inner)
+    return _distinct(
+        partial(_joined, kind, x, y) for x, y in itertools.product(inner, _values(tree[2], values, params))
+    )
+
+
+ONE = {
+    "neg": np.negative, "not": np.logical_not, "gate": np.asarray, "T": lambda x: np.swapaxes(x, -1, -2),
+}  # fmt: skip
+
+
+def _joined(kind, left, right):
+    left, right = (x.astype(np.float64) if kind in "*/+-" and x.dtype == bool else x for x in (left, right))
+    return np.asarray(INFIX[kind](left, right))
 
 
 def _index(parts, values):
@@ -324,9 +329,16 @@ def _index(parts, values):
 
 def _called(name, arguments, params):
     if name in PLAIN:
-        return PLAIN[name](*arguments)
+        return np.asarray(PLAIN[name](*arguments))
     if name in NUMPY:
-        return getattr(np, name)(*arguments)
+        return np.asarray(getattr(np, name)(*arguments))
+    if name == "embed":
+        _, place, shape = arguments[1]
+        whole = np.zeros(shape)
+        whole[_index(place, {})] = arguments[0]
+        return whole
+    if name == "full":
+        return np.full(arguments[0], arguments[1])
     op = OPS.get(FROM_TEXT.get(name, name))
     if op is None:
         raise Unreadable(f"no function {name}")
@@ -338,7 +350,8 @@ def _called(name, arguments, params):
     if name == "gather":  # gather(x, 1, index)
         arrays, said = [arguments[0], arguments[2]], arguments[1:2]
     if name == "scatter_add":
-        arrays, said = [arguments[0], arguments[2]], arguments[1:2]
+        index = arguments[2]
+        arrays, said = [np.asarray(arguments[0]), index if isinstance(index, np.ndarray) else np.asarray(int(index))], arguments[1:2]
     for word in said:
         if isinstance(word, tuple) and word and word[0] == "dims":
             stated = params.get("dim")
@@ -354,4 +367,5 @@ def _called(name, arguments, params):
             raise _Misread
     if name == "squeeze" and arrays[0].size != int(np.prod(params["shape"])):
         raise _Misread
+    arrays = [x.astype(np.float64) if x.dtype == bool else x for x in arrays]
     return np.asarray(compute(op, arrays, {k: v if k != "dtype" else np.dtype("float64") for k, v in params.items()}))

@@ -1,5 +1,7 @@
 """The fold tree and the names: a run grouped and named as the user wrote it."""
 
+import linecache
+
 import chainrule as cr
 from chainrule import nn
 from chainrule.explain.record import Run
@@ -141,3 +143,22 @@ def test_everything_inside_one_function_opens_it():
         return relu(h).sum()
 
     assert steps(step()) == ["lin", "relu", "return relu(h).sum()"]
+
+
+def test_cells_of_a_notebook_are_one_program():
+    namespace = {"cr": cr}
+
+    def cell(number, source):
+        name = f"<cell {number}>"
+        linecache.cache[name] = (len(source), None, [source + "\n"], name)
+        exec(compile(source, name, "exec"), namespace)
+
+    cell(1, "x, w = cr.randn(4, 3), cr.randn(3, 2, requires_grad=True)")
+    cell(2, "def relu(x): return x.clamp_min(0.)")
+    cell(3, "h = x @ w")
+    cell(4, "a = relu(h)")
+    cell(5, "b = a.square()")
+    cell(6, "loss = b.mean()")
+    loss = namespace["loss"]
+    assert steps(loss) == ["h = x @ w", "relu", "b = a.square()", "loss = b.mean()"]
+    assert names(loss) == ["h", "a", "b", "loss"]

@@ -38,7 +38,7 @@ def capture(skip: int = 2, depth: int = TRAIL_LENGTH) -> Trail:
     while frame is not None and depth:
         code = frame.f_code
         trail += code, frame.f_lasti, id(frame)
-        if not code.co_flags & _IN_A_FUNCTION:  # the level of a script or of a notebook cell
+        if not code.co_flags & _IN_A_FUNCTION:  # is_top_level, without the cost of a call
             break
         frame = frame.f_back
         depth -= 1
@@ -254,6 +254,11 @@ def _backward_jumps(code: CodeType) -> tuple[tuple[int, int], ...]:
 def in_a_loop(code: CodeType, start: int, end: int) -> bool:
     """Do two instructions of a function lie in one loop of it, so that the second may come before the first?"""
     return any(first <= start and end <= last for first, last in _backward_jumps(code))
+
+
+def is_top_level(code: CodeType) -> bool:
+    """Is this the level of a script or of a notebook cell, outside every function?"""
+    return not code.co_flags & _IN_A_FUNCTION
 
 
 def is_module_call(code: CodeType) -> bool:

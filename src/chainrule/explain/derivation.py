@@ -21,13 +21,17 @@ from chainrule.core.notation import Style
 from chainrule.core.rewrite import rewrite
 from chainrule.errors import ChainruleError
 from chainrule.explain.fold import Fold
-from chainrule.explain.printing import write
+from chainrule.explain.printing import size, write
 from chainrule.explain.record import Run, outputs_of
 from chainrule.ops import identities
 
 # A formula agrees with the engine when it is within this relative error; float32 rounding over sums of thousands of
 # terms in another order stays a hundred times below it.
 AGREES = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 1e-4, "float64": 1e-10}
+
+
+_EPSILON = 1e-7
+_LONGEST = 4000  # ops and values; a longer formula says nothing to a reader
 
 
 @dataclass(eq=False)
@@ -45,11 +49,17 @@ class Step:
 
 @dataclass(eq=False)
 class Part:
-    """What one step sends back to a value: a formula, or None where the rule cannot be written in symbols."""
+    """What one step sends back to a value: a formula, or None where the rule cannot be written in symbols.
+
+    as_sent: the formula as the rules wrote it, before it was put into the form a person would write.
+    through: the step's results that the value is part of, and whose gradients come back to it.
+    """
 
     step: Step
     formula: Any | None
     why_not: str | None = None
+    as_sent: Any | None = None
+    through: tuple[Node, ...] = ()
 
 
 @dataclass(eq=False)
@@ -226,35 +236,59 @@ class Derivation:
         assert gradient is not None, "a link is asked for a value that the loss depends on"
         parts = [self._part(step, node) for step in self.consumers(node)]
         parts = [p for p in parts if p.formula is not None or p.why_not]
-        formula: Any = None
-        if all(p.formula is not None for p in parts):
-            for part in parts:
-                formula = part.formula if formula is None else formula + part.formula
-        if formula is not None:
-            formula = self.simplified(formula)
-        link = Link(node, self.name(node), parts, formula, gradient)
-        if formula is not None:
-            link.error = relative_error(self.value(formula, np.dtype(np.float64)), gradient)
+        link = Link(node, self.name(node), parts, None, gradient)
+        if not parts or any(p.formula is None for p in parts):
+            return link
+        # Identities for reading hold for finite numbers; where this run has others, the formula stays as it came.
+        for terms, known in (
+            ([p.formula for p in parts], identities.ALL),
+            ([p.as_sent for p in parts], identities.ALWAYS),
+        ):
+            formula: Any = terms[0]
+            for term in terms[1:]:
+                formula = formula + term
+            link.formula = rewrite(formula, known)
+            link.error = self._error(link.formula, gradient)
+            if link.agrees:
+                break
         return link
+
+    def _error(self, formula: Any, gradient: np.ndarray) -> float:
+        """How far a formula is from a gradient, relative to its size, or to that of terms that cancel in it."""
+        found = self.value(formula, np.dtype(np.float64))
+        error = relative_error(found, gradient)
+        if error <= AGREES[str(gradient.dtype)] or not np.isfinite(error):
+            return error
+        # Values that move by one rounding error move the formula by its rounding error: that is the size of the terms.
+        rng = np.random.default_rng(0)
+        moved = {
+            key: v * (1.0 + _EPSILON * rng.choice((-1.0, 1.0), v.shape)) if v.dtype.kind == "f" else v
+            for key, v in ((key, np.asarray(v)) for key, v in self._values.items())
+        }
+        terms = float(np.max(np.abs(evaluate(formula, moved, np.dtype(np.float64)) - found), initial=0.0)) / _EPSILON
+        size = float(np.max(np.abs(gradient.astype(np.float64)), initial=0.0))
+        return error * size / max(size, terms) if size else error / max(1.0, terms)
 
     def _part(self, step: Step, node: Node) -> Part:
         """What a step sends back to one value that enters it: `pull`, on symbols."""
-        roots = [
-            (step.twins[id(out)], self.cotangent(out)) for out in step.outputs if self.run.gradient(out) is not None
-        ]
         target = self.symbol(node)
+        through = tuple(
+            x for x in step.outputs if self.run.gradient(x) is not None and _holds(step.twins[id(x)], target)
+        )
+        roots = [(step.twins[id(x)], self.cotangent(x)) for x in through]
         try:
             with recording(RECORD):
                 found = pull(roots, [target]).get(id(target))
         except ChainruleError as error:
             if not any(isinstance(x.op, Opaque) for x in step.fold.nodes):
                 raise
-            return Part(step, None, f"a backward written outside tensors: {error}")
+            return Part(step, None, f"a backward written outside tensors: {error}", through=through)
         if found is None:
             return Part(step, None)
         # What the rules mention of the step's own results is written by name, as a value the reader knows.
         outputs = {id(step.twins[id(out)]): self.symbol(out) for out in step.outputs}
-        return Part(step, self.simplified(rewrite(found, (), outputs)))
+        sent = rewrite(found, (), outputs)
+        return Part(step, self.simplified(sent), as_sent=sent, through=through)
 
     def simplified(self, expression: Any) -> Any:
         """The expression in the form a person would write."""
@@ -262,19 +296,33 @@ class Derivation:
 
     def combined(self, node: Node) -> Any | None:
         """The gradient of a value in values alone: each `.g` replaced by its own formula, back to the loss."""
-        link = self.link(node)
-        if link.formula is None:
+        # From the loss down, on a list: a chain may be longer than Python's stack is deep.
+        pending = [node]
+        while pending:
+            last = pending[-1]
+            if id(last) in self._combined:
+                pending.pop()
+                continue
+            missing = [x for x in self._upstream(last) if id(x) not in self._combined]
+            if missing:
+                pending += missing
+            else:
+                self._combined[id(last)] = self._combine(last)
+        return self._combined[id(node)]
+
+    def _upstream(self, node: Node) -> list[Node]:
+        """The values whose gradients the formula of a link reads."""
+        formula = self.link(node).formula
+        symbols = [] if formula is None else ancestors([formula])
+        found = [self.meaning(s) for s in symbols if s.op is None and s.constant is None and self.is_cotangent(s)]
+        return [x for x in found if x is not None]
+
+    def _combine(self, node: Node) -> Any | None:
+        formula = self.link(node).formula
+        above = {id(self.cotangent(x)): self._combined[id(x)] for x in self._upstream(node)}
+        if formula is None or any(inner is None for inner in above.values()):
             return None
-        replaced: dict[int, Any] = {}
-        for symbol in ancestors([link.formula]):
-            if symbol.op is None and self.is_cotangent(symbol) and symbol.constant is None:
-                source = self.meaning(symbol)
-                assert source is not None
-                inner = self.combined(source)
-                if inner is None:
-                    return None
-                replaced[id(symbol)] = inner
-        return self.simplified(rewrite(link.formula, (), replaced))
+        return self.simplified(rewrite(formula, (), above))
 
     def substituted(self, expression: Any, symbol: Node, inner: Any) -> Any:
         """The expression with a symbol replaced by what it stands for."""
@@ -294,23 +342,38 @@ class Derivation:
         return [self.link(x) for x in (*between, wrt)]
 
     def written(self, expression: Any, style: Style | Literal["spoken"] = "text") -> str:
-        """An expression of symbols as text; "spoken" is code with the names as a person says them, out.g."""
-        if style == "spoken":
-            return write(expression, "code", lambda x: x.symbol if x.op is None and x.constant is None else None)
-        return write(
-            expression, style, lambda x: _styled(x.symbol, style) if x.op is None and x.constant is None else None
-        )
+        """An expression of symbols as text; "spoken" is code with the names as a person says them, out.g.
+
+        Raises: LookupError: an op has no form in this style, or the formula is too long for code.
+        """
+        plain: Style = "code" if style == "spoken" else style
+
+        def named(x: Node) -> str | None:
+            if x.op is not None or x.constant is not None or x.symbol is None:
+                return None
+            return x.symbol if style == "spoken" else self._styled(x, plain)
+
+        count = size(expression, named)
+        if count > _LONGEST:
+            if plain in ("code", "numpy"):
+                raise LookupError(f"a formula of {count:,} ops and values is too long to be written as code")
+            return r"\cdots" if plain == "latex" else f"(a formula of {count:,} ops and values)"
+        return write(expression, plain, named)
+
+    def _styled(self, x: Node, style: Style) -> str:
+        """A value's name in a style: `w1` is w with index 1 in LaTeX, `out.g` is out_g in code."""
+        symbol = str(x.symbol)
+        if style == "latex":
+            node = self.meaning(x)
+            if node is not None and self.is_cotangent(x):
+                return latex_gradient(self.name(node), self.name(self.run.loss))
+            return latex_name(symbol)
+        return python_name(symbol) if style in ("code", "numpy") else symbol
 
 
-def _styled(symbol: str | None, style: Style) -> str | None:
-    """A value's name in a style: `w1` is w with index 1 in LaTeX, `out.g` is out_g in code."""
-    if symbol is None:
-        return None
-    if style == "latex":
-        return latex_gradient(symbol[:-2]) if symbol.endswith(".g") else latex_name(symbol)
-    if style in ("code", "numpy"):
-        return python_name(symbol)
-    return symbol
+def _holds(expression: Any, symbol: Any) -> bool:
+    """Does an expression mention a symbol?"""
+    return any(x is symbol for x in ancestors([expression]))
 
 
 def latex_name(name: str) -> str:
@@ -323,9 +386,9 @@ def latex_name(name: str) -> str:
     return f"{body}_{{{index}}}" if index else body
 
 
-def latex_gradient(name: str) -> str:
+def latex_gradient(name: str, loss: str = "loss") -> str:
     """The gradient of the loss with respect to a value, as the book writes it."""
-    return rf"\frac{{\partial \mathit{{loss}}}}{{\partial {latex_name(name)}}}"
+    return rf"\frac{{\partial {latex_name(loss)}}}{{\partial {latex_name(name)}}}"
 
 
 def python_name(name: str) -> str:
@@ -336,6 +399,7 @@ def python_name(name: str) -> str:
 
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     """The largest deviation, relative to the largest entry wanted; nan and inf must agree in place."""
+    smallest = float(np.finfo(wanted.dtype).tiny) if wanted.dtype.kind == "f" else 0.0
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)
     if found.shape != wanted.shape:
         return float("inf")
@@ -346,7 +410,7 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
         return float("inf")
     if not finite.any():
         return 0.0
-    size = np.max(np.abs(wanted[finite]))
+    size = max(np.max(np.abs(wanted[finite])), smallest)  # below it a float loses its digits one by one
     off = np.max(np.abs(found[finite] - wanted[finite]))
     return float(off / size) if size else float(off)
 

@@ -12,13 +12,15 @@ from typing import Any
 from chainrule.core.family import Contraction, Elementwise, Reduction
 from chainrule.core.node import Node
 from chainrule.core.notation import PRODUCT
-from chainrule.explain.printing import Written, brackets, constant, number, write
+from chainrule.explain.printing import Written, brackets, constant, number, size, write
 from chainrule.ops import elementwise, identities, movement, reduction
 
 Index = tuple[str, ...]
 Leaf = Callable[[Node, Index], str]
 
 _LETTERS = "ijklmnpqrstuv"
+_LONGEST = 200  # ops and values
+ELLIPSIS = "…"
 
 
 def sized(index: Index, shape: tuple[int, ...]) -> Index:
@@ -38,7 +40,9 @@ class Entry:
         self._used: set[str] = set()
 
     def write(self, expression: Any, index: Index) -> str:
-        """The entry of `expression` at `index`, as text."""
+        """The entry of `expression` at `index`, as text; ELLIPSIS for one too long to be read."""
+        if size(expression, lambda x: None) > _LONGEST:
+            return ELLIPSIS
         self._used = set(index)
         return self._entry(expression, index).text
 

@@ -5,48 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from chainrule.autodiff.check import STEP, CheckReport, check_rules, directional_derivative
+from chainrule.autodiff.check import CheckReport, check_rules
 from chainrule.core.node import Node, at_user_line
 from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, OutOfRangeError
 from chainrule.explain import html, latex, text
 from chainrule.explain.derivation import Derivation, Link
+from chainrule.explain.measured import NumberCheck, measure
 from chainrule.explain.reasons import Reason, gate_notes, reasons
 from chainrule.explain.record import Run
 from chainrule.explain.terms import Terms, terms_at
 
 ChainNotation = Literal["leibniz", "composition"]
-_SEED = 20_260_101
-
-
-@dataclass(frozen=True)
-class NumberCheck:
-    """A gradient held against central differences of the whole loss, in float64.
-
-    what: what was moved. stated: the gradient's own value for it. measured: the difference quotient.
-    resolution: the smallest slope that differences of this loss can show.
-    """
-
-    what: str
-    stated: float
-    measured: float
-    resolution: float = 0.0
-
-    @property
-    def too_small(self) -> bool:
-        """Is the gradient lost in the rounding of the loss, so that differences say nothing about it?"""
-        return max(abs(self.stated), abs(self.measured)) < 10 * self.resolution
-
-    @property
-    def error(self) -> float:
-        size = max(abs(self.stated), abs(self.measured))
-        return abs(self.stated - self.measured) / size if size else 0.0
 
 
 class Explanation:
@@ -82,27 +57,11 @@ class Explanation:
         return self._combined
 
     @property
-    def checked(self) -> NumberCheck | None:
-        """The gradient against finite differences of the loss; None for a value that was not given but computed."""
+    def checked(self) -> NumberCheck | str:
+        """The gradient against finite differences of the loss; or, in words, why it was not measured."""
         if not hasattr(self, "_checked"):
-            self._checked = self._measure()
+            self._checked = measure(self.run, self.wrt, self.name, self.at, self.value)
         return self._checked
-
-    def _measure(self) -> NumberCheck | None:
-        if self.wrt.op is not None or self.wrt.data is None:
-            return None
-        direction = np.zeros(self.wrt.aval.shape)
-        if self.at is not None or self.wrt.aval.size == 1:
-            at = self.at if self.at is not None else (0,) * self.wrt.aval.ndim
-            direction[at] = 1.0
-            what = f"{self.name}[{','.join(map(str, at))}] +- 1e-6" if self.at is not None else f"{self.name} +- 1e-6"
-        else:
-            direction = np.random.default_rng(_SEED).standard_normal(self.wrt.aval.shape)
-            what = "a random direction"
-        stated = float(np.sum(self.value.astype(np.float64) * direction))
-        measured = directional_derivative(self.run.loss, self.wrt, direction)
-        size = float(np.abs(np.asarray(self.run.loss.data, np.float64)).max())
-        return NumberCheck(what, stated, measured, size * np.finfo(np.float64).eps / STEP)
 
     def check(self) -> CheckReport:
         """Every rule that ran, held against central differences on its own recorded values."""
@@ -140,30 +99,38 @@ class Explanation:
             "at": list(self.at) if self.at is not None else None,
             "norm": self.links[-1].norm,
             "links": [self._link_dict(link) for link in self.links],
-            "combined": None if combined is None else {s: d.written(combined, s) for s in ("text", "latex", "code")},
+            "combined": self._in_styles(combined),
             "reasons": [{"title": r.title, "lines": list(r.lines)} for r in self.reasons],
-            "checked": None
-            if self.checked is None
-            else {
-                "what": self.checked.what,
-                "stated": self.checked.stated,
-                "measured": self.checked.measured,
-                "error": self.checked.error,
-            },
+            "checked": self._checked_dict(),
             "entry": None if self.terms is None else text.terms_dict(self.terms),
         }
 
+    def _checked_dict(self) -> dict[str, Any]:
+        c = self.checked
+        if isinstance(c, str):
+            return {"not_measured": c}
+        return {"what": c.what, "stated": c.stated, "measured": c.measured, "error": c.error, "agrees": c.agrees}
+
+    def _in_styles(self, formula: Any | None) -> dict[str, str | None] | None:
+        """A formula as text, LaTeX and code; None for a form that it does not have."""
+        if formula is None:
+            return None
+        found: dict[str, str | None] = {}
+        for style in ("text", "latex", "code"):
+            try:
+                found[style] = self.derivation.written(formula, style)
+            except LookupError:
+                found[style] = None
+        return found
+
     def _link_dict(self, link: Link) -> dict[str, Any]:
-        d = self.derivation
         return {
             "name": link.name,
             "steps": [
                 {"name": p.step.fold.name, "kind": p.step.fold.kind, "place": str(p.step.fold.place or "")}
                 for p in link.parts
             ],
-            "formula": None
-            if link.formula is None
-            else {s: d.written(link.formula, s) for s in ("text", "latex", "code")},
+            "formula": self._in_styles(link.formula),
             "shape": list(link.gradient.shape),
             "norm": link.norm,
             "error": link.error,

@@ -22,6 +22,7 @@ from chainrule.core.provenance import (
     is_composite,
     is_module_call,
     is_ours,
+    is_top_level,
     path,
     place,
     user_place,
@@ -115,6 +116,8 @@ def _shared(earlier: Sequence[_Level], later: Sequence[_Level]) -> int:
             continue
         code, was_at, frame = before.call
         later_code, is_at, later_frame = after.call
+        if code is not later_code and is_top_level(code) and is_top_level(later_code):
+            return level + 1  # two cells of a notebook are one program
         if code is not later_code or frame != later_frame:
             return level
         if is_at > was_at:
@@ -150,9 +153,11 @@ class _Builder:
     def __init__(self, root: Fold, depth: int) -> None:
         self.root, self.depth = root, depth
         self.open: list[tuple[int, Fold]] = []
+        self.levels: dict[int, Sequence[_Level]] = {}
 
     def build(self, nodes: Sequence[Node], levels: Sequence[Sequence[_Level]], common: Sequence[int]) -> None:
         for node, path_, shared in zip(nodes, levels, [0, *common], strict=True):
+            self.levels[id(node)] = path_
             self.open = [(level, fold) for level, fold in self.open if level < shared]
             for level in range(max(self.depth, self.open[-1][0] + 1 if self.open else 0), len(path_)):
                 if path_[level].kind is not None and level >= shared:
@@ -178,7 +183,9 @@ class _Builder:
             last = fold.children[-1] if fold.children else None
             if last is not None and last.kind == "statement" and last.place is not None:
                 earlier = last.nodes[-1]
-                if last.place.statement == where.statement and _one_execution(earlier, node, self.depth - 1):
+                before, after = self.levels[id(earlier)], self.levels[id(node)]
+                same = (last.place.file, last.place.statement) == (where.file, where.statement)
+                if same and _one_execution(before, after, self.depth - 1):
                     last.children.append(step)
                     last.nodes.append(node)
                     last.place = where  # the statement's value is its last op's
@@ -187,9 +194,8 @@ class _Builder:
         fold.children.append(step)
 
 
-def _one_execution(earlier: Node, later: Node, level: int) -> bool:
+def _one_execution(before: Sequence[_Level], after: Sequence[_Level], level: int) -> bool:
     """Were two ops of one statement made in one execution of it? In a loop, the second time starts over."""
-    before, after = _levels(earlier), _levels(later)
     _, was_at, _ = before[level].call
     _, is_at, _ = after[level].call
     if is_at != was_at:
@@ -226,4 +232,6 @@ def _innermost(path_: Sequence[_Level]) -> int:
 
 
 def _identity(level: _Level) -> Any:
+    if is_top_level(level.call[0]) and level.scope is None:
+        return "the program"
     return level.scope.number if level.scope is not None else (level.call[0], level.call[2])

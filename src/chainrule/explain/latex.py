@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 def explanation(e: Explanation) -> str:
     r"""The line \frac{∂loss}{∂w_1} = … \in \mathbb{R}^{100 \times 50}."""
     formula = e.combined if e.combined is not None else e.links[-1].formula
+    gradient, lives_in = latex_gradient(e.name, e.loss_name), space(e.value.shape)
     if formula is None:
-        return rf"{latex_gradient(e.name)} \in {space(e.value.shape)}"
-    return rf"{latex_gradient(e.name)} = {e.derivation.written(formula, 'latex')} \in {space(e.value.shape)}"
+        return rf"{gradient} \in {lives_in}"
+    return rf"{gradient} = {e.derivation.written(formula, 'latex')} \in {lives_in}"
 
 
 def space(shape: tuple[int, ...]) -> str:
@@ -27,11 +28,5 @@ def space(shape: tuple[int, ...]) -> str:
 def chain(e: Explanation) -> str:
     """The chain rule of this explanation, link by link."""
     names = [link.name for link in e.links]
-    pairs = zip(["loss", *names], names, strict=False)
-    return latex_gradient(e.name) + " = " + r" \cdot ".join(_ratio(a, b) for a, b in pairs)
-
-
-def _ratio(above: str, below: str) -> str:
-    if above == "loss":
-        return latex_gradient(below)
-    return latex_gradient(below).replace(r"\mathit{loss}", latex_gradient(above).split(r"{\partial ", 2)[2][:-1])
+    links = zip([e.loss_name, *names], names, strict=False)
+    return latex_gradient(e.name, e.loss_name) + " = " + r" \cdot ".join(latex_gradient(b, a) for a, b in links)

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from chainrule.core.family import Elementwise
-from chainrule.core.node import Node, Ratio, ancestors
+from chainrule.core.node import Node, Ratio, ancestors, compute
 from chainrule.core.notation import ATOM, POWER, PRODUCT, SIGN, Style
 from chainrule.ops import elementwise, identities, movement
 
@@ -30,6 +32,14 @@ class Written:
 def write(root: Any, style: Style, names: Names) -> str:
     """The expression `root` in a style; `names` says what each leaf (or any node that has a name) is called."""
     return written(root, style, names).text
+
+
+def size(root: Any, names: Names) -> int:
+    """How many ops and values stand in the written expression; one used twice is written twice."""
+    count: dict[int, int] = {}
+    for node in ancestors([root], lambda x: names(x) is None or x is root):
+        count[id(node)] = 1 + sum(count.get(id(x), 1) for x in node.inputs)
+    return count[id(root)]
 
 
 def written(root: Any, style: Style, names: Names) -> Written:
@@ -62,10 +72,15 @@ def _lookup(node: Node, style: Style, names: Names, done: dict[int, Written]) ->
 
 
 def _applied(node: Any, style: Style, names: Names, done: dict[int, Written]) -> Written:
-    inputs = list(node.inputs)
     if isinstance(node.op, Elementwise):
-        inputs = [_without_expand(x, node, names) for x in inputs]
-    parts = [_lookup(x, style, names, done) for x in inputs]
+        known = number_in(node) if style in ("code", "numpy") else None
+        if known is not None:  # numbers have no methods: code says the number that comes out
+            return constant(known, style) if node.aval.dtype.kind != "b" else Written(str(bool(known.value)))
+        inputs = [_without_expand(x, node, names) for x in node.inputs]
+        parts = [_operand(x, node, style, names, done) for x in node.inputs]
+    else:
+        inputs = list(node.inputs)
+        parts = [array(x, style) if _unnamed_number(x, names) else _lookup(x, style, names, done) for x in inputs]
     if node.op is elementwise.mul:
         ratio = identities.constant_of(inputs[0])
         if ratio is not None and identities.constant_of(inputs[1]) is None:
@@ -87,16 +102,76 @@ def _applied(node: Any, style: Style, names: Names, done: dict[int, Written]) ->
     return Written(template.format(*arguments, **params), notation.strength(style))
 
 
-def _without_expand(x: Any, user: Any, names: Names) -> Any:
+def number_in(x: Any, levels: int = 4) -> Ratio | None:
+    """The number that every entry of an expression is, where it is made of numbers alone, in few steps."""
+    if x.constant is not None or not isinstance(x.op, Elementwise) or not levels:
+        found: Ratio | None = x.constant
+        return found
+    arrays = []
+    for i in x.inputs:
+        ratio = number_in(i, levels - 1)
+        if ratio is None:
+            return None
+        arrays.append(np.asarray(ratio.value, i.aval.dtype))
+    return Ratio(float(compute(x.op, arrays, x.params)))
+
+
+def _unnamed_number(x: Any, names: Names) -> bool:
+    """Is this a number, known or recorded, where an op wants an array?"""
+    if names(x) is not None or x.symbol:
+        return False
+    return _one_number(x.data) if x.op is None and x.constant is None else number_in(x) is not None
+
+
+def _one_number(data: np.ndarray | None) -> bool:
+    return data is not None and data.size > 0 and (data.size == 1 or not any(data.strides))
+
+
+def array(x: Any, style: Style) -> Written:
+    """An array of one number, said with its shape: an op that is not elementwise needs it."""
+    ratio = number_in(x) or Ratio(float(x.data.flat[0]))
+    shape, dtype = tuple(x.aval.shape), x.aval.dtype
+    value = constant(ratio, style).text
+    if style == "latex":
+        sizes = r" \times ".join(map(str, shape))
+        ones = rf"\mathbf{{1}}_{{{sizes}}}" if shape else ""
+        return Written(rf"{value}\,{ones}" if ones and ratio.value != 1 else ones or value, PRODUCT)
+    if style == "text":
+        return Written(f"full({shape}, {value})") if shape else constant(ratio, style)
+    module = "np" if style == "numpy" else "cr"
+    if dtype.kind == "b":
+        value = str(bool(ratio.value))
+    elif dtype.kind == "f" and value.lstrip("-").isdigit():
+        value += ".0"
+    return Written(f"{module}.full({shape}, {value}{'' if dtype == np.float32 else f', dtype={module}.{dtype}'})")
+
+
+def _operand(x: Any, user: Any, style: Style, names: Names, done: dict[int, Written]) -> Written:
+    """An input of an elementwise op, its stretch unwritten, be it behind a sign or a number."""
+    ratio, inner = (Ratio(1), x) if names(x) is not None else identities.coefficient(x)
+    if inner is not x:
+        bare = _without_expand(inner, user, names, x)
+        if bare is not inner:
+            return _scaled(ratio, _lookup(bare, style, names, done), style)
+    return _lookup(_without_expand(x, user, names), style, names, done)
+
+
+def _without_expand(x: Any, user: Any, names: Names, operand: Any = None) -> Any:
     """The operand as broadcasting would take it: mathematics and NumPy leave the stretch unwritten."""
     if x.op is not movement.expand or names(x) is not None:
         return x
-    others = [o for o in user.inputs if o is not x]
-    full = any(o.aval.shape == user.aval.shape and o.op is not movement.expand for o in others)
+    others = [o for o in user.inputs if o is not (x if operand is None else operand)]
+    full = any(o.aval.shape == user.aval.shape and _fills(o) for o in others)
     inner = x.inputs[0]
     while full and inner.op is movement.reshape and inner.aval.size == 1 and names(inner) is None:
         inner = inner.inputs[0]  # a single number needs no dimensions to be broadcast
     return inner if full and inner.aval.ndim <= x.inputs[0].aval.ndim else x
+
+
+def _fills(x: Any) -> bool:
+    """Is this operand written in its whole shape, not stretched to it?"""
+    inner = identities.coefficient(x)[1]
+    return inner.op is not movement.expand and inner.constant is None
 
 
 def _scaled(ratio: Ratio, part: Written, style: Style) -> Written:
@@ -109,7 +184,7 @@ def _scaled(ratio: Ratio, part: Written, style: Style) -> Written:
         return Written(rf"\tfrac{{{top}}}{{{bottom}}}\,{inner}", PRODUCT)
     tight = part.binds >= PRODUCT if style == "text" and "@" not in part.text else part.binds > PRODUCT
     inner = part.text if tight else brackets(part.text, style)
-    times = " " if style == "text" else " * "
+    times = " " if style == "text" and not inner[:1].isdigit() else " * "
     front = "" if top == "1" else f"{top}{times}"
     back = "" if bottom == "1" else f" / {bottom}"
     return Written(f"{front}{inner}{back}", PRODUCT)
@@ -130,8 +205,8 @@ def number(value: float) -> str:
     """A number as a person writes it: 200, 0.5, 1.12838."""
     if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return str(int(value))
-    short = f"{value:g}"
-    return short if float(short) == value else repr(float(value))
+    short, exact = f"{value:.15g}", repr(float(value))
+    return short if len(short) < len(exact) - 2 else exact  # 0.04, not 0.04000000000000001
 
 
 def brackets(text: str, style: Style) -> str:
@@ -145,7 +220,7 @@ def _param(value: Any, style: Style) -> Any:
 
 def _literal(node: Node, style: Style) -> str:
     data = node.data
-    if data is not None and (data.size == 1 or (data.size and not any(data.strides))):  # one number, stretched or not
+    if data is not None and _one_number(data):
         one = data.flat[0].item()
         return repr(one) if isinstance(one, bool) and style in ("code", "numpy") else number(float(one))
     return str(node.aval)

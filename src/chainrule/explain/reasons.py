@@ -6,6 +6,7 @@ any gate.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,11 @@ from chainrule.core.aval import Aval
 from chainrule.core.family import Contraction, Elementwise, Linear
 from chainrule.core.node import Node, ancestors
 from chainrule.explain.derivation import Derivation, Link, Part, Step
-from chainrule.explain.entries import Entry, indexed, sized
+from chainrule.explain.entries import ELLIPSIS, Entry, indexed, sized
 from chainrule.ops import elementwise, movement
 
-_LONGEST = 100
+_LONGEST = 100  # characters of a line
+_MOST = 8  # uses of a value in one step that are looked at; the rest, in a loop, are like them
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def reasons(derivation: Derivation, link: Link) -> list[Reason]:
     """The reasons for the form of one link."""
     found: list[Reason] = []
     for part in link.parts:
-        for op, position in _meetings(part.step, link.node):
+        for op, position in itertools.islice(_meetings(part.step, link.node), _MOST):
             if isinstance(op.op, Contraction):
                 reason = _why_product(derivation, link, part, op, position)
             elif op.op is movement.expand:
@@ -65,6 +67,8 @@ def _meetings(step: Step, node: Node) -> Iterator[tuple[Any, int]]:
 def _why_product(derivation: Derivation, link: Link, part: Part, op: Any, position: int) -> Reason | None:
     """Why the other factor appears, transposed, and what is summed over."""
     step, formula = part.step, part.formula
+    if formula is None:
+        return None
     contraction: Contraction = op.op
     subscripts = contraction.subscripts(op.inputs[0].aval, op.inputs[1].aval, **op.params)
     own, other, out = subscripts[position], subscripts[1 - position], subscripts[2]
@@ -83,10 +87,8 @@ def _why_product(derivation: Derivation, link: Link, part: Part, op: Any, positi
     summed = [c for c in dict.fromkeys(out) if c not in own and index[c] != "0"]
     me = indexed(derivation.symbol(link.node), own_index)
     lines = [forward]
-    if formula is None:
-        return None
     backward = Entry(indexed).write(formula, own_index)
-    if len(backward) > _LONGEST:
+    if len(backward) > _LONGEST or backward == ELLIPSIS:
         return None
     loss = derivation.name(derivation.run.loss)
     share = f"d{loss}/d{me}" if len(link.parts) == 1 else f"its part of d{loss}/d{me}"
@@ -120,10 +122,10 @@ def _short(derivation: Derivation, expression: Any) -> str:
 
 def _forward_entry(derivation: Derivation, step: Step, op: Any, index: tuple[str, ...]) -> str:
     """l1[i,j] = sum_k x[i,k] w1[k,j] + b1[j]: of the step's result where it is short, else of the product alone."""
-    if len(step.outputs) == 1 and step.outputs[0].aval.shape == op.aval.shape:
+    if len(step.outputs) == 1 and len(step.fold.nodes) <= _LONGEST and step.outputs[0].aval.shape == op.aval.shape:
         out = step.outputs[0]
         text = Entry(indexed).write(derivation.simplified(step.twins[id(out)]), index)
-        if len(text) <= _LONGEST and "…" not in text:
+        if len(text) <= _LONGEST and text != ELLIPSIS:
             return f"{indexed(derivation.symbol(out), index)} = {text}"
     text = Entry(indexed).write(step.twins[id(op)], index)
     return f"({derivation.written(step.twins[id(op)])})[{','.join(index)}] = {text}"
@@ -139,7 +141,7 @@ def _why_sum(derivation: Derivation, link: Link, part: Part, op: Any) -> Reason 
     times = target.size // max(source.size, 1)
     if times <= 1:
         return None
-    users = [x for x in derivation.run.nodes if any(i is op for i in x.inputs)]
+    users = derivation.run.users(op)
     verb = _VERBS.get(id(users[0].op), "used") if len(users) == 1 else "used"
     new, stretched = movement.expanded_dims(source.shape, target.shape)
     dims = (*new, *stretched)

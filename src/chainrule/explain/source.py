@@ -11,6 +11,7 @@ import inspect
 import linecache
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,12 +25,15 @@ from chainrule.core.notation import Style
 from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, ChainruleError, NoGradientError
 from chainrule.explain.derivation import Derivation, python_name
-from chainrule.explain.printing import write
+from chainrule.explain.printing import array, number_in, size, write
 from chainrule.explain.record import Run, Variables
 from chainrule.tensor import Tensor
 
 CodeStyle = Literal["chainrule", "torch", "numpy"]
 _WRITTEN: Mapping[str, Style] = {"chainrule": "code", "torch": "code", "numpy": "numpy"}
+_READABLE = 60  # ops and values in one statement; more is written in pieces
+_PLAIN = 3  # ops and values in a part that is rather written twice than named
+_COMPARED = 600  # ops and values of expressions that are searched for equal parts
 _IMPORTS = {
     "chainrule": "import chainrule as cr",
     "torch": "import torch",
@@ -179,16 +183,39 @@ class _Writer:
         self._lines: list[str] = []
         self._arguments = dict.fromkeys(arguments)
         self._shared: dict[Any, str] = {}
+        self._pieces: dict[int, str] = {}
+        self._kept: list[Any] = []  # the nodes of the pieces: an id is unique among the living
 
     def assign(self, name: str, expression: Any) -> None:
         """name = expression."""
         target = python_name(name)
+        if size(expression, lambda x: None) > _READABLE:
+            self._in_pieces(expression)
         self._lines.append(f"{target} = {self._text(expression)}")
         self._assigned.add(target)
+
+    def _in_pieces(self, expression: Any) -> None:
+        """Give names to parts of an expression too long for one statement: what it reads twice, and what is long."""
+        order = ancestors([expression])
+        uses = Counter(id(x) for node in order for x in node.inputs)
+        long: dict[int, int] = {}
+        for node in order:
+            long[id(node)] = 1 + sum(long[id(x)] for x in node.inputs)
+            inline = long[id(node)] <= _READABLE and (uses[id(node)] < 2 or long[id(node)] <= _PLAIN)
+            if node.op is None or node is expression or inline or id(node) in self._pieces:
+                continue
+            name = self._fresh(node.op.name)
+            self._lines.append(f"{name} = {self._text(node)}")
+            self._pieces[id(node)] = name
+            self._assigned.add(name)
+            self._kept.append(node)
+            long[id(node)] = 1
 
     def share(self, expressions: Sequence[Any]) -> None:
         """Give a name to what is computed twice, in one expression or in several, and more than a view."""
         uses: dict[Any, list[Any]] = {}
+        if any(size(expression, lambda x: None) > _COMPARED for expression in expressions):
+            return  # `assign` writes them in pieces
         for expression in expressions:
             for node in _tree(expression):
                 uses.setdefault(_key(node), []).append(node)
@@ -228,7 +255,9 @@ class _Writer:
 
     def _text(self, expression: Any) -> str:
         def name(x: Node) -> str | None:
-            shared = self._shared.get(_key(x)) if x.op is not None and self._shared else None
+            shared = self._pieces.get(id(x))
+            if shared is None and x.op is not None and self._shared:
+                shared = self._shared.get(_key(x))
             if shared is not None:
                 return shared
             if x.op is not None or x.constant is not None:
@@ -242,7 +271,9 @@ class _Writer:
         if own is not None and self.style != "chainrule":
             raise at_user_line(ArgumentError(f"backward_source: {own} is a cr.Function and has no {self.style} form"))
         try:
-            text = write(expression, _WRITTEN[self.style], name)
+            style = _WRITTEN[self.style]
+            # A gradient that is one number everywhere is an array still: what reads it may reshape or return it.
+            text = write(expression, style, name) if number_in(expression) is None else array(expression, style).text
         except LookupError as error:
             raise at_user_line(ArgumentError(f"backward_source: {error}; use another style")) from None
         return re.sub(r"\bcr\.", "torch.", text) if self.style == "torch" else text

@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.core.family import Contraction, Reduction
 from chainrule.core.node import Node, ancestors
 from chainrule.explain.derivation import Derivation
-from chainrule.explain.entries import Entry, Index, indexed, source_index
+from chainrule.explain.entries import ELLIPSIS, Entry, Index, indexed, source_index
 from chainrule.ops import elementwise, identities, movement, reduction
 
 
@@ -150,7 +150,8 @@ class _Opened:
             formula = self.derivation.substituted(formula, inner[0], deeper)
         if formula is None:
             return None
-        return f"{indexed(symbol, index)} = {Entry(self._valued, self._total).write(formula, index)}"
+        written = Entry(self._valued, self._total).write(formula, index)
+        return None if written == ELLIPSIS else f"{indexed(symbol, index)} = {written}"
 
     def _valued(self, symbol: Node, index: Index) -> str:
         value = self.derivation.value(symbol)[tuple(int(i) for i in index)]

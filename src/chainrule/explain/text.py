@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chainrule.core.family import Contraction
 from chainrule.core.node import ancestors
+from chainrule.explain import chain
 from chainrule.explain.derivation import Link, Step
 from chainrule.explain.entries import Entry, sized
 from chainrule.explain.terms import Terms
@@ -23,7 +22,6 @@ _WIDTH = 100
 _LONGEST_RULE = 60
 _PLAIN_STEP = 3  # a linear layer is three ops; a step of more says what is folded in it
 _SHOWN = 3
-_LONGEST_CHAIN = 7
 _REASONS = 3  # printed; `.reasons` holds all
 
 
@@ -72,42 +70,15 @@ def array_text(array: np.ndarray) -> str:
 
 
 def _chain(e: Explanation) -> str:
-    sources = _sources(e)
-    if e.notation == "composition":
-        return _composition(e)
-    names = [e.loss_name, *(link.name for link in e.links)]
-    pairs = [(names[0], names[-1]), *itertools.pairwise(names)]
-    cells = [_fraction(f"d{above}", f"d{below}") for above, below in pairs]
-    if len(cells) > _LONGEST_CHAIN:
-        cells = [*cells[: _LONGEST_CHAIN - 2], ("   ", "...", "   "), *cells[-2:]]
-    joints = ["  =  ", *["  .  "] * (len(cells) - 2)]
-    rows = [_joined([c[i] for c in cells], joints if i == 1 else [" " * len(j) for j in joints]) for i in range(3)]
+    """The chain rule, with the user's own lines beside it."""
+    rows, sources = chain.chain(e), _sources(e)
     width = max(map(len, rows)) + 6
-    rows += [""] * (len(sources) - 3)
-    return "\n".join(
-        f"  {row:<{width}}{source}".rstrip()
-        for row, source in zip(rows, [*sources, "", "", ""][: len(rows)], strict=True)
-    )
-
-
-def _fraction(top: str, bottom: str) -> tuple[str, str, str]:
-    width = max(len(top), len(bottom))
-    return top.center(width), "-" * width, bottom.center(width)
-
-
-def _joined(cells: list[str], joints: list[str]) -> str:
-    out = cells[0]
-    for joint, cell in zip(joints, cells[1:], strict=True):
-        out += joint + cell
-    return out
-
-
-def _composition(e: Explanation) -> str:
-    """(mse o lin o relu o lin)'(w1) = mse'(out) lin'(l2) relu'(l1) lin'(w1)."""
-    steps = [link.parts[0].step.fold.name if link.parts else "?" for link in e.links]
-    whole = " o ".join(steps)
-    factors = [f"{step}'({link.name})" for step, link in zip(steps, e.links, strict=True)]
-    return f"  ({whole})'({e.name})  =  {' . '.join(factors)}"
+    count = max(len(rows), len(sources))
+    padded = zip([*rows, *[""] * (count - len(rows))], [*sources, *[""] * (count - len(sources))], strict=True)
+    lines = [f"  {row:<{width}}{source}".rstrip() for row, source in padded]
+    if not chain.is_chain(e.derivation, e.links):
+        lines += ["", f"  {chain.MEETING}"]
+    return "\n".join(lines)
 
 
 def _sources(e: Explanation) -> list[str]:
@@ -164,7 +135,7 @@ def mean_form(formula: Any) -> tuple[float, Any] | None:
 
 
 def _table(e: Explanation) -> str:
-    rows = [_row(e, link, previous) for link, previous in zip(e.links, [None, *e.links], strict=False)]
+    rows = [_row(e, link) for link in e.links]
     heads = ("link", "rule") if e.depth == 1 else ("forward", "backward")
     widths = [
         max(len(c) for c in column)
@@ -194,21 +165,22 @@ def _kept(e: Explanation, count: int, budget: int) -> set[int]:
     """Which links are shown: both ends, gains outside the usual, and as many of the rest as fit."""
     if count <= budget:
         return set(range(count))
-    norms = [link.norm for link in e.links]
-    gains = [after / before if before else 0.0 for before, after in itertools.pairwise(norms)]
-    low, high = np.percentile(gains, [1, 99])
+    gains = [chain.gain(e.derivation, link) for link in e.links]
+    known = [g for g in gains if g is not None] or [1.0]
+    low, high = np.percentile(known, [1, 99])
     ends = {0, 1, 2, count - 3, count - 2, count - 1}
-    odd = [i + 1 for i, g in enumerate(gains) if g < low or g > high or not np.isfinite(g)]
+    odd = [i for i, g in enumerate(gains) if g is not None and not low <= g <= high]
     failing = [i for i, link in enumerate(e.links) if link.agrees is not True]
     return ends | set(odd[: budget // 3]) | set(failing[: budget // 3])
 
 
 def _gain_range(e: Explanation, first: int, last: int) -> str:
-    gains = [e.links[i].norm / e.links[i - 1].norm for i in range(max(first, 1), last) if e.links[i - 1].norm]
+    found = [chain.gain(e.derivation, link) for link in e.links[first:last]]
+    gains = [g for g in found if g is not None]
     return f"{min(gains):.3g}-{max(gains):.3g}" if gains else "-"
 
 
-def _row(e: Explanation, link: Link, previous: Link | None) -> tuple[Any, ...]:
+def _row(e: Explanation, link: Link) -> tuple[Any, ...]:
     parts = [p for p in link.parts if p.formula is not None or p.why_not]
     formula = e.derivation.written(link.formula) if link.formula is not None else "not written in tensors"
     extra: list[str] = []
@@ -220,16 +192,13 @@ def _row(e: Explanation, link: Link, previous: Link | None) -> tuple[Any, ...]:
         rule = f"{link.name}.g = {formula}"
     else:
         first = f"d{e.loss_name}/d{link.name}"
-        rule = f"{' + '.join(dict.fromkeys(_step_name(p.step) for p in parts))}: {formula}"
-    gain = (
-        f"x{link.norm / previous.norm:.3g}"
-        if previous is not None and previous.norm and link is not e.links[-1]
-        else ""
-    )
+        rule = f"{' + '.join(dict.fromkeys(chain.step_name(p.step) for p in parts))}: {formula}"
+    ratio = chain.gain(e.derivation, link) if link is not e.links[-1] else None
+    gain = f"x{ratio:.3g}" if ratio is not None else ""
     extra += [*_numbers(e, link), *link.notes]
     if len(parts) > 1:
         uses = ", ".join(
-            f"{p.step.fold.place or _step_name(p.step)} norm {_norm(e, p.formula):.4g}"
+            f"{p.step.fold.place or chain.step_name(p.step)} norm {_norm(e, p.formula):.4g}"
             for p in parts
             if p.formula is not None
         )
@@ -247,15 +216,11 @@ def _forward(e: Explanation, step: Step) -> str:
     d = e.derivation
     out = step.outputs[0]
     text = d.written(d.simplified(step.twins[id(out)]))
-    return f"{d.name(out)} = {text}" if len(text) <= _LONGEST_RULE // 2 else f"{d.name(out)} = {_step_name(step)}(...)"
-
-
-def _step_name(step: Step) -> str:
-    fold = step.fold
-    if fold.kind != "statement":
-        return fold.name
-    assigned = re.match(r"(return|[\w.]+)\s*(=[^=]|\b(?<=return))", fold.name)
-    return assigned.group(1) if assigned else fold.name[:24]
+    return (
+        f"{d.name(out)} = {text}"
+        if len(text) <= _LONGEST_RULE // 2
+        else f"{d.name(out)} = {chain.step_name(step)}(...)"
+    )
 
 
 def _norm(e: Explanation, formula: Any) -> float:
@@ -372,12 +337,16 @@ def terms_dict(t: Terms) -> dict[str, Any]:
 
 def _checked(e: Explanation) -> str:
     c = e.checked
-    if c is None:
-        says = f"{e.name} was computed, not given: re-evaluated above; finite differences move leaves only"
+    if isinstance(c, str):
+        says = c
+    elif not c.finite:
+        says = f"{c.what} in float64: {c.measured:.8g}, stated {c.stated:.8g}: not finite, so nothing to compare"
     elif c.too_small:
         says = (
             f"{c.stated:.3g} is too small to measure: differences of this loss show no slope below {c.resolution:.1g}"
         )
     else:
         says = f"{c.what} in float64: {c.measured:.8g}, stated {c.stated:.8g}, relative error {c.error:.1e}"
+        if not c.agrees:
+            says += "   DIFFERS: a rule is wrong, or a kink is near; cr.check(loss) looks at each rule"
     return f"  {'checked':<13} {says}"

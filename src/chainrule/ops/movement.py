@@ -266,11 +266,16 @@ def _embed_code(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
     return f"cr.nn.functional.pad({{0}}, {flat})"
 
 
+def _embed_text(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+    whole = Aval(tuple(params["shape"]), avals[0].dtype)
+    return "embed({0} at " + _slice_index((whole,), params)[3:] + " of {shape})"
+
+
 embed: Linear = Linear(
     name="embed",
     reference=_embed_kernel,
     notation=Notation(
-        text="embed({0}, {shape})",
+        text=_embed_text,
         latex=r"\operatorname{{embed}}_{{{shape}}}\left({0}\right)",
         code=_embed_code,
         numpy=lambda avals, params: f"np.pad({{0}}, {pad})" if (pad := _as_pad(avals, params)) is not None else "",

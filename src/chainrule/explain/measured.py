@@ -1,0 +1,83 @@
+"""One gradient held against central differences of the whole loss, and the reasons why sometimes it cannot be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.autodiff.check import STEP, directional_derivative
+from chainrule.core.memory import changed_at
+from chainrule.core.node import Node
+from chainrule.explain.record import Run
+
+_SEED = 20_260_101
+# Differences and gradient agree within this relative error: rounding of a float32 gradient stays a thousand times below
+# it. A kink between the two ends of a difference can exceed it, and so the words say.
+_AGREES = 1e-2
+
+
+@dataclass(frozen=True)
+class NumberCheck:
+    """A gradient held against central differences of the whole loss, in float64.
+
+    what: what was moved. stated: the gradient's own value for it. measured: the difference quotient.
+    resolution: the smallest slope that differences of this loss can show.
+    """
+
+    what: str
+    stated: float
+    measured: float
+    resolution: float = 0.0
+
+    @property
+    def finite(self) -> bool:
+        """Are both numbers, so that they can be compared?"""
+        return math.isfinite(self.stated) and math.isfinite(self.measured)
+
+    @property
+    def too_small(self) -> bool:
+        """Is the gradient lost in the rounding of the loss, so that differences say nothing about it?"""
+        return max(abs(self.stated), abs(self.measured)) < 10 * self.resolution
+
+    @property
+    def error(self) -> float:
+        """The difference, relative to the larger of the two."""
+        size = max(abs(self.stated), abs(self.measured))
+        return abs(self.stated - self.measured) / size if size else 0.0
+
+    @property
+    def agrees(self) -> bool:
+        """Do they say the same, as far as differences can tell?"""
+        return not self.finite or self.too_small or self.error <= _AGREES
+
+
+def measure(run: Run, wrt: Node, name: str, at: tuple[int, ...] | None, gradient: np.ndarray) -> NumberCheck | str:
+    """The gradient of a leaf along one entry or a random direction, against differences; or why it is not measured."""
+    if wrt.op is not None or wrt.data is None:
+        return f"{name} was computed, not given: re-evaluated above; finite differences move leaves only"
+    changed = _changed(run)
+    if changed is not None:
+        return f"not measured: {changed} was changed in place since the forward pass; run it again to measure"
+    direction = np.zeros(wrt.aval.shape)
+    if at is not None or wrt.aval.size == 1:
+        index = at if at is not None else (0,) * wrt.aval.ndim
+        direction[index] = 1.0
+        what = f"{name}[{','.join(map(str, index))}] +- 1e-6" if at else f"{name} +- 1e-6"
+    else:
+        direction = np.random.default_rng(_SEED).standard_normal(wrt.aval.shape)
+        what = "a random direction"
+    stated = float(np.sum(gradient.astype(np.float64) * direction))
+    measured = directional_derivative(run.loss, wrt, direction)
+    size = max(float(np.abs(np.asarray(run.loss.data, np.float64)).max()), 1e-6)
+    return NumberCheck(what, stated, measured, size * float(np.finfo(np.float64).eps) / STEP)
+
+
+def _changed(run: Run) -> str | None:
+    """A leaf that an op read before it was changed in place, by name."""
+    for node in run.nodes:
+        for x in node.inputs:
+            if x.op is None and x.data is not None and changed_at(x.data) > node.made:
+                return run.name(x) or "a value"
+    return None

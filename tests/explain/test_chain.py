@@ -1,0 +1,123 @@
+"""The fraction line says what is true: a product where the program is a chain, a sum where paths meet."""
+
+import chainrule as cr
+from chainrule.explain import chain
+
+X = cr.randn(4, 3)
+
+
+def leaf():
+    return cr.randn(3, 3, requires_grad=True)
+
+
+def lines(explanation):
+    return [line.strip() for line in chain.chain(explanation)]
+
+
+def test_a_chain_is_a_product():
+    w = leaf()
+    h = X @ w
+    loss = h.sum()
+    explanation = cr.explain(loss, wrt=w)
+    assert chain.is_chain(explanation.derivation, explanation.links)
+    assert lines(explanation) == ["dloss     dloss     dh", "-----  =  -----  .  --", "dw        dh      dw"]
+
+
+def test_paths_that_meet_are_a_sum():
+    w = leaf()
+    data = (X @ w).square().sum()
+    reg = (w * w).sum()
+    loss = data + 0.1 * reg
+    explanation = cr.explain(loss, wrt=w)
+    top, _, bottom = lines(explanation)
+    assert top.split() == ["dloss", "dloss", "ddata", "dloss", "dreg"]
+    assert bottom.split() == ["dw", "ddata", "dw", "dreg", "dw"]
+    assert chain.MEETING in str(explanation)
+
+
+def test_a_value_used_beside_the_step_that_uses_it():
+    a = cr.tensor(3.0, requires_grad=True)
+    b = 2 * a
+    c = a + b
+    loss = c * 1.0
+    explanation = cr.explain(loss, wrt=a)
+    top, _, bottom = lines(explanation)
+    assert top.split() == ["dloss", "dloss", "db", "dloss", "dc"]
+    assert bottom.split() == ["da", "db", "da", "dc", "da"]
+    assert float(explanation.value) == 3.0
+
+
+def test_many_paths_are_counted():
+    w = leaf()
+    parts = []
+    for _ in range(6):
+        part = (X @ w).sum()
+        parts.append(part)
+    loss = parts[0] + parts[1] + parts[2] + parts[3] + parts[4] + parts[5]
+    assert "+  3 more" in chain.chain(cr.explain(loss, wrt=w))[1]
+
+
+def test_gain_is_told_of_one_step_back_only():
+    w = leaf()
+    h = X @ w
+    left = h * 3.0
+    right = h * 2.0
+    loss = (left + right).sum()
+    explanation = cr.explain(loss, wrt=h)
+    gains = {link.name: chain.gain(explanation.derivation, link) for link in explanation.links}
+    assert gains == {"left": None, "right": None, "h": None}
+    assert cr.explain(loss, wrt=w).links[-1].name == "w"
+
+
+def test_the_other_notation_names_functions_and_variables():
+    w = leaf()
+
+    def double(x):
+        return x * 2
+
+    h = X @ w
+    d = double(h)
+    loss = d.sum()
+    assert chain.chain(cr.explain(loss, wrt=w, notation="composition")) == [
+        "(loss o double o h)'(w)  =  loss'(d) . double'(h) . h'(w)"
+    ]
+
+
+def test_the_check_raises_its_voice():
+    class Half(cr.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    w = leaf()
+    loss = Half.apply(w).sum()
+    said = str(cr.explain(loss, wrt=w))
+    assert "DIFFERS" in said
+    assert "cr.check(loss)" in said
+
+
+def test_the_check_does_not_measure_at_other_values():
+    w = leaf()
+    loss = (X @ w).sum()
+    loss.backward()
+    with cr.no_grad():
+        w -= 0.1 * w.grad
+    explanation = cr.explain(loss, wrt=w)
+    assert isinstance(explanation.checked, str)
+    assert "w was changed in place since the forward pass" in str(explanation)
+
+
+def test_the_check_of_what_is_not_finite():
+    w = cr.tensor([0.0, 1.0], requires_grad=True)
+    loss = w.log().sum()
+    assert "not finite, so nothing to compare" in str(cr.explain(loss, wrt=w))
+
+
+def test_the_check_of_what_is_zero():
+    w = cr.tensor([1.0, 2.0], requires_grad=True)
+    loss = (w - w.detach()).square().sum()
+    assert "too small to measure" in str(cr.explain(loss, wrt=w))
