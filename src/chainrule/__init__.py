@@ -1,5 +1,10 @@
 """chainrule: a neural-network library whose backward pass is an open book."""
 
+import builtins as _builtins
+from math import inf, nan, pi
+
+from numpy import iinfo
+
 from chainrule import data, nn, optim, train
 from chainrule.array.arrangement import (
     broadcast_to,
@@ -13,6 +18,7 @@ from chainrule.array.arrangement import (
     movedim,
     nonzero,
     ravel,
+    repeat_interleave,
     roll,
     select,
     take_along_dim,
@@ -40,6 +46,7 @@ from chainrule.array.elementwise import (
     clamp,
     clamp_max,
     clamp_min,
+    clip,
     cos,
     cosh,
     div,
@@ -99,12 +106,14 @@ from chainrule.array.formulas import (
     count_nonzero,
     deg2rad,
     einsum,
+    equal,
     float_power,
     frac,
     isclose,
     lerp,
     logaddexp,
     logit,
+    nan_to_num,
     nansum,
     positive,
     rad2deg,
@@ -120,6 +129,7 @@ from chainrule.array.manipulation import (
     broadcast_tensors,
     cat,
     chunk,
+    concat,
     cumsum,
     flatten,
     flip,
@@ -129,6 +139,7 @@ from chainrule.array.manipulation import (
     split,
     squeeze,
     stack,
+    swapaxes,
     t,
     transpose,
     tril,
@@ -147,6 +158,7 @@ from chainrule.array.statistical import (
     logsumexp,
     max,
     mean,
+    median,
     min,
     norm,
     prod,
@@ -157,19 +169,25 @@ from chainrule.array.statistical import (
     topk,
     var,
 )  # fmt: skip
-from chainrule.autodiff.mode import enable_grad, is_grad_enabled, no_grad
+from chainrule.autodiff import autograd
+from chainrule.autodiff.mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from chainrule.autodiff.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
 from chainrule.creation import (
     Generator,
     arange,
+    as_tensor,
     asarray,
     bernoulli,
+    empty,
+    empty_like,
     eye,
     from_numpy,
     full,
     full_like,
     linspace,
     manual_seed,
+    multinomial,
+    normal,
     ones,
     ones_like,
     rand,
@@ -185,6 +203,7 @@ from chainrule.creation import (
 from chainrule.dtypes import (
     bfloat16,
     bool_,
+    finfo,
     float16,
     float32,
     float64,
@@ -205,34 +224,47 @@ from chainrule.train.learner import Learner
 
 __version__ = "0.1.0"
 
+
+def is_tensor(value: object) -> _builtins.bool:
+    """Is this a tensor?"""
+    return isinstance(value, Tensor)
+
+
+# PyTorch's other names for dtypes. Those that are Python's too are left out of `__all__`, so that `float(…)` is what it
+# was after `from chainrule import *`.
+double, half, long = float64, float16, int64
+float, int, bool = float32, int32, bool_
+
 __all__ = [
     "data", "nn", "optim", "train",
     "broadcast_to", "diag", "diagonal", "diff", "dstack", "hstack", "masked_select", "meshgrid", "movedim",
-    "nonzero", "ravel", "roll", "select", "take_along_dim", "tile", "trace", "unbind", "unflatten", "vstack",
+    "nonzero", "ravel", "repeat_interleave", "roll", "select", "take_along_dim", "tile", "trace", "unbind", "unflatten",
+    "vstack",
     "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_not",
-    "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "cos", "cosh", "div", "eq", "erf",
+    "bitwise_or", "bitwise_xor", "ceil", "clamp", "clamp_max", "clamp_min", "clip", "cos", "cosh", "div", "eq", "erf",
     "exp", "exp2", "expm1", "floor", "floor_divide", "ge", "gt", "isfinite", "isinf", "isnan", "le", "log", "log1p",
     "log2", "log10", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "masked_fill", "maximum",
     "minimum", "mul", "ne", "neg", "pow", "reciprocal", "relu", "remainder", "round", "rsqrt", "sigmoid", "sign",
     "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "trunc", "where",
-    "addcdiv", "addcmul", "addmm", "addmv", "allclose", "baddbmm", "count_nonzero", "deg2rad", "einsum",
-    "float_power", "frac", "isclose", "lerp", "logaddexp", "logit", "nansum", "positive", "rad2deg", "rsub",
-    "std_mean", "tensordot", "true_divide", "var_mean",
+    "addcdiv", "addcmul", "addmm", "addmv", "allclose", "baddbmm", "count_nonzero", "deg2rad", "einsum", "equal",
+    "float_power", "frac", "isclose", "lerp", "logaddexp", "logit", "nan_to_num", "nansum", "positive", "rad2deg",
+    "rsub", "std_mean", "tensordot", "true_divide", "var_mean",
     "gather", "index_add", "index_select", "scatter_add",
     "bmm", "dot", "matmul", "mm", "mv", "outer",
-    "broadcast_tensors", "cat", "chunk", "cumsum", "flatten", "flip", "narrow", "permute", "reshape", "split",
-    "squeeze", "stack", "t", "transpose", "tril", "triu", "unsqueeze",
-    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "log_softmax", "logsumexp", "max", "mean", "min",
-    "norm", "prod", "softmax", "sort", "std", "sum", "topk", "var",
+    "broadcast_tensors", "cat", "chunk", "concat", "cumsum", "flatten", "flip", "narrow", "permute", "reshape", "split",
+    "squeeze", "stack", "swapaxes", "t", "transpose", "tril", "triu", "unsqueeze",
+    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "log_softmax", "logsumexp", "max", "mean", "median",
+    "min", "norm", "prod", "softmax", "sort", "std", "sum", "topk", "var",
     "grad", "hessian", "jacobian", "jvp", "value_and_grad", "vjp",
-    "Generator", "arange", "asarray", "bernoulli", "eye", "from_numpy", "full", "full_like", "linspace",
-    "manual_seed", "ones", "ones_like", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "tensor",
-    "zeros", "zeros_like",
+    "Generator", "arange", "as_tensor", "asarray", "bernoulli", "empty", "empty_like", "eye", "from_numpy", "full",
+    "full_like", "linspace", "manual_seed", "multinomial", "normal", "ones", "ones_like", "rand", "rand_like",
+    "randint", "randn", "randn_like", "randperm", "tensor", "zeros", "zeros_like",
+    "double", "finfo", "half", "iinfo", "inf", "is_tensor", "long", "nan", "pi",
     "bfloat16", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
     "uint32", "uint64",
     "Explanation", "check", "explain",
     "backward_source",
     "Function",
-    "Tensor", "enable_grad", "is_grad_enabled", "no_grad",
+    "Tensor", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled", "autograd",
     "Learner",
 ]  # fmt: skip

@@ -105,7 +105,10 @@ def explain(
     at: Annotated[str | None, typer.Option(metavar="I,J", help="One entry of it, term by term: --at 3,7.")] = None,
     depth: Annotated[int, typer.Option(min=1, help="1 shows your functions as steps; 2 and more open them.")] = 1,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="OUT.html", help="Write the page instead of printing.")
+        Path | None,
+        typer.Option(
+            "--html", metavar="OUT.html", help="Write the page instead of printing; with --json or --latex, both."
+        ),
     ] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Print the formula in LaTeX.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -115,6 +118,8 @@ def explain(
         check_script(file)
         if page is not None and page.suffix.lower() not in (".html", ".htm"):
             raise ArgumentError(f"--html: expected a path that ends in .html; got {str(page)!r}")
+        if latex and as_json:
+            raise ArgumentError("--latex and --json: one of them; each is for a program to read")
         if at is not None and wrt is None:
             raise ArgumentError("--at: say of which gradient: --wrt NAME --at 3,7")
         index = None if at is None else _index(at)
@@ -130,15 +135,17 @@ def explain(
         chosen = [
             Explanation(run, x, where, depth, 40, "leibniz") for x in ([node] if node is not None else run.leaves)
         ]
+        if page is not None:
+            html.write_page(page, html.page(chosen, title=f"The last backward pass of {file.name}", program=file))
+            said = f"{file.name}: {_passes(last)}; the page is {page.resolve()}"
+            print(said, file=sys.stderr if as_json or latex else sys.stdout)
         if as_json:
             print(chosen[0].json() if node is not None else json.dumps([e.as_dict() for e in chosen], indent=2))
         elif latex:
             print("\n".join(e.latex() for e in chosen))
-        elif page is not None:
-            html.write_page(page, html.page(chosen, title=f"The last backward pass of {file.name}", program=file))
-            print(f"{file.name}: {_passes(last)}; the page is {page.resolve()}")
-        else:
+        elif page is None:
             _print(file, last, run, chosen, node)
+        sys.stdout.flush()  # here, where a pipe that was closed is met quietly
 
 
 def _print(file: Path, last: LastBackward, run: Run, chosen: Sequence[Explanation], node: Node | None) -> None:
@@ -189,6 +196,8 @@ def _told(code: Exit) -> Iterator[None]:
         yield
     except ChainruleError as error:
         _stop(error, code)
+    except BrokenPipeError:  # whoever read has read enough, as in `| head`: Click ends the process, with 1
+        raise
     except OSError as error:  # a folder that cannot be made, a disk that is full
         _stop(ArgumentError(f"{error.filename}: {error.strerror}"), Exit.FAILED)
 

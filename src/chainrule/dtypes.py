@@ -70,6 +70,11 @@ def as_dtype(dtype: Any) -> np.dtype:
     return found
 
 
+def finfo(dtype: Any) -> Any:
+    """NumPy's `finfo`, the limits of a float dtype; bfloat16's too."""
+    return ml_dtypes.finfo(as_dtype(dtype))  # type: ignore[no-untyped-call]
+
+
 def is_float(dtype: np.dtype) -> bool:
     """Can values of this dtype carry a derivative?"""
     return _KIND[dtype] == _FLOAT

@@ -6,6 +6,7 @@ gradients, in-place updates of leaves, and the way to and from NumPy.
 
 from __future__ import annotations
 
+import builtins
 import copy
 import weakref
 from collections import Counter
@@ -26,9 +27,10 @@ from chainrule.array import (
     linear_algebra,
     manipulation,
     statistical,
+    ufuncs,
 )  # fmt: skip
 from chainrule.autodiff.broken import no_gradient_reason
-from chainrule.autodiff.reverse import gradients
+from chainrule.autodiff.reverse import checked_grad, fits, gradients
 from chainrule.core.node import (
     ENGINE_OFF,
     NO_PARAMS,
@@ -117,6 +119,10 @@ class Tensor(Node):
     def __repr__(self) -> str:
         if self.data is None:
             return f"tensor(symbol {self.symbol or '?'}: {self.aval})"
+        if not self.data.size:
+            size = f", size={self.shape}" if self.ndim != 1 else ""
+            kind = "" if self.dtype == dtypes.DEFAULT_FLOAT else f", dtype={self.dtype}"
+            return f"tensor([]{size}{kind}{', requires_grad=True' if self.requires_grad else ''})"
         text = np.array2string(self.data, separator=", ", prefix="tensor(", precision=4, threshold=1000)
         known = self.dtype in (dtypes.DEFAULT_FLOAT, dtypes.DEFAULT_INT, dtypes.bool_)
         extra = ("" if known else f", dtype={self.dtype}") + (
@@ -128,6 +134,9 @@ class Tensor(Node):
 
     def numpy(self) -> np.ndarray:
         """The value as a NumPy array that shares memory with the tensor.
+
+        What is written into the array changes the tensor unseen: a backward pass that needs the old value is wrong, and
+        no error. Write through the tensor, under `no_grad()`, or into a copy.
 
         Raises: GradientError: the tensor requires a gradient, which NumPy would lose; say `.detach().numpy()`.
         """
@@ -146,8 +155,7 @@ class Tensor(Node):
     def __dlpack_device__(self) -> tuple[int, int]:
         return align.value_of(self, "dlpack").__dlpack_device__()
 
-    # NumPy hands `array + tensor` to the tensor instead of looping over it.
-    __array_ufunc__ = None
+    __array_ufunc__ = ufuncs.applied
 
     def item(self) -> Any:
         """The one entry, as a Python number."""
@@ -209,15 +217,37 @@ class Tensor(Node):
         """The same value as a new node that leads back to this one."""
         return movement.reshape(self, shape=self.shape)
 
-    def backward(self, gradient: Any = None) -> None:
+    def detach_(self) -> Self:
+        """A leaf that no longer requires a gradient.
+
+        Raises: InPlaceError: the tensor was computed from others, whose graphs would lose it.
+        """
+        if self.op is not None:
+            raise at_user_line(
+                InPlaceError(f"detach_: this tensor was computed by {self.op.name}; write y = y.detach() instead")
+            )
+        self.requires_grad = False
+        return self
+
+    def backward(
+        self, gradient: Any = None, retain_graph: builtins.bool | None = None, create_graph: builtins.bool = False
+    ) -> None:
         """Add the gradient of this tensor to the `.grad` of every leaf that requires one.
 
         Args:
             gradient: the cotangent to start from, shaped like this tensor; may be left out for a scalar, where it is 1.
+            retain_graph: accepted, and of no effect: a graph lives as long as the loss.
+            create_graph: only False; gradients of gradients are `cr.grad`'s and `cr.autograd.grad`'s.
         Raises:
+            ArgumentError: `create_graph`. ShapeError, DTypeError: a `.grad` that was assigned does not fit its leaf.
             NotScalarError: not a scalar, and no `gradient`. NoGradientError: nothing here requires a gradient.
             StaleValueError: a value that the backward pass needs was changed in place since.
         """
+        if create_graph:
+            raise at_user_line(ArgumentError(
+                "backward: create_graph is not there; differentiate a function with cr.grad(cr.grad(f)), or use "
+                "cr.autograd.grad(loss, x, create_graph=True)"
+            ))  # fmt: skip
         if not self.requires_grad:
             raise at_user_line(NoGradientError(no_gradient_reason(self)))
         seed = self._seed(gradient)
@@ -229,7 +259,7 @@ class Tensor(Node):
             times = Counter(id(g) for _, g in found)
             for leaf, g in found:
                 if leaf.grad is not None:
-                    leaf.grad = leaf.grad + g
+                    leaf.grad = (leaf.grad if fits(leaf) else checked_grad(leaf, "backward")) + g
                 elif not dtypes.is_float(leaf.dtype):  # x.requires_grad = True is a plain assignment, checked here
                     raise at_user_line(_no_float(leaf))
                 elif g.data.flags.owndata and g.made > started and times[id(g)] == 1:
@@ -371,6 +401,7 @@ class Tensor(Node):
     erf, sigmoid, relu = elementwise.erf, elementwise.sigmoid, elementwise.relu
     floor, ceil, round, trunc = elementwise.floor, elementwise.ceil, elementwise.round, elementwise.trunc
     clamp, clamp_min, clamp_max = elementwise.clamp, elementwise.clamp_min, elementwise.clamp_max
+    clip = elementwise.clip
     gate = elementwise.gate
     maximum, minimum, masked_fill = elementwise.maximum, elementwise.minimum, elementwise.masked_fill
     eq, ne, lt, le, gt, ge = (
@@ -392,6 +423,7 @@ class Tensor(Node):
     reshape, view, flatten = manipulation.reshape, manipulation.reshape, manipulation.flatten
     squeeze, unsqueeze = manipulation.squeeze, manipulation.unsqueeze
     permute, transpose, t = manipulation.permute, manipulation.transpose, manipulation.t
+    swapaxes = manipulation.swapaxes
     expand, expand_as, flip = manipulation.expand, manipulation.expand_as, manipulation.flip
     split, chunk, narrow = manipulation.split, manipulation.chunk, manipulation.narrow
     cumsum, to, tril, triu = manipulation.cumsum, manipulation.to, manipulation.tril, manipulation.triu
@@ -424,6 +456,14 @@ class Tensor(Node):
         """As bool: what is not 0."""
         return manipulation.to(self, dtypes.bool_)
 
+    def cpu(self) -> Tensor:
+        """The tensor itself: there is only the CPU."""
+        return self
+
+    def is_floating_point(self) -> builtins.bool:
+        """Is the dtype one of the floats?"""
+        return dtypes.is_float(self.dtype)
+
     def type_as(self, other: Tensor) -> Tensor:
         """Cast to the dtype of `other`."""
         return manipulation.to(self, other.dtype)
@@ -443,12 +483,14 @@ class Tensor(Node):
     argmax, argmin, any, all = statistical.argmax, statistical.argmin, statistical.any, statistical.all
     softmax, log_softmax = statistical.softmax, statistical.log_softmax
     sort, argsort, topk = statistical.sort, statistical.argsort, statistical.topk
+    median = statistical.median
     matmul, mm, bmm, mv = linear_algebra.matmul, linear_algebra.mm, linear_algebra.bmm, linear_algebra.mv
     dot, outer = linear_algebra.dot, linear_algebra.outer
     gather, scatter_add = indexing.gather, indexing.scatter_add
     index_select, index_add, index_put = indexing.index_select, indexing.index_add, indexing.index_put
     movedim, ravel, unflatten, roll = arrangement.movedim, arrangement.ravel, arrangement.unflatten, arrangement.roll
     broadcast_to, reshape_as, view_as = arrangement.broadcast_to, arrangement.reshape_as, arrangement.reshape_as
+    repeat_interleave = arrangement.repeat_interleave
     repeat, tile, unbind, select = arrangement.repeat, arrangement.tile, arrangement.unbind, arrangement.select
     diagonal, diag, trace, diff = arrangement.diagonal, arrangement.diag, arrangement.trace, arrangement.diff
     take_along_dim, masked_select = arrangement.take_along_dim, arrangement.masked_select
@@ -457,6 +499,7 @@ class Tensor(Node):
     addcmul, addcdiv, lerp, logaddexp = formulas.addcmul, formulas.addcdiv, formulas.lerp, formulas.logaddexp
     logit, deg2rad, rad2deg, float_power = formulas.logit, formulas.deg2rad, formulas.rad2deg, formulas.float_power
     isclose, allclose, nansum = formulas.isclose, formulas.allclose, formulas.nansum
+    equal, nan_to_num = formulas.equal, formulas.nan_to_num
     addmm, addmv, baddbmm = formulas.addmm, formulas.addmv, formulas.baddbmm
     count_nonzero = formulas.count_nonzero
     joined = staticmethod(manipulation.cat)

@@ -100,6 +100,15 @@ SCALARS = (
 )  # fmt: skip
 
 
+def written(seed: int) -> str:
+    """A program whose gradients are finite numbers."""
+    while True:
+        program = Program(seed)
+        if program.is_finite():
+            return program.source
+        seed += 1000
+
+
 class Program:
     """Grows a program; `source` is what it has come to."""
 
@@ -123,6 +132,14 @@ class Program:
     @property
     def source(self) -> str:
         return "\n".join(self.lines) + "\n"
+
+    def is_finite(self) -> bool:
+        """Are all gradients numbers?"""
+        space = {}
+        exec(self.source, space)
+        space["loss"].backward()
+        given = [v for v in space.values() if isinstance(v, cr.Tensor) and v.grad is not None]
+        return all(np.isfinite(v.grad.numpy()).all() for v in given)
 
     def _leaf(self, kind: str) -> None:
         self.count += 1

@@ -63,7 +63,9 @@ class Reader:
             elif kind == "word" and text == "mod":
                 self.take()
                 left = ("mod", left, self.unary())
-            elif (left[0] in ("number", "*", "/") or left[0] == "neg" and left[1][0] == "number") and (kind in ("name", "word") or text in ("(", "[")):
+            elif (left[0] in ("number", "*", "/") or left[0] == "neg" and left[1][0] == "number") and (
+                kind in ("name", "word") and text not in ("at", "of") or text in ("(", "[")
+            ):
                 left = ("*", left, self.unary())  # 2 x
             else:
                 return left
@@ -218,7 +220,9 @@ def _tokens(text, names):
         if not rest:
             return
         at = len(text) - len(rest)
-        name = next((n for n in longest_first if rest.startswith(n) and not re.match(r"\w", rest[len(n) :][:1] or " ")), None)
+        name = next(
+            (n for n in longest_first if rest.startswith(n) and not re.match(r"\w", rest[len(n) :][:1] or " ")), None
+        )
         called = name is not None and rest[len(name) :][:1] == "("
         transposed = text[max(at - 1, 0)] == "^" and name == "T"
         if name is not None and not called and not transposed:
@@ -351,7 +355,10 @@ def _called(name, arguments, params):
         arrays, said = [arguments[0], arguments[2]], arguments[1:2]
     if name == "scatter_add":
         index = arguments[2]
-        arrays, said = [np.asarray(arguments[0]), index if isinstance(index, np.ndarray) else np.asarray(int(index))], arguments[1:2]
+        arrays, said = (
+            [np.asarray(arguments[0]), index if isinstance(index, np.ndarray) else np.asarray(int(index))],
+            arguments[1:2],
+        )
     for word in said:
         if isinstance(word, tuple) and word and word[0] == "dims":
             stated = params.get("dim")

@@ -87,7 +87,9 @@ def test_recursion():
 
 
 def test_two_statements_on_one_line():
-    a = X @ W; b = relu(a); loss = b.sum()  # noqa: E702 - what is tested
+    a = X @ W
+    b = relu(a)
+    loss = b.sum()  # noqa: E702 - what is tested
     assert steps(loss) == ["a = X @ W", "relu", "loss = b.sum()"]
     assert names(loss) == ["a", "b", "loss"]
 
@@ -109,7 +111,12 @@ def test_an_operand_stretched_on_the_way_has_no_name():
     out = X @ W + bias
     loss = out.sum()
     run = Run(loss, {})
-    assert [(x.op.name, run.name(x)) for x in run.nodes] == [("matmul", None), ("expand", None), ("add", "out"), ("sum", "loss")]
+    assert [(x.op.name, run.name(x)) for x in run.nodes] == [
+        ("matmul", None),
+        ("expand", None),
+        ("add", "out"),
+        ("sum", "loss"),
+    ]
 
 
 def test_modules_by_their_path():
@@ -162,3 +169,26 @@ def test_cells_of_a_notebook_are_one_program():
     loss = namespace["loss"]
     assert steps(loss) == ["h = x @ w", "relu", "b = a.square()", "loss = b.mean()"]
     assert names(loss) == ["h", "a", "b", "loss"]
+
+
+def test_tensors_in_containers_go_by_their_place():
+    params = {"w": W, "b": cr.zeros(3, requires_grad=True)}
+    layers = [cr.randn(3, 3, requires_grad=True)]
+    out = (X @ params["w"] + params["b"]) @ layers[0]
+    loss = out.sum()
+    run = cr.explain(loss, wrt=params["b"]).run
+    assert [run.name(x) for x in run.leaves][1:] == ['params["b"]', "layers[0]"]
+
+
+def test_the_model_itself_is_opened():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.second(self.first(x).relu())
+
+    net = Net()
+    loss = net(X).sum()
+    assert steps(loss) == ["first: Linear", "relu", "second: Linear", "loss = net(X).sum()"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.core.node import ancestors
+from chainrule.core.node import Ratio, ancestors
 from chainrule.explain.derivation import Derivation
 from chainrule.ops import identities
 
@@ -74,6 +74,11 @@ def _x():
     return S("x", A.aval)
 
 
+def _number(like, value):
+    """An array of one number, as a formula holds it."""
+    return cr.Tensor.number(like.aval, value if isinstance(value, Ratio) else Ratio(value))
+
+
 BY_ITSELF = [
     (identities.plus_zero, lambda x: x + 0.0),
     (identities.times_zero, lambda x: x * 0.0),
@@ -88,10 +93,26 @@ BY_ITSELF = [
     (identities.reshape_of_expand, lambda x: x.sum().expand(2, 2).reshape(2, 1, 2)),
     (identities.expand_of_scalar, lambda x: x.sum().reshape(1, 1).expand(2, 2)),
     (identities.transpose_of_product, lambda x: (x.mT @ x).mT),
+    (identities.known_leaf, lambda x: x + cr.full((2, 2), 3.0) * cr.ones(2, 2)),
+    (identities.known_condition, lambda x: cr.where((_number(x, 2.0) > 1.0) & (x > 0), x, -x)),
+    (identities.known_choice, lambda x: cr.where(_number(x, 2.0) > 1.0, x, -x)),
+    (identities.whole_number, lambda x: x * _number(x, 4.0).sqrt()),
+    (identities.product_with_constant, lambda x: x @ _number(x, 0.5)),
+    (identities.product_with_constant, lambda x: _number(x, 3.0) @ x),
+    (identities.like_terms, lambda x: 2 * x.sin() + x - x.sin() * 3),
+    (identities.like_terms, lambda x: x.exp() + x - x.exp()),
+    (identities.quotients_cancel, lambda x: x.exp() * (1 - x) / x.exp()),
+    (identities.quotients_cancel, lambda x: x.square() * x.sin() / x),
+    (identities.quotients_cancel, lambda x: x / x.square()),
+    (identities.sum_of_expand, lambda x: x[:, :1].expand(2, 5).sum(1)),
+    (identities.sum_of_expand, lambda x: x.expand(3, 2, 2).mean(0, keepdim=True)),
+    (identities.gate_of_relu, lambda x: x.relu().where(x > 0, 0.0)),
+    (identities.gate_of_number, lambda x: _number(x, 0.5).where(x > 0, 0.0)),
+    (identities.coefficient_first, lambda x: _number(x, Ratio(1, 3)) / x),
 ]
 
 
-@pytest.mark.parametrize("identity, expression", BY_ITSELF, ids=lambda v: getattr(v, "__name__", ""))
+@pytest.mark.parametrize(("identity", "expression"), BY_ITSELF, ids=lambda v: getattr(v, "__name__", ""))
 def test_by_itself(identity, expression):
     from chainrule.autodiff.evaluate import evaluate
     from chainrule.core.rewrite import rewrite as apply_identities

@@ -54,6 +54,23 @@ def as_dtype(dtype: object) -> np.dtype:
         raise at_user_line(error) from None
 
 
+_DEVICES = ("cpu", "cuda", "gpu", "meta", "mps", "tpu", "xpu")
+
+
+def is_device(value: object) -> bool:
+    """Does this name a device, of ours or of another library's?"""
+    return isinstance(value, str) and value.partition(":")[0] in _DEVICES
+
+
+def check_device(name: str, device: object) -> None:
+    """Take note that a device was named, and that it is the CPU.
+
+    Raises: ArgumentError: any other device.
+    """
+    if device is not None and str(device) not in ("cpu", "cpu:0"):
+        raise at_user_line(ArgumentError(f"{name}: there is only the CPU; got device {device!r}; leave it out"))
+
+
 def value_of(x: Any, wanted: str) -> np.ndarray:
     """The numbers behind a tensor.
 

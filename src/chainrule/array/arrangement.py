@@ -81,6 +81,28 @@ def tile(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
     return repeat(x, (1,) * (x.ndim - len(times)) + times)
 
 
+def repeat_interleave(x: Tensor, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Each slice along `dim` so many times in a row; None: of all entries in one dimension.
+
+    Args:
+        x: any shape.
+        repeats: a number ≥ 0, or a vector with one for each slice.
+        dim: the dimension.
+        output_size: accepted, and not needed: the sum of the repeats.
+    Raises: ArgumentError: another number of repeats than slices, or one below 0.
+    """
+    if dim is None:
+        return repeat_interleave(ravel(x), repeats, 0)
+    where = one_dim("repeat_interleave", dim, x.ndim)
+    times = np.asarray(getattr(repeats, "data", repeats))
+    if times.dtype.kind not in "iu" or times.size not in (1, x.shape[where]) or (times.size and times.min() < 0):
+        raise at_user_line(ArgumentError(
+            f"repeat_interleave: expected one int ≥ 0, or one for each of the {x.shape[where]} slices; got {repeats!r}"
+        ))  # fmt: skip
+    places = np.repeat(np.arange(x.shape[where]), times.reshape(-1))
+    return indexing.index_select(x, where, type(x).leaf(places))
+
+
 def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """Entries moved on by `shifts` along `dims` (None: all); what falls off the end comes in at the start."""
     steps = (shifts,) if isinstance(shifts, int) else tuple(shifts)

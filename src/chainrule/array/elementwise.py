@@ -263,6 +263,9 @@ def clamp(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> 
     return clamp_max(clamp_min(x, min), max)
 
 
+clip = clamp
+
+
 def _bound(value: Any) -> float | int:
     number: float | int = value.item() if isinstance(value, np.generic) else value
     return number

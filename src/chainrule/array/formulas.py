@@ -42,6 +42,17 @@ def frac(x: Tensor) -> Tensor:
     return x - elementwise.trunc(x)
 
 
+def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """`x` with numbers for nan, inf and −inf; None is the largest or lowest there is. Gradient there: 0."""
+    if not dtypes.is_float(x.dtype):
+        return x
+    limits = dtypes.finfo(x.dtype)
+    high, low = float(limits.max) if posinf is None else posinf, float(limits.min) if neginf is None else neginf
+    found = elementwise.masked_fill(x, elementwise.isnan(x), nan)
+    found = elementwise.masked_fill(found, elementwise.eq(x, math.inf), high)
+    return elementwise.masked_fill(found, elementwise.eq(x, -math.inf), low)
+
+
 def addcmul(x: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     """x + value · tensor1 · tensor2."""
     x, tensor1, tensor2 = together("addcmul", x, tensor1, tensor2)
@@ -115,6 +126,11 @@ def isclose(x: Tensor, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equ
 def allclose(x: Tensor, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Are all entries close (see `isclose`)?"""
     return bool(isclose(x, other, rtol, atol, equal_nan).all())
+
+
+def equal(x: Tensor, other: Tensor) -> bool:
+    """Have two tensors the same shape and the same entries?"""
+    return x.shape == other.shape and bool(elementwise.eq(x, other).all())
 
 
 # --- scaled sums with a matrix product

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array.align import as_dtype, broadcast_shapes, not_a_tensor, one_dim, sizes, some_dims, to_dtype
+from chainrule.array.align import (
+    as_dtype,
+    broadcast_shapes,
+    check_device,
+    is_device,
+    not_a_tensor,
+    one_dim,
+    sizes,
+    some_dims,
+    to_dtype,
+)  # fmt: skip
 from chainrule.array.align import expand as stretched
 from chainrule.core.node import AnyNode, Node, apply, at_user_line
 from chainrule.errors import ArgumentError, OutOfRangeError, ShapeError
@@ -74,6 +84,11 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     return movement.permute(x, dims=tuple(order))
 
 
+def swapaxes(x: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Two dimensions exchanged: NumPy's name for `transpose`."""
+    return transpose(x, axis0, axis1)
+
+
 def t(x: Tensor) -> Tensor:
     """The transpose of a matrix; a vector or a scalar as it is."""
     if x.ndim > 2:
@@ -128,6 +143,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     # An empty vector once stood for nothing at all, whatever the others' dimensions; programs rely on it.
     parts = [p for p in parts if p.shape != (0,)] or parts
     return movement.cat(*(to_dtype(p, dtype) for p in parts), dim=one_dim("cat", dim, parts[0].ndim))
+
+
+concat = cat
 
 
 def _all_tensors(name: str, parts: Sequence[object]) -> None:
@@ -222,9 +240,25 @@ def cumsum(x: Tensor, dim: int, *, dtype: object = None) -> Tensor:
     return movement.cumsum(x, dim=one_dim("cumsum", dim, x.ndim))
 
 
-def to(x: Tensor, dtype: object) -> Tensor:
-    """`x` cast to another dtype. A float gradient is cast back on the way; an integer carries none."""
-    return to_dtype(x, as_dtype(dtype))
+def to(x: Tensor, *args: Any, dtype: object = None, device: object = None) -> Tensor:
+    """`x` cast to another dtype. A float gradient is cast back on the way; an integer carries none.
+
+    Args:
+        x: any shape.
+        args: a dtype, "cpu", both, or a tensor whose dtype is meant.
+        dtype: the same by name.
+        device: "cpu" is the only one there is.
+    Raises: DTypeError: there is no such dtype. ArgumentError: another device.
+    """
+    for arg in args:
+        if isinstance(arg, Node):
+            dtype = arg.aval.dtype
+        elif is_device(arg):
+            device = arg
+        else:
+            dtype = arg
+    check_device("to", device)
+    return x if dtype is None else to_dtype(x, as_dtype(dtype))
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:

@@ -222,6 +222,33 @@ def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     return _extreme(reduction.argmin, x, dim, keepdim)
 
 
+def median(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The entry in the middle, of an even number the lower one; nan where an entry is nan.
+
+    Without `dim`, of all entries; with `dim`, (values, indices) along it. The gradient goes to the entry taken.
+
+    Raises: ArgumentError: no entry.
+    """
+    if dim is None:
+        middle = median(manipulation.reshape(x, (x.aval.size,)), 0).values
+        return manipulation.reshape(middle, (1,) * x.ndim) if keepdim else middle
+    where = one_dim("median", dim, x.ndim)
+    if x.ndim == 0:
+        return Extreme(x, argsort(x))
+    if not x.shape[where]:
+        raise at_user_line(ArgumentError(f"median: {x.aval} has no entry along dimension {where} to choose from"))
+    indices = manipulation.narrow(argsort(x, where), where, (x.shape[where] - 1) // 2, 1)
+    if dtypes.is_float(x.dtype):
+        broken = to_dtype(elementwise.isnan(x), dtypes.DEFAULT_INT)
+        indices = elementwise.where(amax(broken, where, True) > 0, argmax(broken, where, True), indices)
+    values = indexing.gather(x, where, indices)
+    return (
+        Extreme(values, indices)
+        if keepdim
+        else Extreme(manipulation.squeeze(values, where), manipulation.squeeze(indices, where))
+    )
+
+
 def any(x: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Is any entry true (not 0) along `dim`?"""
     return reduction.any_(x, dim=some_dims("any", dim, x.ndim), keepdim=keepdim)

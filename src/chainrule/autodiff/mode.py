@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ContextDecorator
+from typing import Any, TypeVar
 
 from chainrule.core.node import RECORD, USER_OFF, recording, recording_mode
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class no_grad(ContextDecorator):
@@ -27,6 +31,25 @@ class enable_grad(no_grad):
     """Inside the block recording is on again, within a `no_grad()` block."""
 
     _mode = RECORD
+
+
+class set_grad_enabled(ContextDecorator):
+    """Recording on or off, from the call on; used as a block or a decorator, until its end."""
+
+    def __init__(self, mode: bool) -> None:
+        self._mode = mode
+        self._block = recording(RECORD if mode else USER_OFF)
+        self._block.__enter__()
+
+    def __call__(self, function: _Function) -> _Function:
+        self._block.__exit__()
+        return (enable_grad if self._mode else no_grad)()(function)
+
+    def __enter__(self) -> None:
+        """Recording was set by the call already."""
+
+    def __exit__(self, *exc: object) -> None:
+        self._block.__exit__()
 
 
 def is_grad_enabled() -> bool:

@@ -9,7 +9,7 @@ from chainrule.core.family import Opaque
 from chainrule.core.memory import changed_at, latest_change
 from chainrule.core.node import Node, ancestors, at_user_line
 from chainrule.core.provenance import user_place
-from chainrule.errors import ChainruleError, StaleValueError
+from chainrule.errors import ChainruleError, DTypeError, ShapeError, StaleValueError
 
 # What a reader of the walk is shown: a node, its cotangent, and the cotangents its rule sent to its inputs.
 Visit = Callable[[Node, Any, tuple[Any, ...]], None]
@@ -156,9 +156,44 @@ def residuals(node: Node) -> Iterator[Node]:
 
 def _stale(node: Node, value: Node) -> StaleValueError:
     assert node.op is not None
-    where = user_place(node.trail)
-    made = f" (made at {where}: {where.text})" if where is not None and where.text else ""
     return StaleValueError(
-        f"backward: {node.op.name}{made} needs a value of {value.aval} that was changed in place after the forward "
-        f"pass; run the forward pass again before backward(), or update the tensor only after the last backward()"
+        f"backward: {node.op.name}{_made(node)} needs the old value of {value.aval}{_made(value)}, which was changed "
+        f"in place after the forward pass; run the forward pass again before backward(), or update the tensor only "
+        f"after the last backward()"
     )
+
+
+def _made(node: Node) -> str:
+    """Where in the user's program a value was made, as far as its trail tells."""
+    where = user_place(node.trail)
+    return f" (made at {where}: {where.text})" if where is not None and where.text else ""
+
+
+# --- gradients set by hand
+
+
+def checked_grad(leaf: Node, name: str) -> Any:
+    """The `.grad` of a leaf, which anybody may have assigned; `name` is who asks for it.
+
+    Raises: DTypeError: it is no tensor, or of another dtype. ShapeError: it is of another shape.
+    """
+    grad, which = leaf.grad, f"the .grad of {leaf.aval}{_made(leaf)}"
+    if not isinstance(grad, Node) or grad.data is None:
+        raise at_user_line(DTypeError(
+            f"{name}: {which} must be a tensor like it, or None; got {type(grad).__name__}; make one with cr.tensor(…)"
+        ))  # fmt: skip
+    if grad.aval.shape != leaf.aval.shape:
+        raise at_user_line(
+            ShapeError(f"{name}: {which} must have its shape; got {grad.aval}; reshape what is assigned")
+        )
+    if grad.aval.dtype != leaf.aval.dtype:
+        raise at_user_line(
+            DTypeError(f"{name}: {which} must have its dtype; got {grad.aval}; cast it with .to(cr.{leaf.aval.dtype})")
+        )
+    return grad
+
+
+def fits(leaf: Any) -> bool:
+    """May the `.grad` of a leaf be used as it is?"""
+    grad, data = leaf.grad, leaf.data
+    return isinstance(grad, Node) and (g := grad.data) is not None and g.shape == data.shape and g.dtype == data.dtype

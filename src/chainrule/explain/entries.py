@@ -11,7 +11,7 @@ from typing import Any
 
 from chainrule.core.family import Contraction, Elementwise, Reduction
 from chainrule.core.node import Node
-from chainrule.core.notation import PRODUCT
+from chainrule.core.notation import PRODUCT, SUM
 from chainrule.explain.printing import Written, brackets, constant, number, size, write
 from chainrule.ops import elementwise, identities, movement, reduction
 
@@ -51,9 +51,9 @@ class Entry:
             return constant(x.constant, "text")
         index = sized(index, x.aval.shape)
         if x.op is None:
-            return Written(self.leaf(x, index))
+            return _spoken(self.leaf(x, index))
         if self.total is not None and isinstance(x.op, Contraction | Reduction) and self._sums(x):
-            return Written(self.total(x, index))
+            return _spoken(self.total(x, index))
         moved = index if x.op is movement.cast else source_index(x, index)
         if moved is not None:
             return self._entry(x.inputs[0], moved)
@@ -80,7 +80,8 @@ class Entry:
             ratio = identities.constant_of(x.inputs[0])
             if ratio is not None:
                 inner = parts[1].text if parts[1].binds >= PRODUCT else brackets(parts[1].text, "text")
-                front = "" if ratio.numerator == 1 else f"{number(ratio.numerator)} "
+                times = " * " if inner[:1].isdigit() else " "  # numbers do not stand side by side
+                front = "" if ratio.numerator == 1 else f"{number(ratio.numerator)}{times}"
                 back = "" if ratio.denominator == 1 else f" / {number(ratio.denominator)}"
                 return Written(f"{front}{inner}{back}", PRODUCT)
         notation = x.op.notation
@@ -121,6 +122,12 @@ class Entry:
         text = part.text if part.binds >= PRODUCT else brackets(part.text, "text")
         word = "sum" if x.op is reduction.sum_ else x.op.name
         return Written(f"{word}_{','.join(name)} {text}" if name else text, PRODUCT)
+
+
+def _spoken(text: str) -> Written:
+    """A name or a number; a negative number wears brackets where another number stands before it."""
+    bare = text.startswith("-") and " " not in text
+    return Written(text, SUM) if bare else Written(text)
 
 
 def _whole(x: Any, index: Index) -> str:

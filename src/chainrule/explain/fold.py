@@ -210,7 +210,10 @@ def _drop_transparent(fold: Fold) -> None:
     for child in fold.children:
         _drop_transparent(child)
         says_nothing = child.name == "forward" and child.kind == "function" and fold.kind in ("module", "root")
-        says_nothing = says_nothing or (child.kind == "module" and all(c.kind == "module" for c in child.children))
+        inner = [c.kind == "module" for c in child.children]
+        # The model itself, which the whole forward pass is inside of, is opened; so is a container of modules alone.
+        outermost = child.kind == "module" and ": " not in child.name
+        says_nothing = says_nothing or (child.kind == "module" and (all(inner) or (outermost and any(inner))))
         children += child.children if says_nothing else [child]
     fold.children = children
 

@@ -78,7 +78,7 @@ def _why_product(derivation: Derivation, link: Link, part: Part, op: Any, positi
             return None
         own = "".join(own[used.params["dims"].index(d)] for d in range(len(own)))  # the letters before the transpose
     twin = step.twins[id(op)]
-    other_expression = twin.inputs[1 - position]
+    other_expression = derivation.simplified(twin.inputs[1 - position])
     index = dict(zip(out, sized(tuple(out), op.aval.shape), strict=True))
     own_index = sized(tuple(own), link.node.aval.shape)
     other_index = sized(tuple(other), op.inputs[1 - position].aval.shape)

@@ -7,7 +7,7 @@ The gradients are the engine's own: the same rules, run once more on the recorde
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -92,17 +92,38 @@ class Run:
         if not isinstance(wrt, Node):
             raise at_user_line(ArgumentError(f"explain: wrt must be a tensor or its name; got {type(wrt).__name__}"))
         if self.gradient(wrt) is None:
-            name = (
-                self._names.get(id(wrt)) or wrt.symbol or self.held.get(id(wrt)) or _own_target(wrt) or "that tensor"
-            )
+            name = self._names.get(id(wrt)) or wrt.symbol or self.held.get(id(wrt)) or _own_target(wrt) or "that tensor"
             raise at_user_line(DisconnectedError(broken_link(self.loss, wrt, name)))
         return wrt
 
 
 def variable_names(variables: Variables) -> dict[int, str]:
-    """The variable that holds each tensor, by the tensor's id; the first one where there are several."""
-    held = {k: v for k, v in variables.items() if isinstance(v, Node) and k.isidentifier() and not k.startswith("_")}
-    return {id(v): k for k, v in reversed(held.items())}
+    """The variable that holds each tensor, by the tensor's id; the first one where there are several.
+
+    A tensor in a dict, a list or a tuple goes by its place in it, `params["w"]`; a variable of its own comes first.
+    """
+    plain = {k: v for k, v in variables.items() if k.isidentifier() and not k.startswith("_")}
+    names: dict[int, str] = {}
+    for name, value in plain.items():
+        if isinstance(value, Node):
+            names.setdefault(id(value), name)
+    for name, value in plain.items():
+        for key, item in _items(value):
+            if isinstance(item, Node):
+                names.setdefault(id(item), f"{name}[{key!r}]".replace("'", '"'))
+    return names
+
+
+_LARGEST_CONTAINER = 1000  # a longer one is data, and naming its items would take longer than explaining
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    """The places and items of a dict with names for keys, a list or a tuple."""
+    if isinstance(value, dict) and len(value) <= _LARGEST_CONTAINER:
+        return [(k, v) for k, v in value.items() if isinstance(k, str | int)]
+    if isinstance(value, list | tuple) and len(value) <= _LARGEST_CONTAINER:
+        return enumerate(value)
+    return ()
 
 
 def name_values(run: Run, by_identity: Mapping[int, str]) -> dict[int, str]:
@@ -161,20 +182,14 @@ def _fold_outputs(run: Run) -> dict[int, str]:
 
 def _unfinished(nodes: Sequence[Node]) -> set[int]:
     """Ops that one expression of the user made on the way to another: the stretched operand of `a + b`."""
-    return {
-        id(x)
-        for x, after in pairwise(nodes)
-        if next(user_calls(x.trail), 0) == next(user_calls(after.trail), 1)
-    }
+    return {id(x) for x, after in pairwise(nodes) if next(user_calls(x.trail), 0) == next(user_calls(after.trail), 1)}
 
 
 def outputs_of(nodes: Sequence[Node], run: Run) -> list[Node]:
     """The values that a group of ops hands to the rest of the run."""
     inside = {id(x) for x in nodes}
     return [
-        x
-        for x in nodes
-        if x is run.loss or id(x) in run.asked or any(id(user) not in inside for user in run.users(x))
+        x for x in nodes if x is run.loss or id(x) in run.asked or any(id(user) not in inside for user in run.users(x))
     ]
 
 

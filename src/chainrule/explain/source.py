@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import math
 import re
 import sys
 from collections import Counter
@@ -78,12 +79,14 @@ def _of_loss(loss: Node, style: CodeStyle, variables: Variables) -> str:
     run = Run(loss, variables)
     d = Derivation(run, 1)
     writer = _Writer(d, style)
+    links = {id(link.node): link for leaf in run.leaves for link in d.path(leaf)}
+    formulas = [link.formula for link in links.values() if link.formula is not None]
+    loss_is_read = any(x is d.symbol(run.loss) for x in ancestors(formulas))
     for step in d.steps:
         for out in step.outputs:
-            if out is not run.loss:
+            if out is not run.loss or loss_is_read:
                 writer.assign(d.name(out), d.simplified(step.twins[id(out)]))
     forward = writer.take()
-    links = {id(link.node): link for leaf in run.leaves for link in d.path(leaf)}
     for link in sorted(links.values(), key=lambda x: x.node.made if x.node.op is not None else -1, reverse=True):
         if link.formula is None:
             why = next((p.why_not for p in link.parts if p.why_not), "")
@@ -128,16 +131,19 @@ class _Function:
             formula = d.link(x).formula
             if formula is None:
                 raise at_user_line(ArgumentError(f"backward_source: the gradient of {d.name(x)} has no formula"))
-            formulas.append(formula)
+            # A rule may read the result itself; the written function computes it, its caller need not have it.
+            formulas.append(d.substituted(formula, d.symbol(self.result), d.steps[0].twins[id(self.result)]))
         writer.share(formulas)
         for x, formula in zip(wanted, formulas, strict=True):
             writer.assign(f"{d.name(x)}.g", formula)
         arguments = [*writer.arguments(), *(["g"] if self.result.aval.size != 1 else [])]
         returned = [python_name(f"{d.name(x)}.g") for x in wanted]
         by = ", ".join(d.name(x) for x in wanted)
-        doc = f"Gradients of {self.function.__name__}({', '.join(self.names)}) with respect to {by}."
-        lines = [line.replace(f"{python_name(d.name(self.result))}_g", "g") for line in writer.take()]
-        return _function(f"{self.function.__name__}_backward", arguments, doc, lines, returned, self.style)
+        name = self.function.__name__ if self.function.__name__.isidentifier() else "function"
+        doc = f"Gradients of {name}({', '.join(self.names)}) with respect to {by}."
+        own = re.compile(rf"\b{python_name(d.name(self.result))}_g\b")
+        lines = [own.sub("g", line) for line in writer.take()]
+        return _function(f"{name}_backward", arguments, doc, lines, returned, self.style)
 
 
 class _Whole(Run):
@@ -321,25 +327,27 @@ def _with_shapes(function: Callable[..., Any], examples: Sequence[Any], style: C
     names = [python_name(n) for n in _parameter_names(function, len(examples))]
     shapes = [x.aval.shape if isinstance(x, Node) else x.shape if isinstance(x, np.ndarray) else None for x in examples]
     sizes = sorted({n for shape in shapes if shape for n in shape if n > 1})
-    if not sizes:
+    if not sizes or len(sizes) > len(_PRIMES) // 2:
         return source
-    other = dict(zip(sizes, (n for n in _PRIMES if n not in sizes), strict=False))
+    # Primes, twice: a size is then told from every other number in the source, such as the 2 of a square.
+    first, second = dict(zip(sizes, _PRIMES, strict=False)), dict(zip(sizes, _PRIMES[::-1], strict=False))
     try:
-        resized = [_resized(x, other) for x in examples]
-        again = _Function(function, resized, style).source()
+        once, again = (
+            _Function(function, [_resized(x, other) for x in examples], style).source() for other in (first, second)
+        )
     except (ChainruleError, IndexError):
         return source  # the function is made for these sizes: they are part of it
     pattern = re.compile(r"(?<![\w.])\d+(?![\w.])")
-    if pattern.sub("#", source) != pattern.sub("#", again):
+    if pattern.sub("#", once) != pattern.sub("#", again):
         return source
     replacements = []
-    for here, there in zip(pattern.findall(source), pattern.findall(again), strict=True):
-        written = here if here == there else _size_text(int(here), int(there), names, shapes, other)
+    for here, there in zip(pattern.findall(once), pattern.findall(again), strict=True):
+        written = here if here == there else _size_text(int(here), int(there), names, shapes, first, second)
         if written is None:
             return source
         replacements.append(written)
     pieces = iter(replacements)
-    return pattern.sub(lambda _: next(pieces), source)
+    return pattern.sub(lambda _: next(pieces), once)
 
 
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
@@ -355,20 +363,21 @@ def _resized(x: Any, other: Mapping[int, int]) -> Any:
 
 
 def _size_text(
-    here: int, there: int, names: Sequence[str], shapes: Sequence[Any], other: Mapping[int, int]
+    here: int,
+    there: int,
+    names: Sequence[str],
+    shapes: Sequence[Any],
+    first: Mapping[int, int],
+    second: Mapping[int, int],
 ) -> str | None:
-    """The size of an input, or the number of its entries, that is `here` now and `there` in the second trace."""
+    """The size of an input, or the number of its entries, that is `here` in one trace and `there` in the other."""
     for name, shape in zip(names, shapes, strict=True):
         for d, n in enumerate(shape or ()):
-            if n == here and other.get(n, n) == there:
+            if first.get(n, n) == here and second.get(n, n) == there:
                 return f"{name}.shape[{d}]"
     for name, shape in zip(names, shapes, strict=True):
-        if (
-            shape
-            and len(shape) > 1
-            and int(np.prod(shape)) == here
-            and int(np.prod([other.get(n, n) for n in shape])) == there
-        ):
+        entries = [math.prod(sizes.get(n, n) for n in shape or ()) for sizes in (first, second)]
+        if shape and len(shape) > 1 and entries == [here, there]:
             return "(" + " * ".join(f"{name}.shape[{d}]" for d, n in enumerate(shape) if n != 1) + ")"
     return None
 

@@ -265,13 +265,10 @@ def _numbers(e: Explanation, link: Link) -> list[str]:
         return []
     index = (0,) * link.gradient.ndim
 
-    def leaf(symbol: Any, at: tuple[str, ...]) -> str:
-        return f"{float(d.value(symbol)[tuple(int(i) for i in at)]):.4g}"
+    def one(x: Any, at: tuple[str, ...]) -> str:
+        return f"{float(d.value(x)[tuple(int(i) for i in at)]):.4g}"
 
-    def total(inner: Any, at: tuple[str, ...]) -> str:
-        return f"{float(d.value(inner)[tuple(int(i) for i in at)]):.4g}"
-
-    text = Entry(leaf, total).write(x, sized(tuple(map(str, index)), link.gradient.shape))
+    text = Entry(one, one).write(x, sized(tuple(map(str, index)), link.gradient.shape))
     where = f"[{','.join(map(str, index))}]" if index else ""
     result = f"{float(link.gradient[index]):.4g}"
     return [f"{link.name}.g{where} = {text} = {result}"] if text != result and len(text) < _WIDTH else []

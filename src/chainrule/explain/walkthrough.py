@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ENTRIES = 8  # of a parameter's gradient, opened term by term
 _BUDGET = 260_000  # bytes of packed cells on one page; pictures get coarser beyond it
 _LONGEST_LABEL = 28
+_LONGEST_FORWARD, _MOST_FORWARD = 60, 4
 _DEEPEST = 6  # levels below the first that are looked into for more steps
 
 
@@ -52,7 +53,8 @@ class Step:
 
     wrt: how code asks for it. symbol: the gradient as LaTeX. rule: the user's functions that sent it.
     latex, written: its formula. to_the_loss: the same in values alone, as LaTeX.
-    state: "ok", "differs" or "unchecked". lines: (file, line, whether it is the call itself) in the program.
+    state: "ok", "differs" or "unchecked". forward: the steps that the gradient came back through, as the forward ran
+        them. lines: (file, line, whether it is the call itself) in the program.
     entries: some entries of the gradient, term by term, by their index as text.
     """
 
@@ -69,6 +71,7 @@ class Step:
     state: str
     verdict: str
     notes: list[str]
+    forward: list[str]
     reasons: list[dict[str, Any]]
     place: str
     statement: str
@@ -202,6 +205,7 @@ class _View:
             state={True: "ok", False: "differs", None: "unchecked"}[link.agrees],
             verdict=text.verdict(link),
             notes=gate_notes(d, link),
+            forward=_forward(d, sent),
             reasons=[{"title": r.title, "lines": list(r.lines)} for r in reasons(d, link)],
             place=str(places[0]) if places else "",
             statement=places[0].text if places else "",
@@ -269,6 +273,22 @@ class _View:
             chosen = [asked, *(at for at in chosen if at != asked)]
         found = {",".join(map(str, at)): terms_at(self.derivation, link.node, at) for at in chosen}
         return {index: text.terms_dict(terms) for index, terms in found.items() if terms is not None}
+
+
+def _forward(derivation: Derivation, parts: Sequence[Any]) -> list[str]:
+    """The steps as the forward ran them: s = r - y. Of what is folded or long, the line of the program."""
+    found: dict[str, None] = {}
+    for part in parts:
+        step = part.step
+        called = step.fold.place
+        for out in step.outputs:
+            name = derivation.name(out)
+            formula = derivation.written(derivation.simplified(step.twins[id(out)]))
+            if derivation.depth > 1 and len(formula) <= _LONGEST_FORWARD:
+                found[f"{name} = {formula}"] = None
+            elif called is not None and called.text:
+                found[called.text] = None
+    return list(found)[:_MOST_FORWARD]
 
 
 def _lines(parts: Sequence[Any], outer: bool) -> list[tuple[str, int, bool]]:

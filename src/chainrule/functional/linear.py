@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from chainrule import creation, dtypes
 from chainrule.array import indexing, manipulation
-from chainrule.array.align import floating
-from chainrule.core.node import at_user_line
+from chainrule.array.align import as_node, floating, not_a_tensor
+from chainrule.core.node import Node, at_user_line
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from chainrule.ops import movement
 
@@ -33,11 +35,17 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> cr.nn.functional.linear(cr.tensor([[1.0, 2.0]]), cr.tensor([[1.0, 1.0], [0.0, 3.0]]), cr.tensor([10.0, 0.0]))
     tensor([[13.,  6.]])
     """
+    input = _tensor("linear", input, weight)
     shape, wanted = input.shape, weight.shape
     if not shape or len(wanted) not in (1, 2) or shape[-1] != wanted[-1]:
         raise at_user_line(ShapeError(
             f"linear: the weight {weight.aval} takes inputs (…, {wanted[-1] if wanted else '?'}); got {input.aval}; "
             f"make in_features the last size of the input"
+        ))  # fmt: skip
+    if input.dtype != weight.dtype:
+        raise at_user_line(DTypeError(
+            f"linear: the input is {input.aval}, the weight {weight.aval}; cast the input with "
+            f"x.to(cr.{weight.dtype}){_or_model(input)}"
         ))  # fmt: skip
     out = input @ (weight.t() if len(wanted) == 2 else weight)
     if bias is None:
@@ -47,6 +55,18 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"linear: the bias {bias.aval} does not fit the weight {weight.aval}; it needs one entry an output feature"
         ))  # fmt: skip
     return out + bias
+
+
+def _tensor(name: str, given: Any, like: Tensor) -> Any:
+    """A tensor or an array, as a tensor; a list is what somebody forgot to convert."""
+    if not isinstance(given, Node | np.ndarray):
+        raise not_a_tensor(name, given)
+    return as_node(given, like, name)
+
+
+def _or_model(input: Tensor) -> str:
+    casts = {dtypes.float64: "double", dtypes.float32: "float", dtypes.float16: "half", dtypes.bfloat16: "bfloat16"}
+    return f", or the layer with model.{casts[input.dtype]}()" if input.dtype in casts else ""
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
@@ -65,6 +85,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     tensor([[5., 6.],
             [1., 2.]])
     """
+    input = _tensor("embedding", input, weight)
     if not dtypes.is_integer(input.dtype):
         raise at_user_line(DTypeError(f"embedding: indices must be integer; got {input.aval}; cast them with .long()"))
     if weight.ndim != 2:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Reduction = Literal["mean", "sum", "none"]
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
-    "nll_loss", "smooth_l1_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss",
+    "mse_loss", "nll_loss", "smooth_l1_loss",
 ]  # fmt: skip
 
 # --- regression
@@ -249,6 +249,37 @@ def binary_cross_entropy_with_logits(
     return _reduced(_weighted((1.0 - wanted) * x - log_sigma, weight), reduction)
 
 
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    *,
+    reduction: Literal["mean", "sum", "none", "batchmean"] = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """The Kullback–Leibler divergence of a distribution from another, given by its logarithms.
+
+    L = (1/n) Σᵢ targetᵢ (log targetᵢ − inputᵢ), where a target of 0 adds 0
+
+    Args:
+        input: log-probabilities, any shape.
+        target: probabilities, the same shape; their logarithms with `log_target`.
+        reduction: "mean" over all entries, "batchmean" over the first dimension alone (which is the divergence),
+            "sum", or "none" for one term an entry.
+        log_target: whether `target` holds logarithms.
+    Returns: (), or the shape of `input` without a reduction.
+    Raises: ShapeError: the shapes differ. ArgumentError: there is no such reduction.
+    """
+    log_q, p = _pair("kl_div", input, target, "sum" if reduction == "batchmean" else reduction)
+    if log_target:
+        terms = p.exp() * (p - log_q)
+    else:
+        there = p > 0.0
+        terms = elementwise.where(there, p * elementwise.where(there, p, 1.0).log(), 0.0) - p * log_q
+    if reduction == "batchmean":
+        return terms.sum() / max(log_q.shape[0] if log_q.ndim else 1, 1)  # type: ignore[no-any-return]
+    return _reduced(terms, reduction)
+
+
 # --- shared
 
 
@@ -282,10 +313,15 @@ def _mismatch(name: str, out: Aval, wanted: Aval) -> str:
     """The classic silent bug, said aloud: what broadcasting would have compared, and what to write instead."""
     said = f"{name}: prediction and target must have one shape; got {out} and {wanted}"
     if out.shape == (*wanted.shape, 1):
-        return f"{said}, which broadcast to every prediction against every target; use out.squeeze(-1)"
+        return f"{said}, which broadcast to every prediction against every target; use out.squeeze(-1){_or_layer(out)}"
     if wanted.shape == (*out.shape, 1):
         return f"{said}, which broadcast to every prediction against every target; use target.squeeze(-1)"
     return f"{said}; reshape one of them"
+
+
+def _or_layer(out: Aval) -> str:
+    """Where the loss is called by a Learner, the model or the loss function has to do it."""
+    return ", in the model or the loss function, or end the model with nn.Flatten(0)" if out.ndim == 2 else ""
 
 
 def _logits(name: str, input: Any, target: Any) -> tuple[Any, Any, int]:

@@ -2,7 +2,7 @@
 
 # ruff: noqa: I001 - one name a line would make two pages of it
 
-from chainrule.nn import functional, init
+from chainrule.nn import functional, init, utils
 from chainrule.nn.activations import (
     ELU, GELU, SELU, Hardsigmoid, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid,
     SiLU, Softmax, Softplus, Softsign, Tanh, Tanhshrink,
@@ -16,7 +16,7 @@ from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
 
 __all__ = [
-    "Module", "Parameter", "functional", "init",
+    "Module", "Parameter", "functional", "init", "utils",
     "ModuleDict", "ModuleList", "Sequential",
     "Dropout", "Embedding", "Flatten", "Identity", "Linear",
     "ELU", "GELU", "SELU", "Hardsigmoid", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU",

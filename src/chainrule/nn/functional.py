@@ -8,16 +8,18 @@ from chainrule.functional.activations import (
     elu, gelu, hardsigmoid, hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, selu, sigmoid,
     silu, softmax, softmin, softplus, softsign, tanh, tanhshrink,
 )  # fmt: skip
+from chainrule.functional.distance import cosine_similarity, normalize
 from chainrule.functional.linear import dropout, embed, embedding, linear, one_hot, pad
 from chainrule.functional.losses import (
-    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss,
-    smooth_l1_loss,
+    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
+    nll_loss, smooth_l1_loss,
 )  # fmt: skip
 
 __all__ = [
     "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
     "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
+    "cosine_similarity", "normalize",
     "dropout", "embed", "embedding", "linear", "one_hot", "pad",
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
-    "nll_loss", "smooth_l1_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss",
+    "mse_loss", "nll_loss", "smooth_l1_loss",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array.align import as_node, value_of
+from chainrule.array.align import as_node, check_device, is_device, value_of
 from chainrule.core.node import at_user_line
 from chainrule.core.provenance import enter_scope, leave_scope
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
@@ -264,11 +264,19 @@ class Module:
             else:
                 parameter.grad.zero_()
 
-    def to(self, dtype: object) -> Self:
+    def to(self, dtype: object = None, *, device: object = None) -> Self:
         """Cast every float parameter and buffer, and the gradients, in place; make the optimiser afterwards.
 
-        Raises: DTypeError: not a float dtype.
+        Args:
+            dtype: a float dtype; "cpu" in its place changes nothing.
+            device: "cpu" is the only one there is.
+        Raises: DTypeError: not a float dtype. ArgumentError: another device.
         """
+        if is_device(dtype):
+            dtype, device = None, dtype
+        check_device("Module.to", device)
+        if dtype is None:
+            return self
         wanted = dtypes.as_dtype(dtype)
         if not dtypes.is_float(wanted):
             raise at_user_line(DTypeError(f"Module.to: parameters have a gradient and must stay float; got {wanted}"))
@@ -277,6 +285,10 @@ class Module:
                 tensor.data = value_of(tensor, "to").astype(wanted)
                 tensor.changed()
                 tensor.grad = None if tensor.grad is None else tensor.grad.to(wanted)
+        return self
+
+    def cpu(self) -> Self:
+        """The module itself: there is only the CPU."""
         return self
 
     def float(self) -> Self:

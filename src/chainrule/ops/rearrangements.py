@@ -6,7 +6,7 @@ from typing import Any
 
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Ratio
-from chainrule.ops import contraction, elementwise, indexing, movement, normalisation, reduction
+from chainrule.ops import comparison, contraction, elementwise, indexing, movement, normalisation, reduction
 from chainrule.ops.algebra import UNIT, coefficient, constant_of, filled, is_number, scalar
 
 # --- movement
@@ -149,6 +149,19 @@ def gate(node: Any) -> Any:
     """where(c, x, 0) = [c] x: a gate that lets x pass where the condition holds."""
     if node.op is elementwise.where and is_number(node.inputs[2], 0) and node.inputs[1].aval.shape == node.aval.shape:
         return elementwise.gate(node.inputs[0], node.inputs[1])
+    return None
+
+
+def gate_of_relu(node: Any) -> Any:
+    """[x > 0] relu(x) = relu(x)."""
+    if node.op is elementwise.gate and node.inputs[1].op is elementwise.relu:
+        condition, value = node.inputs
+        if (
+            condition.op is comparison.gt
+            and is_number(condition.inputs[1], 0)
+            and condition.inputs[0] is value.inputs[0]
+        ):
+            return value
     return None
 
 

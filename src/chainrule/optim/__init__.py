@@ -1,12 +1,15 @@
 """Optimisers and learning-rate schedules. PyTorch's names."""
 
+from chainrule.optim import lr_scheduler
+from chainrule.optim.adagrad import Adagrad
 from chainrule.optim.adam import Adam
 from chainrule.optim.adamw import AdamW
 from chainrule.optim.base import Optimizer
-from chainrule.optim.schedule import CosineAnnealingLR, LambdaLR, OneCycleLR, Scheduler, StepLR
+from chainrule.optim.rmsprop import RMSprop
+from chainrule.optim.schedule import CosineAnnealingLR, ExponentialLR, LambdaLR, OneCycleLR, Scheduler, StepLR
 from chainrule.optim.sgd import SGD
 
 __all__ = [
-    "Optimizer", "SGD", "Adam", "AdamW",
-    "Scheduler", "CosineAnnealingLR", "LambdaLR", "OneCycleLR", "StepLR",
+    "Optimizer", "SGD", "Adagrad", "Adam", "AdamW", "RMSprop",
+    "Scheduler", "CosineAnnealingLR", "ExponentialLR", "LambdaLR", "OneCycleLR", "StepLR", "lr_scheduler",
 ]  # fmt: skip

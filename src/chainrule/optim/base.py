@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.autodiff.mode import enable_grad
+from chainrule.autodiff.reverse import checked_grad, fits
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, DTypeError, GradientError, ShapeError
 from chainrule.tensor import Tensor
@@ -110,6 +111,7 @@ class Optimizer(ABC):
         Args:
             closure: computes the loss and its gradients again, and returns the loss.
         Returns: what the closure returned, or None.
+        Raises: ShapeError, DTypeError: a `.grad` that was assigned does not fit its parameter.
         """
         loss = None
         if closure is not None:
@@ -121,6 +123,8 @@ class Optimizer(ABC):
                 for p in group["params"]:
                     grad = p.grad
                     if grad is not None:
+                        if not fits(p):
+                            checked_grad(p, f"{name}: parameter {self._position(p)}")
                         self._update(p.writable(name), grad.data, self.state.setdefault(p, {}), group)
         return loss
 
@@ -181,6 +185,9 @@ class Optimizer(ABC):
             group.update({key: value for key, value in saved.items() if key != "params"})
         self.state = state
 
+    def _position(self, param: Tensor) -> int:
+        return next(i for i, p in enumerate(self._params()) if p is param)
+
     def _params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
@@ -200,7 +207,10 @@ def _copied(value: Any) -> Any:
 
 
 def check_range(name: str, option: str, value: float, low: float, high: float | None = None) -> None:
-    """Raise ArgumentError unless low ≤ value (< high)."""
+    """Raise DTypeError unless the value is a number, ArgumentError unless low ≤ value (< high)."""
+    given: object = value
+    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating):
+        raise at_user_line(DTypeError(f"{name}: {option} must be a number; got {given!r} ({type(given).__name__})"))
     if not low <= value or (high is not None and not value < high):
         wanted = f"{low:g} ≤ {option}" + ("" if high is None else f" < {high:g}")
         raise at_user_line(ArgumentError(f"{name}: expected {wanted}; got {value!r}"))

@@ -81,6 +81,23 @@ class StepLR(Scheduler):
 
 
 @final
+class ExponentialLR(Scheduler):
+    """η · γᵗ.
+
+    Args:
+        optimizer: whose rates to set.
+        gamma: γ, the factor of a step.
+    """
+
+    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def _rate(self, step: int, base: float, group: int) -> float:
+        return float(base * self.gamma**step)
+
+
+@final
 class LambdaLR(Scheduler):
     """η · f(t), with a function of one's own.
 

@@ -36,7 +36,8 @@ class Scores:
 
     def facts(self) -> dict[str, str]:
         """The table's last column, by predictor, for the page."""
-        return {row.what: row.numbers[-1] for row in self.rows} | {f"{self.columns[-1]}, on": self.measured_on}
+        column = self.columns[-1]
+        return {f"{column} of {row.what}": row.numbers[-1] for row in self.rows} | {"measured on": self.measured_on}
 
 
 def diabetes(data: Split, predict: Callable[[Any], Any]) -> Scores:
@@ -52,7 +53,7 @@ def diabetes(data: Split, predict: Callable[[Any], Any]) -> Scores:
     rows = [_regression(what, found, y_valid, points) for what, found in predictors.items()]
     return Scores(("error (RMSE, points)", "R²"), tuple(rows), f"{len(y_valid)} patients held out", _verdict(
         [np.square(predictors[what] - y_valid) for what in ("the page's net", "ordinary least squares")],
-        "the page's net", "ordinary least squares",
+        "the page's net", "ordinary least squares", "patients",
     ))  # fmt: skip
 
 
@@ -77,7 +78,8 @@ def digits(data: Split, predict: Callable[[Any], Any]) -> Scores:
     }
     rows = [_classification(what, found, y_valid) for what, found in predictors.items()]
     return Scores(("accuracy",), tuple(rows), f"{len(y_valid)} digits held out", _verdict(
-        [predictors[what] != y_valid for what in ("the net", "logistic regression")], "the net", "logistic regression"
+        [predictors[what] != y_valid for what in ("the net", "logistic regression")], "the net",
+        "logistic regression", "digits",
     ))  # fmt: skip
 
 
@@ -87,16 +89,17 @@ def _classification(what: str, found: np.ndarray, wanted: np.ndarray) -> Score:
     return Score(what, (f"{100 * share:.1f} ± {100 * spread:.1f} %",))
 
 
-def _verdict(losses: Sequence[np.ndarray], net: str, other: str) -> str:
+def _verdict(losses: Sequence[np.ndarray], net: str, other: str, what: str = "samples") -> str:
     """Which of two predictors is better, if two standard errors of the mean difference, sample by sample, tell."""
     difference = losses[0].astype(np.float64) - losses[1].astype(np.float64)
     mean, error = float(difference.mean()), float(difference.std(ddof=1)) / sqrt(len(difference))
     if abs(mean) <= 2 * error:
         return (
-            f"These {len(difference)} do not tell {net} and {other} apart: within two standard errors, they are equal."
+            f"{net[0].upper()}{net[1:]} and {other} cannot be told apart on these {len(difference)} {what}: they "
+            f"differ by less than two standard errors."
         )
     better, worse = (other, net) if mean > 0 else (net, other)
-    return f"On these {len(difference)}, {better} does better than {worse}, by more than two standard errors."
+    return f"On these {len(difference)} {what}, {better} does better than {worse}, by more than two standard errors."
 
 
 def _arrays(data: Split) -> Sequence[np.ndarray]:

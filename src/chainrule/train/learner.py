@@ -305,15 +305,35 @@ class Learner:
         return {str(i): tensor for i, tensor in enumerate(tensors)}
 
     def save(self, path: str | Path) -> Path:
-        """Write the model, the optimiser and the epoch to an .npz file, whole or not at all."""
-        return save_checkpoint(path, self._module("save"), self.optimizer, {"epoch": self.epoch})
+        """Write the model, the optimiser, the epoch and where the random streams stand; whole or not at all, as .npz.
+
+        The streams are those of the loaders, of layers with a generator of their own, and that of `cr.manual_seed`.
+        """
+        streams = {name: generator.get_state() for name, generator in self._streams().items()}
+        return save_checkpoint(path, self._module("save"), self.optimizer, {"epoch": self.epoch, "streams": streams})
 
     def load(self, path: str | Path) -> None:
-        """Go on from what `save` wrote.
+        """Go on from what `save` wrote, as if training had never stopped: with the same batches in the same order.
+
+        The history, and what callbacks remember, begin anew. The stream of `cr.manual_seed` is set too.
 
         Raises: as `load_checkpoint`.
         """
-        self.epoch = int(load_checkpoint(path, self._module("load"), self.optimizer).get("epoch", 0))
+        extra = load_checkpoint(path, self._module("load"), self.optimizer)
+        self.epoch = int(extra.get("epoch", 0))
+        saved = extra.get("streams", {})
+        for name, generator in self._streams().items():
+            if name in saved:
+                generator.set_state(saved[name])
+
+    def _streams(self) -> dict[str, creation.Generator]:
+        """The random streams that training draws from, by where they are."""
+        found: dict[str, Any] = {"manual_seed": creation.default_generator}
+        for name, data in (("training", self.train_data), ("validation", self.valid_data)):
+            found[name] = getattr(data, "generator", None)
+        if isinstance(self.model, Module):
+            found |= {f"model.{path}": getattr(m, "generator", None) for path, m in self.model.named_modules()}
+        return {name: generator for name, generator in found.items() if isinstance(generator, creation.Generator)}
 
     def _module(self, name: str) -> Module:
         if not isinstance(self.model, Module):

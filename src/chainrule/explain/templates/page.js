@@ -252,6 +252,8 @@ class Chapter {
       make("div", { class: "heading", "aria-live": "polite" },
         make("h2", { class: "rule", style: "margin:0;color:inherit" }, `${step.name}.g`),
         make("span", { class: "quiet" }, step.rule ? `sent back by ${step.rule}` : "", step.place ? `, ${step.place}` : "")),
+      step.forward.length ? make("p", { class: "forward" }, make("span", { class: "quiet" }, "forward "),
+        ...step.forward.flatMap((line, i) => [i ? make("br") : null, make("code", {}, line)]).filter(Boolean)) : null,
       make("div", { class: "formula" }, math(step.latex, true)),
       this.measures(step),
       step.notes.length ? make("ul", { class: "notes" }, ...step.notes.map((note) => make("li", {}, note))) : null,
@@ -315,8 +317,9 @@ class Chapter {
     const canvas = box.querySelector("canvas");
     const under = make("p", { class: "under" });
     const entry = make("div", { class: "entry", "aria-live": "polite" });
+    const beside = make("p", { class: "picked", role: "status" });
     this.readout(canvas, picture, `${step.name}.g`, under, picture.pooling);
-    canvas.addEventListener("click", (event) => this.pick(step, picture, entry, ...locate(canvas, picture, event)));
+    canvas.addEventListener("click", (event) => this.pick(step, picture, entry, beside, ...locate(canvas, picture, event)));
     box.classList.add("pick");
     const buttons = indices.map((index) => make("button", {
       type: "button", "data-index": index, onclick: () => this.showEntry(step, entry, index),
@@ -324,7 +327,7 @@ class Chapter {
     this.showEntry(step, entry, indices[0]);
     return make("div", { class: wide ? "gradient wide" : "gradient" },
       make("h3", {}, "The gradient, and one entry of it"),
-      make("div", {}, box, legend(picture), under),
+      make("div", {}, box, legend(picture), under, beside),
       make("div", {},
         make("p", { class: "quiet" }, picture.rows * picture.columns > 1 ? "Click a cell, or open one of these, the largest first:" : "Its one entry:"),
         make("div", { class: "picks", role: "group", "aria-label": "Entries opened term by term" }, ...buttons)),
@@ -336,9 +339,11 @@ class Chapter {
     return at.length ? `${name}[${at.join(",")}]` : name;
   }
 
-  pick(step, picture, box, row, column) {
+  pick(step, picture, box, beside, row, column) {
     const at = indexOf(picture, row, column);
-    if (step.entries[at.join(",")]) {
+    const held = Boolean(step.entries[at.join(",")]);
+    beside.textContent = held ? `Opened: [${at.join(", ")}]` : `[${at.join(", ")}] is not opened on this page; below, how to ask for it.`;
+    if (held) {
       this.showEntry(step, box, at.join(","));
       return;
     }
@@ -404,7 +409,7 @@ class Chapter {
 async function copy(code, block, said) {
   try {
     await navigator.clipboard.writeText(code);
-    said.textContent = "Copied. It runs beside your own variables, and asserts this link.";
+    said.textContent = "Copied. It runs at the end of your program, while its tensors are as they were at backward(), and asserts this link.";
   } catch {
     block.parentElement.open = true;
     getSelection().selectAllChildren(block);

@@ -1,0 +1,7 @@
+"""`cr.optim.lr_scheduler`, as in PyTorch: the schedules under the name that users know."""
+
+from __future__ import annotations
+
+from chainrule.optim.schedule import CosineAnnealingLR, ExponentialLR, LambdaLR, OneCycleLR, StepLR
+
+__all__ = ["CosineAnnealingLR", "ExponentialLR", "LambdaLR", "OneCycleLR", "StepLR"]
