@@ -143,6 +143,17 @@ def test_html(run):
     assert "loss = (out.squeeze(-1) - y).pow(2).mean()" in content
 
 
+def test_a_page_and_json_are_both_written(run):
+    result = run("explain", "net.py", "--html", "net.html", "--json")
+    assert [e["wrt"] for e in json.loads(result.stdout)] == ["w", "b"]
+    assert "net.html" in result.stderr.replace("\n", "")
+    assert Path("net.html").exists()
+
+
+def test_two_forms_of_one_answer(run):
+    refused(run("explain", "net.py", "--json", "--latex"), 2, "--latex and --json: one of them")
+
+
 def test_the_script_is_run_as_python_runs_it(run):
     Path("lib").mkdir()
     Path("lib/beside.py").write_text("import chainrule as cr\nw = cr.ones(2, requires_grad=True)\n")

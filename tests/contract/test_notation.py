@@ -188,9 +188,6 @@ def written(expression, style):
 # Ops that NumPy has no one expression for; the list is here so that it is seen, and so that it does not grow unseen.
 NO_NUMPY = {
     "embed",
-    "norm",
-    "softmax",
-    "log_softmax",
     "scatter_add",
     "index_add",
     "rand",

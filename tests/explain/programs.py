@@ -60,7 +60,8 @@ ANY = (
     "{a} / 3", "0.5 * {a}", "{a} * 2 - 1", "cr.where({a} > 0, {a}, 0.1 * {a})", "{a}.clamp(-0.8, 0.9)",
     "{a}.clamp_min(0.)", "{a}.clamp_max(0.4)", "{a}.relu()", "cr.expm1({a} / 4)", "cr.erf({a})", "{a}.abs()",
     "({a} * 0.3).tan()", "cr.atan({a})", "cr.log1p({a}.square())", "{a}.cos() - {a}", "cr.exp2({a} / 2)",
-    "nn.functional.gelu({a})", "nn.functional.softplus({a})", "nn.functional.silu({a})", "nn.functional.logsigmoid({a})",
+    "nn.functional.gelu({a})", "nn.functional.softplus({a})", "nn.functional.silu({a})",
+    "nn.functional.logsigmoid({a})",
     "{a}.floor() + {a}", "{a} % 1.5", "cr.atan2({a}, 2 + {a}.cos())", "{a} * {a}", "{a} * {a} / ({a} * {a} + 2)",
     "(-{a}) * (2 - {a})", "{a} - (1 - {a})", "-(-{a} - 1)", "Cube.apply({a}) / 4", "{a}.detach() * {a}",
     "({a}.square() + 0.1).rsqrt()", "{a}.sinh() / 4", "{a}[None]", "({a} * 0.2).asin()", "2 ** {a}",
@@ -95,7 +96,8 @@ PAIRS = (
     "{a} / 2 * {b}", "{a} * ({b} / 2)", "({a} - {b}) @ {b}", "{a} @ {b} @ {b}",
 )  # fmt: skip
 SCALARS = (
-    "{a}.sum()", "{a}.mean()", "{a}.square().mean()", "{a}.norm()", "{a}.square().sum() / 5", "({a} - 0.3).square().mean()",
+    "{a}.sum()", "{a}.mean()", "{a}.square().mean()", "{a}.norm()", "{a}.square().sum() / 5",
+    "({a} - 0.3).square().mean()",
     "{a}.abs().sum() * 0.1", "{a}.sigmoid().log().mean()", "{a}.tanh().prod()",
 )  # fmt: skip
 
@@ -279,7 +281,8 @@ def loop(p: Program, name: str):
 def loop_in_function(p: Program, name: str):
     a, w, step = p._pick(), p._pick(), p.rng.choice(ANY).format(a="h")
     return (
-        f"def run_{name}(x, w):\n    h = x\n    for k in range(3):\n        h = {step} * (k + 1) / 4 - w\n    return h\n"
+        f"def run_{name}(x, w):\n    h = x\n    for k in range(3):\n        h = {step} * (k + 1) / 4 - w\n"
+        "    return h\n"
         f"{name} = run_{name}({a}, {w})"
     ), [name]
 
@@ -320,6 +323,6 @@ def twice(p: Program, name: str):
 
 
 STYLES = (
-    plain, plain, plain, function, function, function_with_steps, two_results, nested, anonymous, loop, loop_in_function,
-    comprehension, augmented, one_line, linear, method, twice,
+    plain, plain, plain, function, function, function_with_steps, two_results, nested, anonymous, loop,
+    loop_in_function, comprehension, augmented, one_line, linear, method, twice,
 )  # fmt: skip

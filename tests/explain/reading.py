@@ -1,8 +1,8 @@
 """Reads a formula the way a person does, from the printed text alone, and says what number it is.
 
-Knows the grammar of the text (sums, products, powers, `x^T`, `[c]` gates, `|x|`, `2 x` for a product) and nothing of the
-library's printing. What text leaves out, such as whether a reduced dimension is kept, may be read in every way that the
-formula's own ops allow; one reading has to give the value.
+Knows the grammar of the text (sums, products, powers, `x^T`, `[c]` gates, `|x|`, `2 x` for a product) and nothing of
+the library's printing. What text leaves out, such as whether a reduced dimension is kept, may be read in every way that
+the formula's own ops allow; one reading has to give the value.
 """
 
 import itertools
@@ -40,7 +40,7 @@ class Reader:
         return self.tokens[self.at + offset] if self.at + offset < len(self.tokens) else ("end", "", False)
 
     def take(self, wanted=None):
-        kind, text, spaced = self.peek()
+        text = self.peek()[1]
         if wanted is not None and text != wanted:
             raise Unreadable(f"expected {wanted!r}, found {text!r} at {self.at} of {self.tokens}")
         self.at += 1
@@ -63,8 +63,8 @@ class Reader:
             elif kind == "word" and text == "mod":
                 self.take()
                 left = ("mod", left, self.unary())
-            elif (left[0] in ("number", "*", "/") or left[0] == "neg" and left[1][0] == "number") and (
-                kind in ("name", "word") and text not in ("at", "of") or text in ("(", "[")
+            elif (left[0] in ("number", "*", "/") or (left[0] == "neg" and left[1][0] == "number")) and (
+                (kind in ("name", "word") and text not in ("at", "of")) or text in ("(", "[")
             ):
                 left = ("*", left, self.unary())  # 2 x
             else:
@@ -124,18 +124,21 @@ class Reader:
         if kind == "name":
             self.take()
             return ("name", text)
-        if kind == "word":
-            self.take()
-            if text in ("True", "False", "inf", "nan"):
-                return ("number", float(eval(text, {"inf": np.inf, "nan": np.nan})))
-            self.take("(")
-            return ("call", text, self.arguments())
+        return self._call() if kind == "word" else self._bracketed(text)
+
+    def _call(self):
+        text = self.take()
+        if text in ("True", "False", "inf", "nan"):
+            return ("number", float(eval(text, {"inf": np.inf, "nan": np.nan})))
+        self.take("(")
+        return ("call", text, self.arguments())
+
+    def _bracketed(self, text):
         if text == "(":
             self.take()
             if self._tuple_ahead():
                 return ("tuple", self._tuple(")"))
-            inner = self.conditions(")")
-            return inner
+            return self.conditions(")")
         if text == "[":
             self.take()
             if self.peek()[1] in ("nan", "inf", "finite"):
@@ -276,11 +279,16 @@ INFIX = {
     "<": np.less, "==": np.equal, "!=": np.not_equal, "&": np.logical_and, "|": np.logical_or,
 }  # fmt: skip
 PLAIN = {
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "relu": lambda x: np.maximum(x, 0), "max": np.maximum, "min": np.minimum,
-    "clamp": np.clip, "where": np.where, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "atan2": np.arctan2,
-    "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "erf": lambda x: OPS["erf"].reference(np.asarray(x)), "Cube": lambda x: x**3,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "relu": lambda x: np.maximum(x, 0), "max": np.maximum,
+    "min": np.minimum, "clamp": np.clip, "where": np.where, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "atan2": np.arctan2, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "full": np.full,
+    "erf": lambda x: OPS["erf"].reference(np.asarray(x)), "Cube": lambda x: x**3,
 }  # fmt: skip
-NUMPY = ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "log", "sqrt", "sign", "abs", "log2", "log10", "floor", "ceil", "round", "trunc")  # fmt: skip
+NUMPY = {
+    "sin", "cos", "tan", "sinh", "cosh", "tanh", "exp", "log", "sqrt", "sign", "abs", "log2", "log10", "floor", "ceil",
+    "round", "trunc",
+}  # fmt: skip
+REDUCTIONS = ("sum", "mean", "amax", "amin", "var", "logsumexp", "norm")
 
 
 def _values(tree, values, params):
@@ -332,47 +340,41 @@ def _index(parts, values):
 
 
 def _called(name, arguments, params):
-    if name in PLAIN:
-        return np.asarray(PLAIN[name](*arguments))
-    if name in NUMPY:
-        return np.asarray(getattr(np, name)(*arguments))
+    if name in PLAIN or name in NUMPY:
+        return np.asarray((PLAIN.get(name) or getattr(np, name))(*arguments))
     if name == "embed":
         _, place, shape = arguments[1]
         whole = np.zeros(shape)
         whole[_index(place, {})] = arguments[0]
         return whole
-    if name == "full":
-        return np.full(arguments[0], arguments[1])
     op = OPS.get(FROM_TEXT.get(name, name))
     if op is None:
         raise Unreadable(f"no function {name}")
-    arrays = []
-    said = []
-    for x in arguments:
-        is_array = isinstance(x, np.ndarray) and not (said or isinstance(x, tuple))
-        (arrays if is_array else said).append(x)
-    if name == "gather":  # gather(x, 1, index)
-        arrays, said = [arguments[0], arguments[2]], arguments[1:2]
-    if name == "scatter_add":
-        index = arguments[2]
-        arrays, said = (
-            [np.asarray(arguments[0]), index if isinstance(index, np.ndarray) else np.asarray(int(index))],
-            arguments[1:2],
-        )
-    for word in said:
-        if isinstance(word, tuple) and word and word[0] == "dims":
-            stated = params.get("dim")
-            if (stated if isinstance(stated, tuple) else (stated,)) != word[1]:
-                raise _Misread
-        elif isinstance(word, tuple):
-            if word not in [tuple(v) for v in params.values() if isinstance(v, tuple)]:
-                raise _Misread
-        elif int(word) not in [v for p in params.values() for v in (p if isinstance(p, tuple) else (p,))]:
-            raise _Misread
-    if name in ("sum", "mean", "amax", "amin", "var", "logsumexp", "norm") and not said:
-        if len(params["dim"]) != arrays[0].ndim:
-            raise _Misread
+    arrays, said = _sorted(name, arguments)
+    if not all(_fits(word, params) for word in said):
+        raise _Misread
+    if name in REDUCTIONS and not said and len(params["dim"]) != arrays[0].ndim:
+        raise _Misread
     if name == "squeeze" and arrays[0].size != int(np.prod(params["shape"])):
         raise _Misread
     arrays = [x.astype(np.float64) if x.dtype == bool else x for x in arrays]
     return np.asarray(compute(op, arrays, {k: v if k != "dtype" else np.dtype("float64") for k, v in params.items()}))
+
+
+def _sorted(name, arguments):
+    """(the arrays, what else is said) of the arguments of a call."""
+    if name in ("gather", "scatter_add"):
+        x, dim, index = arguments
+        return [np.asarray(x), index if isinstance(index, np.ndarray) else np.asarray(int(index))], [dim]
+    count = next((i for i, x in enumerate(arguments) if not isinstance(x, np.ndarray)), len(arguments))
+    return arguments[:count], arguments[count:]
+
+
+def _fits(word, params):
+    """Do an op's parameters hold what the text says of them?"""
+    if isinstance(word, tuple) and word and word[0] == "dims":
+        stated = params.get("dim")
+        return (stated if isinstance(stated, tuple) else (stated,)) == word[1]
+    if isinstance(word, tuple):
+        return word in [tuple(v) for v in params.values() if isinstance(v, tuple)]
+    return int(word) in [v for p in params.values() for v in (p if isinstance(p, tuple) else (p,))]

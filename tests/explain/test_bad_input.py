@@ -91,7 +91,10 @@ def test_wrt_that_is_no_tensor(net):
         cr.explain(loss, wrt=3)
 
 
-@pytest.mark.parametrize("at, says", [((3, 0), "dimension 0 of w has size 3"), ((0,), "needs 2"), ((0, 0, 0), "needs 2"), ((0, -3), "size 2")])
+@pytest.mark.parametrize(
+    ("at", "says"),
+    [((3, 0), "dimension 0 of w has size 3"), ((0,), "needs 2"), ((0, 0, 0), "needs 2"), ((0, -3), "size 2")],
+)
 def test_an_entry_out_of_range(net, at, says):
     _, w, _, _, loss = net
     with refused(errors.OutOfRangeError, "explain", says):

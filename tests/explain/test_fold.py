@@ -89,7 +89,7 @@ def test_recursion():
 def test_two_statements_on_one_line():
     a = X @ W
     b = relu(a)
-    loss = b.sum()  # noqa: E702 - what is tested
+    loss = b.sum()
     assert steps(loss) == ["a = X @ W", "relu", "loss = b.sum()"]
     assert names(loss) == ["a", "b", "loss"]
 

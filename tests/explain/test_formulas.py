@@ -11,6 +11,12 @@ import chainrule as cr
 sys.path.insert(0, str(Path(__file__).parent))
 import models
 
+# Gradients that add entries back where an index took them have no one NumPy expression; a cr.Function is ours alone.
+WITHOUT_FORM = {
+    (models.embedding_and_pieces, "numpy"),
+    (models.own_function, "torch"),
+    (models.own_function, "numpy"),
+}
 CASES = [pytest.param(model, id=model.__name__) for model in models.ALL]
 
 
@@ -78,19 +84,20 @@ def test_the_terms_of_an_entry_add_up(model):
             continue
         total = sum(t.value for t in terms.terms) + terms.rest
         np.testing.assert_allclose(total, terms.value, rtol=1e-4, atol=1e-6)
-        for term in terms.terms:
-            assert term.value == pytest.approx(np.prod([v for _, v in term.factors]) * np.sign(term.value) ** 2, abs=abs(term.value) * 2)
+        # Each term is the product of the factors shown, times the one number that stands before the whole sum.
+        factors = [term.value / np.prod([v for _, v in term.factors]) for term in terms.terms if term.value]
+        np.testing.assert_allclose(factors, factors[:1] * len(factors), rtol=1e-6)
 
 
 @pytest.mark.parametrize("style", ["chainrule", "torch", "numpy"])
 @pytest.mark.parametrize("model", CASES)
 def test_the_backward_written_out_runs(model, style):
     loss, leaves = run(model)
-    try:
-        source = cr.backward_source(loss, style=style)
-    except cr.errors.ArgumentError as error:
-        assert "form" in str(error) and (style != "chainrule" or model is models.own_function)
+    if (model, style) in WITHOUT_FORM:
+        with pytest.raises(cr.errors.ArgumentError, match="form"):
+            cr.backward_source(loss, style=style)
         return
+    source = cr.backward_source(loss, style=style)
     namespace = {"Cube": models.Cube}
     exec(source, namespace)
     function = namespace["backward"]
@@ -103,7 +110,8 @@ def test_the_backward_written_out_runs(model, style):
     found = found if isinstance(found, tuple) else (found,)
     loss.backward()
     for leaf, g in zip(leaves, found, strict=True):
-        np.testing.assert_allclose(np.asarray(g.detach() if hasattr(g, "detach") else g), leaf.grad.numpy(), rtol=2e-4, atol=1e-5)
+        array = np.asarray(g.detach() if hasattr(g, "detach") else g)
+        np.testing.assert_allclose(array, leaf.grad.numpy(), rtol=2e-4, atol=1e-5)
 
 
 def behind(leaf):

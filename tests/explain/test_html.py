@@ -325,6 +325,7 @@ def test_depth_two_opens_the_functions(page, opened):
     assert int(counter(tab).split("/")[1]) > 7
     assert tab.locator(".depth button").last.get_attribute("aria-pressed") == "true"
     assert tab.locator(".line.here").inner_text().strip().endswith("return x @ w + b")
+    assert re.search(r"^forward\s+\w+ = l2 @ w2$", tab.locator(".card .forward").inner_text())
 
 
 def test_a_cell_of_the_gradient_opens_its_entry(page, opened, net):
@@ -342,10 +343,17 @@ def test_a_cell_of_the_gradient_opens_its_entry(page, opened, net):
     # An entry that the page does not hold: how to ask for it is said.
     canvas.click(position={"x": 2, "y": 2})
     assert "cr.explain(loss, wrt='w1', at=(" in tab.locator(".entry").inner_text()
+    assert "is not opened on this page" in tab.locator(".picked").inner_text()
     # The largest entry, by a click on its place in the picture.
     i, j = np.unravel_index(np.abs(explanations[0].value).argmax(), (100, 50))
     canvas.click(position={"x": (j + 0.5) / 50 * box["width"], "y": (i + 0.5) / 100 * box["height"]})
     assert f"w1.grad[{i},{j}]" in tab.locator(".entry").inner_text()
+    assert tab.locator(".picked").inner_text().startswith("Opened: ")
+
+
+def test_the_page_says_what_its_words_mean(page, opened):
+    said = opened(page).locator(".legend").inner_text()
+    assert all(word in said for word in ("w.g", "Norm", "Gain", "ok 4e-08"))
 
 
 def test_the_code_is_copied(page, opened):
@@ -353,6 +361,7 @@ def test_the_code_is_copied(page, opened):
     tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
     tab.locator(".copy").click()
     tab.locator(".python [role=status]:not(:empty)").wait_for()
+    assert "while its tensors are as they were" in tab.locator(".python [role=status]").inner_text()
     assert "assert np.allclose(out_g" in tab.evaluate("navigator.clipboard.readText()")
 
 

@@ -23,6 +23,7 @@ def pair(name: str = "SGD", **options: Any) -> tuple[Any, Any]:
     [
         ("StepLR", {"step_size": 3}),
         ("StepLR", {"step_size": 4, "gamma": 0.5}),
+        ("ExponentialLR", {"gamma": 0.9}),
         ("CosineAnnealingLR", {"T_max": 10}),
         ("CosineAnnealingLR", {"T_max": 7, "eta_min": 0.01}),  # and up again, and down
         ("LambdaLR", {"lr_lambda": lambda t: 0.9**t}),
@@ -48,6 +49,11 @@ def test_rates_are_pytorchs(name: str, options: dict[str, Any]) -> None:
         theirs.step()
         a.step()
         b.step()
+
+
+def test_pytorchs_namespace_holds_the_same_classes() -> None:
+    for name in optim.lr_scheduler.__all__:
+        assert getattr(optim.lr_scheduler, name) is getattr(optim, name)
 
 
 @pytest.mark.parametrize(("name", "options"), [("SGD", {"momentum": 0.9}), ("Adam", {})])

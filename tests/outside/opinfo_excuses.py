@@ -34,7 +34,11 @@ CALLED_AS: dict[str, Callable[..., Any]] = {
 }
 
 # Their values are random: shape and dtype are compared.
-RANDOM = {"bernoulli", "rand_like", "randint", "randint_like", "randn", "randn_like", "nn.functional.dropout"}
+RANDOM = {
+    "bernoulli", "multinomial", "normal", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "nn.functional.dropout",
+    "empty", "empty_like",  # whatever lay there
+}  # fmt: skip
 
 # Gradients compared with another tolerance: PyTorch's slope 1/6 is that number in float32, in float64 too.
 GRADIENT_TOLERANCE = {"nn.functional.hardsigmoid": 1e-7}
@@ -76,5 +80,6 @@ ERRORS: dict[str, tuple[tuple[type[Exception], str, str], ...]] = {
         (TypeError, "'sparse'", "sparse= is not offered: gradients are dense"),
         (TypeError, "'scale_grad_by_freq'", "scale_grad_by_freq= is not offered: it is not the derivative"),
     ),
+    "normal": ((ValueError, "shape: expected ints", "the in-place form is not offered"),),
     "norm": ((ValueError, "p must be a number", "singular values are not offered"),),
 }

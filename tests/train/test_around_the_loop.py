@@ -129,6 +129,26 @@ def test_a_loaded_learner_goes_on_as_if_never_stopped(tmp_path: Path, optimizer:
         np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
 
 
+@pytest.mark.parametrize("seed", [None, 5])  # the loader's own stream, or that of cr.manual_seed
+def test_a_loaded_learner_meets_the_batches_that_it_would_have_met(tmp_path: Path, seed: int | None) -> None:
+    def fresh() -> cr.Learner:
+        cr.manual_seed(0)
+        x = cr.linspace(-1, 1, 60).reshape(60, 1)
+        loader = cr.data.DataLoader((x, 3 * x), batch_size=16, shuffle=True, seed=seed)
+        model = nn.Sequential(
+            nn.Linear(1, 8), nn.Dropout(0.3), nn.Dropout(0.3, generator=cr.Generator(1)), nn.Linear(8, 1)
+        )
+        return cr.Learner(model, loader, F.mse_loss, cr.optim.Adam, lr=0.05, progress=False)
+
+    losses = fresh().fit(6).losses
+    first = fresh()
+    first.fit(3)
+    path = first.save(tmp_path / "half.npz")
+    second = fresh()
+    second.load(path)
+    assert second.fit(3).losses == losses[len(losses) // 2 :]
+
+
 def test_every_dtype_and_extra_values_come_back(tmp_path: Path) -> None:
     for dtype in (cr.float16, cr.bfloat16, cr.float32, cr.float64):
         model, twin = nn.Linear(2, 3, dtype=dtype), nn.Linear(2, 3, dtype=dtype)

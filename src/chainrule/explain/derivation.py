@@ -19,10 +19,10 @@ from chainrule.core.family import Opaque
 from chainrule.core.node import RECORD, Node, Ratio, ancestors, recording
 from chainrule.core.notation import Style
 from chainrule.core.rewrite import rewrite
-from chainrule.errors import ChainruleError
 from chainrule.explain.fold import Fold
 from chainrule.explain.printing import size, write
 from chainrule.explain.record import Run, outputs_of
+from chainrule.explain.spelling import latex_gradient, latex_name, python_name
 from chainrule.ops import identities
 
 # A formula agrees with the engine when it is within this relative error; float32 rounding over sums of thousands of
@@ -279,7 +279,7 @@ class Derivation:
         try:
             with recording(RECORD):
                 found = pull(roots, [target]).get(id(target))
-        except Exception as error:  # noqa: BLE001 - a user's backward may raise anything when it is given symbols
+        except Exception as error:
             if not any(isinstance(x.op, Opaque) for x in step.fold.nodes):
                 raise
             return Part(step, None, f"a backward written outside tensors: {error}", through=through)
@@ -374,27 +374,6 @@ class Derivation:
 def _holds(expression: Any, symbol: Any) -> bool:
     """Does an expression mention a symbol?"""
     return any(x is symbol for x in ancestors([expression]))
-
-
-def latex_name(name: str) -> str:
-    r"""w1 as w_{1}, out as \mathit{out}, encoder.0.weight with its dots."""
-    stem = name.rstrip("0123456789")
-    index = name[len(stem) :]
-    if not stem or not stem.isalpha():
-        return rf"\mathit{{{name.replace('_', chr(92) + '_')}}}"
-    body = stem if len(stem) == 1 else rf"\mathit{{{stem}}}"
-    return f"{body}_{{{index}}}" if index else body
-
-
-def latex_gradient(name: str, loss: str = "loss") -> str:
-    """The gradient of the loss with respect to a value, as the book writes it."""
-    return rf"\frac{{\partial {latex_name(loss)}}}{{\partial {latex_name(name)}}}"
-
-
-def python_name(name: str) -> str:
-    """A name that Python takes: out.g as out_g, 0.weight as p0_weight."""
-    plain = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
-    return f"p{plain}" if plain[:1].isdigit() else plain
 
 
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:

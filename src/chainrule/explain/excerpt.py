@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chainrule.core.node import Node, ancestors
-from chainrule.explain.derivation import Derivation, Link, python_name
+from chainrule.explain.derivation import Derivation, Link
+from chainrule.explain.spelling import python_name
 
 # Links further up are asked for instead of written out: code that is copied is code that is read.
 _LONGEST = 12

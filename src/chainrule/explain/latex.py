@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chainrule.explain.derivation import latex_gradient
+from chainrule.explain.spelling import latex_gradient
 
 if TYPE_CHECKING:
     from chainrule.explain.explanation import Explanation

@@ -19,6 +19,7 @@ from chainrule.core.node import ENGINE_OFF, Node, ancestors, at_user_line, recor
 from chainrule.core.provenance import place, user_calls
 from chainrule.errors import ArgumentError, DisconnectedError, NoGradientError, NotScalarError
 from chainrule.explain.fold import fold_tree
+from chainrule.explain.spelling import python_name
 
 Variables = Mapping[str, Any]
 
@@ -100,7 +101,8 @@ class Run:
 def variable_names(variables: Variables) -> dict[int, str]:
     """The variable that holds each tensor, by the tensor's id; the first one where there are several.
 
-    A tensor in a dict, a list or a tuple goes by its place in it, `params["w"]`; a variable of its own comes first.
+    A tensor in a dict, a list or a tuple goes by its place in it, `params["w"]`, unless a variable holds it or the line
+    that made it gave it a name.
     """
     plain = {k: v for k, v in variables.items() if k.isidentifier() and not k.startswith("_")}
     names: dict[int, str] = {}
@@ -109,8 +111,8 @@ def variable_names(variables: Variables) -> dict[int, str]:
             names.setdefault(id(value), name)
     for name, value in plain.items():
         for key, item in _items(value):
-            if isinstance(item, Node):
-                names.setdefault(id(item), f"{name}[{key!r}]".replace("'", '"'))
+            if isinstance(item, Node) and id(item) not in names and _own_target(item) is None:
+                names[id(item)] = f"{name}[{key!r}]".replace("'", '"')
     return names
 
 
@@ -149,12 +151,19 @@ def name_values(run: Run, by_identity: Mapping[int, str]) -> dict[int, str]:
 
 
 def _distinct(chosen: Sequence[tuple[Node, str]]) -> dict[int, str]:
+    """One name a value, and one in code too, where `h.1` is spelled as `h_1` is, and `out.g` as `out_g`."""
     uses = Counter(name for _, name in chosen)
     counted: Counter[str] = Counter()
-    names = {}
+    names: dict[int, str] = {}
+    taken: set[str] = set()
     for node, name in chosen:
-        counted[name] += 1
-        names[id(node)] = name if uses[name] == 1 else f"{name}.{counted[name]}"
+        spelled: set[str] = set()
+        while not spelled or spelled & taken:
+            counted[name] += 1
+            found = name if uses[name] == 1 == counted[name] else f"{name}.{counted[name]}"
+            spelled = {python_name(found), python_name(f"{found}.g")}
+        taken |= spelled
+        names[id(node)] = found
     return names
 
 

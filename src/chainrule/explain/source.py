@@ -25,9 +25,10 @@ from chainrule.core.node import RECORD, Node, ancestors, at_user_line, recording
 from chainrule.core.notation import Style
 from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, ChainruleError, NoGradientError
-from chainrule.explain.derivation import Derivation, python_name
+from chainrule.explain.derivation import Derivation
 from chainrule.explain.printing import array, number_in, size, write
 from chainrule.explain.record import Run, Variables
+from chainrule.explain.spelling import python_name
 from chainrule.tensor import Tensor
 
 CodeStyle = Literal["chainrule", "torch", "numpy"]

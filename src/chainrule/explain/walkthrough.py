@@ -14,11 +14,12 @@ from chainrule.core.family import Contraction
 from chainrule.core.node import Node, ancestors
 from chainrule.core.provenance import Place, place, user_calls
 from chainrule.explain import latex, text
-from chainrule.explain.derivation import Derivation, Link, latex_gradient
+from chainrule.explain.derivation import Derivation, Link
 from chainrule.explain.excerpt import Excerpt, upstream
 from chainrule.explain.heat import LARGEST, Heat, heat
 from chainrule.explain.printing import constant
 from chainrule.explain.reasons import gate_notes, reasons
+from chainrule.explain.spelling import latex_gradient
 from chainrule.explain.terms import terms_at
 from chainrule.ops import elementwise, identities, reduction
 

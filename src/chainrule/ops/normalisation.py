@@ -49,12 +49,12 @@ def _log_softmax(x: Any, *, dim: int) -> Any:
     return x - logsumexp(x, dim=(dim,), keepdim=True)
 
 
-def _written(name: str, latex: str) -> Notation:
+def _written(name: str, latex: str, numpy: str) -> Notation:
     return Notation(
         text=f"{name}({{0}})",
         latex=rf"{latex}\left({{0}}\right)",
         code=f"{{0}}.{name}({{dim}})",
-        numpy="",
+        numpy=numpy,
         inside_code=POWER,
     )
 
@@ -68,7 +68,11 @@ _MISUSES = (
 softmax = Fused(
     name="softmax",
     reference=_softmax_kernel,
-    notation=_written("softmax", r"\operatorname{{softmax}}"),
+    notation=_written(
+        "softmax",
+        r"\operatorname{{softmax}}",
+        "np.exp({0} - np.logaddexp.reduce({0}, axis={dim}, keepdims=True))",
+    ),
     shape_rule=_along_dim("softmax"),
     expansion=lambda x, *, dim: exp(_log_softmax(x, dim=dim)),
     # Each row's outputs share one sum, so what g asks of the row as a whole is taken off every entry.
@@ -80,7 +84,11 @@ softmax = Fused(
 log_softmax = Fused(
     name="log_softmax",
     reference=_log_softmax_kernel,
-    notation=_written("log_softmax", r"\log\operatorname{{softmax}}"),
+    notation=_written(
+        "log_softmax",
+        r"\log\operatorname{{softmax}}",
+        "({0} - np.logaddexp.reduce({0}, axis={dim}, keepdims=True))",
+    ),
     shape_rule=_along_dim("log_softmax"),
     expansion=_log_softmax,
     pullback=lambda g, out, x, *, dim: (g - exp(out) * g.sum(dim, keepdim=True),),

@@ -232,7 +232,11 @@ norm = Reduction(
     name="norm",
     reference=lambda x, *, dim, keepdim: np.sqrt(np.sum(np.square(x), axis=dim, keepdims=keepdim)),
     notation=Notation(
-        text=_text("norm"), latex=_latex("norm"), code=_code("norm", dim_word="dim="), numpy="", inside_code=POWER
+        text=_text("norm"),
+        latex=_latex("norm"),
+        code=_code("norm", dim_word="dim="),
+        numpy=lambda avals, params: "np.sqrt(" + _numpy("sum")(avals, params).replace("{0}", "np.square({0})") + ")",
+        inside_code=POWER,
     ),
     result=same_float,
     domain=(0.5, 2.0),
