@@ -125,3 +125,8 @@ _WORK = {float16: float32, bfloat16: float32}
 def work_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype that arithmetic on `dtype` accumulates in: float32 for the 16-bit floats, else itself."""
     return _WORK.get(dtype, dtype)
+
+
+def epsilon(dtype: np.dtype) -> float:
+    """The distance from 1 to the next number of a float dtype."""
+    return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]

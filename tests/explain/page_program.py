@@ -12,9 +12,11 @@ w2 = (cr.randn(50, 1) * sqrt(2 / 50)).requires_grad_()
 b2 = cr.zeros(1, requires_grad=True)
 
 
+# fmt: off
 def lin(x, w, b): return x @ w + b
 def relu(x): return x.clamp_min(0.)
 def mse(output, targ): return (output.squeeze(-1) - targ).pow(2).mean()
+# fmt: on
 
 
 l1 = lin(x, w1, b1)

@@ -23,7 +23,7 @@ from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Node, apply, at_user_line, scalar
 from chainrule.errors import ArgumentError, DTypeError
-from chainrule.ops import comparison, movement
+from chainrule.ops import comparison, movement, transcendental
 from chainrule.ops import elementwise as ops
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ floor_divide = _division(ops.floor_divide, "⌊x / y⌋. Gradient 0.")
 remainder = _division(ops.remainder, "x mod y, with the sign of y.")
 maximum = _binary(ops.maximum, "The larger of x and y; where they tie, each receives half the gradient.")
 minimum = _binary(ops.minimum, "The smaller of x and y; where they tie, each receives half the gradient.")
-atan2 = _binary(ops.atan2, "The angle of the point (y, x), in radians: atan2(y, x).", floats_only=True)
+atan2 = _binary(transcendental.atan2, "The angle of the point (y, x), in radians: atan2(y, x).", floats_only=True)
 neg = _unary(ops.neg, "-x.", floats_only=False)
 abs = _unary(ops.abs_, "|x|. Gradient at 0: 0.", floats_only=False)
 reciprocal = _unary(ops.reciprocal, "1 / x.")
@@ -173,7 +173,7 @@ def pow(x: Tensor, exponent: Operand) -> Tensor:
     base, power = together("pow", x, exponent)
     if not dtypes.is_float(power.dtype) and power.data is not None and power.data.size and power.data.min() < 0:
         raise _no_integer_value(base, power.data.min())
-    return ops.pow_tensor(base, power)  # type: ignore[no-any-return]
+    return transcendental.pow_tensor(base, power)  # type: ignore[no-any-return]
 
 
 def _no_integer_value(x: Any, exponent: Any) -> Exception:
@@ -193,28 +193,28 @@ def rpow(x: Tensor, base: Operand) -> Tensor:
 
 sqrt = _unary(ops.sqrt, "√x.")
 rsqrt = _unary(ops.rsqrt, "1 / √x.")
-exp = _unary(ops.exp, "eˣ.")
-exp2 = _unary(ops.exp2, "2ˣ.")
-expm1 = _unary(ops.expm1, "eˣ − 1, accurate near 0.")
-log = _unary(ops.log, "Natural logarithm.")
-log2 = _unary(ops.log2, "Logarithm to base 2.")
-log10 = _unary(ops.log10, "Logarithm to base 10.")
-log1p = _unary(ops.log1p, "log(1 + x), accurate near 0.")
-sin = _unary(ops.sin, "Sine of x radians.")
-cos = _unary(ops.cos, "Cosine of x radians.")
-tan = _unary(ops.tan, "Tangent of x radians.")
-asin = _unary(ops.asin, "Inverse sine, in radians.")
-acos = _unary(ops.acos, "Inverse cosine, in radians.")
-atan = _unary(ops.atan, "Inverse tangent, in radians.")
-sinh = _unary(ops.sinh, "Hyperbolic sine.")
-cosh = _unary(ops.cosh, "Hyperbolic cosine.")
-tanh = _unary(ops.tanh, "Hyperbolic tangent.")
-asinh = _unary(ops.asinh, "Inverse hyperbolic sine.")
-acosh = _unary(ops.acosh, "Inverse hyperbolic cosine.")
-atanh = _unary(ops.atanh, "Inverse hyperbolic tangent.")
-erf = _unary(ops.erf, "The error function, 2/√π ∫₀ˣ exp(−t²) dt.")
-sigmoid = _unary(ops.sigmoid, "1 / (1 + e⁻ˣ).")
-logsigmoid = _unary(ops.log_sigmoid, "log σ(x), without overflow.")
+exp = _unary(transcendental.exp, "eˣ.")
+exp2 = _unary(transcendental.exp2, "2ˣ.")
+expm1 = _unary(transcendental.expm1, "eˣ − 1, accurate near 0.")
+log = _unary(transcendental.log, "Natural logarithm.")
+log2 = _unary(transcendental.log2, "Logarithm to base 2.")
+log10 = _unary(transcendental.log10, "Logarithm to base 10.")
+log1p = _unary(transcendental.log1p, "log(1 + x), accurate near 0.")
+sin = _unary(transcendental.sin, "Sine of x radians.")
+cos = _unary(transcendental.cos, "Cosine of x radians.")
+tan = _unary(transcendental.tan, "Tangent of x radians.")
+asin = _unary(transcendental.asin, "Inverse sine, in radians.")
+acos = _unary(transcendental.acos, "Inverse cosine, in radians.")
+atan = _unary(transcendental.atan, "Inverse tangent, in radians.")
+sinh = _unary(transcendental.sinh, "Hyperbolic sine.")
+cosh = _unary(transcendental.cosh, "Hyperbolic cosine.")
+tanh = _unary(transcendental.tanh, "Hyperbolic tangent.")
+asinh = _unary(transcendental.asinh, "Inverse hyperbolic sine.")
+acosh = _unary(transcendental.acosh, "Inverse hyperbolic cosine.")
+atanh = _unary(transcendental.atanh, "Inverse hyperbolic tangent.")
+erf = _unary(transcendental.erf, "The error function, 2/√π ∫₀ˣ exp(−t²) dt.")
+sigmoid = _unary(transcendental.sigmoid, "1 / (1 + e⁻ˣ).")
+logsigmoid = _unary(transcendental.log_sigmoid, "log σ(x), without overflow.")
 relu = _unary(ops.relu, "max(x, 0). Gradient at 0: 0.", floats_only=False)
 floor = _step(ops.floor, "The largest integer ≤ x. Gradient 0.")
 ceil = _step(ops.ceil, "The smallest integer ≥ x. Gradient 0.")

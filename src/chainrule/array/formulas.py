@@ -12,7 +12,7 @@ from chainrule.array.elementwise import Operand
 from chainrule.array.statistical import Dims
 from chainrule.core.node import Node, at_user_line
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
-from chainrule.ops import elementwise as ops
+from chainrule.ops import transcendental
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -76,8 +76,8 @@ def logaddexp(x: Tensor, other: Tensor) -> Tensor:
     """log(eˣ + e^other), without overflow."""
     x, other = together("logaddexp", x, other, floating=True)
     # From the larger one on, so that nothing is lost; each branch is smooth, so that slopes are right where they meet.
-    larger: Any = ops.softplus(other - x) + x
-    smaller: Any = ops.softplus(x - other) + other
+    larger: Any = transcendental.softplus(other - x) + x
+    smaller: Any = transcendental.softplus(x - other) + other
     both_infinite = elementwise.eq(x, other) & elementwise.isinf(x)
     return x.where(both_infinite, larger.where(x >= other, smaller))
 

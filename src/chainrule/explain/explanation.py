@@ -60,7 +60,9 @@ class Explanation:
     def checked(self) -> NumberCheck | str:
         """The gradient against finite differences of the loss; or, in words, why it was not measured."""
         if not hasattr(self, "_checked"):
-            self._checked = measure(self.run, self.wrt, self.name, self.at, self.value)
+            self._checked = measure(
+                self.run, self.wrt, self.name, self.at, self.value, max(link.norm for link in self.links)
+            )
         return self._checked
 
     def check(self) -> CheckReport:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chainrule import dtypes
 from chainrule.autodiff.check import STEP, directional_derivative
 from chainrule.core.memory import changed_at
 from chainrule.core.node import Node
@@ -24,12 +25,14 @@ class NumberCheck:
 
     what: what was moved. stated: the gradient's own value for it. measured: the difference quotient.
     resolution: the smallest slope that differences of this loss can show.
+    noise: how far rounding in the run's own precision can move the gradient, from the sizes of what it was made from.
     """
 
     what: str
     stated: float
     measured: float
     resolution: float = 0.0
+    noise: float = 0.0
 
     @property
     def finite(self) -> bool:
@@ -50,11 +53,17 @@ class NumberCheck:
     @property
     def agrees(self) -> bool:
         """Do they say the same, as far as differences can tell?"""
-        return not self.finite or self.too_small or self.error <= _AGREES
+        rounding = abs(self.stated - self.measured) <= self.noise
+        return not self.finite or self.too_small or rounding or self.error <= _AGREES
 
 
-def measure(run: Run, wrt: Node, name: str, at: tuple[int, ...] | None, gradient: np.ndarray) -> NumberCheck | str:
-    """The gradient of a leaf along one entry or a random direction, against differences; or why it is not measured."""
+def measure(
+    run: Run, wrt: Node, name: str, at: tuple[int, ...] | None, gradient: np.ndarray, largest: float
+) -> NumberCheck | str:
+    """The gradient of a leaf along one entry or a random direction, against differences; or why it is not measured.
+
+    largest: the norm of the largest gradient on the way, which rounding errors are relative to.
+    """
     if wrt.op is not None or wrt.data is None:
         return f"{name} was computed, not given: re-evaluated above; finite differences move leaves only"
     changed = _changed(run)
@@ -71,7 +80,8 @@ def measure(run: Run, wrt: Node, name: str, at: tuple[int, ...] | None, gradient
     stated = float(np.sum(gradient.astype(np.float64) * direction))
     measured = directional_derivative(run.loss, wrt, direction)
     size = max(float(np.abs(np.asarray(run.loss.data, np.float64)).max()), 1e-6)
-    return NumberCheck(what, stated, measured, size * float(np.finfo(np.float64).eps) / STEP)
+    noise = 16 * float(dtypes.epsilon(gradient.dtype)) * largest
+    return NumberCheck(what, stated, measured, size * float(np.finfo(np.float64).eps) / STEP, noise)
 
 
 def _changed(run: Run) -> str | None:

@@ -14,7 +14,7 @@ from chainrule.array.align import floating
 from chainrule.array.elementwise import logsigmoid, relu, sigmoid, tanh
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError
-from chainrule.ops import elementwise as ops
+from chainrule.ops import transcendental
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -141,7 +141,7 @@ def mish(input: Tensor) -> Tensor:
     Source: Misra (2019), Mish, arXiv:1908.08681.
     """
     x: Tensor = floating(input)
-    return x * tanh(ops.softplus(x))
+    return x * tanh(transcendental.softplus(x))
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -162,7 +162,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     if beta == 0:
         raise at_user_line(ArgumentError("softplus: beta must not be 0, which the result is divided by"))
     x: Tensor = floating(input)
-    bent = ops.softplus(x) if beta == 1 else ops.softplus(x * beta) / beta
+    bent = transcendental.softplus(x) if beta == 1 else transcendental.softplus(x * beta) / beta
     return bent if threshold == 20 else elementwise.where(x * beta > threshold, x, bent)
 
 

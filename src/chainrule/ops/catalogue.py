@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from chainrule.core.family import Op
-from chainrule.ops import comparison, contraction, elementwise, indexing, movement, normalisation, reduction, source
+from chainrule.ops import (
+    comparison,
+    contraction,
+    elementwise,
+    indexing,
+    movement,
+    normalisation,
+    reduction,
+    source,
+    transcendental,
+)
 
 CATALOGUE: tuple[Op, ...] = (
     *elementwise.ALL,
+    *transcendental.ALL,
     *comparison.ALL,
     *movement.ALL,
     *reduction.ALL,

@@ -6,7 +6,6 @@ https://dlmf.nist.gov/4. Where a derivative is not unique, the choice is PyTorch
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,7 @@ from chainrule.core.notation import ATOM, POWER, PRODUCT, SIGN, SUM, Notation, f
 from chainrule.core.sample import Arg, Sample, bools, floats
 from chainrule.errors import DTypeError
 from chainrule.ops.kernels import (
-    erf_kernel,
     gate_kernel,
-    log_sigmoid_kernel,
-    sigmoid_kernel,
-    softplus_kernel,
-    with_float32,
 )
 
 # --- arithmetic
@@ -163,21 +157,6 @@ pow_scalar = Elementwise(
         lambda out, x, exponent: Ratio(exponent) if exponent in (0, 1) else power(x, exponent - 1) * float(exponent),
     ),
 )
-pow_tensor: Elementwise = Elementwise(
-    name="pow_tensor",
-    reference=np.power,
-    notation=Notation(
-        text="{0}^{1}", latex="{0}^{{{1}}}", code="{0} ** {1}", numpy="{0} ** {1}", binds=POWER, inside=POWER,
-    ),
-    result=same_number,
-    domain=(0.5, 2.0),
-    partials=(
-        # At exponent 0 the power is the constant 1, so its slope is 0, not 0 · 0⁻¹.
-        lambda out, x, y: (y * pow_tensor(x, y - 1.0)).where(y != 0.0, 0.0),
-        # At base 0 and exponent ≥ 0 the power is the constant 0 (or 1), whose logarithm must not be asked for.
-        lambda out, x, y: (out * log(x)).where(~((x == 0.0) & (y >= 0.0)), 0.0),
-    ),
-)  # fmt: skip
 sqrt = Elementwise(
     name="sqrt",
     reference=np.sqrt,
@@ -198,246 +177,6 @@ rsqrt = Elementwise(
     result=same_float,
     domain=(0.5, 2.0),
     partials=(lambda out, x: -0.5 * power(out, 3),),
-)  # fmt: skip
-
-# --- exponentials and logarithms
-
-exp = Elementwise(
-    name="exp",
-    reference=np.exp,
-    notation=Notation(
-        text="exp({0})", latex="e^{{{0}}}", code="{0}.exp()", numpy="np.exp({0})", binds_latex=POWER, inside_code=POWER
-    ),
-    result=same_float,
-    partials=(lambda out, x: out,),
-)
-exp2 = Elementwise(
-    name="exp2",
-    reference=with_float32(np.exp2),
-    notation=Notation(
-        text="2^{0}",
-        latex="2^{{{0}}}",
-        code="{0}.exp2()",
-        numpy="np.exp2({0})",
-        binds=POWER,
-        inside=POWER,
-        inside_latex=-1,
-        binds_code=ATOM,
-    ),
-    result=same_float,
-    partials=(lambda out, x: out * math.log(2.0),),
-)
-expm1 = Elementwise(
-    name="expm1",
-    reference=np.expm1,
-    notation=Notation(
-        text="(exp({0}) - 1)",
-        latex=r"\left(e^{{{0}}} - 1\right)",
-        code="{0}.expm1()",
-        numpy="np.expm1({0})",
-        inside_code=POWER,
-    ),
-    result=same_float,
-    partials=(lambda out, x: out + 1.0,),
-)
-log: Elementwise = Elementwise(
-    name="log",
-    reference=np.log,
-    notation=function("log", latex=r"\log"),
-    result=same_float,
-    domain=(0.5, 2.0),
-    partials=(lambda out, x: 1.0 / x,),
-)
-log2 = Elementwise(
-    name="log2",
-    reference=np.log2,
-    notation=Notation(
-        text="log2({0})",
-        latex=r"\log_{{2}}\left({0}\right)",
-        code="{0}.log2()",
-        numpy="np.log2({0})",
-        inside_code=POWER,
-    ),
-    result=same_float,
-    domain=(0.5, 2.0),
-    partials=(lambda out, x: 1.0 / (x * math.log(2.0)),),
-)
-log10 = Elementwise(
-    name="log10",
-    reference=np.log10,
-    notation=Notation(
-        text="log10({0})",
-        latex=r"\log_{{10}}\left({0}\right)",
-        code="{0}.log10()",
-        numpy="np.log10({0})",
-        inside_code=POWER,
-    ),
-    result=same_float,
-    domain=(0.5, 2.0),
-    partials=(lambda out, x: 1.0 / (x * math.log(10.0)),),
-)
-log1p = Elementwise(
-    name="log1p",
-    reference=np.log1p,
-    notation=Notation(
-        text="log(1 + {0})",
-        latex=r"\log\left(1 + {0}\right)",
-        code="{0}.log1p()",
-        numpy="np.log1p({0})",
-        inside=SUM,
-        inside_code=POWER,
-    ),
-    result=same_float,
-    domain=(-0.5, 2.0),
-    partials=(lambda out, x: 1.0 / (x + 1.0),),
-)
-
-# --- trigonometric and hyperbolic functions
-
-sin = Elementwise(
-    name="sin",
-    reference=np.sin,
-    notation=function("sin", latex=r"\sin"),
-    result=same_float,
-    partials=(lambda out, x: cos(x),),
-)
-cos: Elementwise = Elementwise(
-    name="cos",
-    reference=np.cos,
-    notation=function("cos", latex=r"\cos"),
-    result=same_float,
-    partials=(lambda out, x: -sin(x),),
-)
-tan = Elementwise(
-    name="tan",
-    reference=np.tan,
-    notation=function("tan", latex=r"\tan"),
-    result=same_float,
-    domain=(-1.2, 1.2),
-    partials=(lambda out, x: 1.0 + out * out,),
-)
-asin = Elementwise(
-    name="asin",
-    reference=np.arcsin,
-    notation=function("asin", latex=r"\arcsin", numpy="np.arcsin({0})"),
-    result=same_float,
-    domain=(-0.9, 0.9),
-    partials=(lambda out, x: rsqrt(1.0 - x * x),),
-)
-acos = Elementwise(
-    name="acos",
-    reference=np.arccos,
-    notation=function("acos", latex=r"\arccos", numpy="np.arccos({0})"),
-    result=same_float,
-    domain=(-0.9, 0.9),
-    partials=(lambda out, x: -rsqrt(1.0 - x * x),),
-)
-atan = Elementwise(
-    name="atan",
-    reference=np.arctan,
-    notation=function("atan", latex=r"\arctan", numpy="np.arctan({0})"),
-    result=same_float,
-    partials=(lambda out, x: 1.0 / (1.0 + x * x),),
-)
-
-
-def _angular(top: Any, squared_radius: Any) -> Any:
-    return (top / squared_radius).where(squared_radius != 0.0, 0.0)
-
-
-atan2 = Elementwise(
-    name="atan2",
-    reference=np.arctan2,
-    notation=Notation(
-        text="atan2({0}, {1})", latex=r"\operatorname{{atan2}}\left({0}, {1}\right)", code="cr.atan2({0}, {1})",
-        numpy="np.arctan2({0}, {1})",
-    ),
-    result=same_float,
-    domain=(0.5, 2.0),
-    kinks=((0.0, "0 at the origin, which has no angle"),),
-    partials=(lambda out, y, x: _angular(x, x * x + y * y), lambda out, y, x: _angular(-y, x * x + y * y)),
-)  # fmt: skip
-sinh = Elementwise(
-    name="sinh",
-    reference=np.sinh,
-    notation=function("sinh", latex=r"\sinh"),
-    result=same_float,
-    partials=(lambda out, x: cosh(x),),
-)
-cosh: Elementwise = Elementwise(
-    name="cosh",
-    reference=np.cosh,
-    notation=function("cosh", latex=r"\cosh"),
-    result=same_float,
-    partials=(lambda out, x: sinh(x),),
-)
-tanh = Elementwise(
-    name="tanh",
-    reference=np.tanh,
-    notation=function("tanh", latex=r"\tanh"),
-    result=same_float,
-    partials=(lambda out, x: 1.0 - out * out,),
-)
-asinh = Elementwise(
-    name="asinh",
-    reference=np.arcsinh,
-    notation=function("asinh", latex=r"\operatorname{{asinh}}", numpy="np.arcsinh({0})"),
-    result=same_float,
-    partials=(lambda out, x: rsqrt(x * x + 1.0),),
-)
-acosh = Elementwise(
-    name="acosh",
-    reference=np.arccosh,
-    notation=function("acosh", latex=r"\operatorname{{acosh}}", numpy="np.arccosh({0})"),
-    result=same_float,
-    domain=(1.5, 3.0),
-    partials=(lambda out, x: rsqrt(x * x - 1.0),),
-)
-atanh = Elementwise(
-    name="atanh",
-    reference=np.arctanh,
-    notation=function("atanh", latex=r"\operatorname{{atanh}}", numpy="np.arctanh({0})"),
-    result=same_float,
-    domain=(-0.9, 0.9),
-    partials=(lambda out, x: 1.0 / (1.0 - x * x),),
-)
-
-# --- error function and the sigmoid family
-
-erf = Elementwise(
-    name="erf",
-    reference=erf_kernel,
-    notation=function("erf", latex=r"\operatorname{{erf}}", numpy="np.vectorize(math.erf, otypes=[float])({0})"),
-    result=same_float,
-    source="https://dlmf.nist.gov/7.2#E1",
-    partials=(lambda out, x: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),),
-)
-sigmoid = Elementwise(
-    name="sigmoid",
-    reference=sigmoid_kernel,
-    notation=function("sigmoid", latex=r"\sigma", numpy="(1 / (1 + np.exp(-{0})))"),
-    result=same_float,
-    partials=(lambda out, x: out * (1.0 - out),),
-)
-log_sigmoid = Elementwise(
-    name="logsigmoid",
-    reference=log_sigmoid_kernel,
-    notation=Notation(
-        text="log(sigmoid({0}))", latex=r"\log\sigma\left({0}\right)", code="cr.nn.functional.logsigmoid({0})",
-        numpy="(-np.logaddexp(0, -({0})))",
-    ),
-    result=same_float,
-    partials=(lambda out, x: sigmoid(-x),),
-)  # fmt: skip
-softplus = Elementwise(
-    name="softplus",
-    reference=softplus_kernel,
-    notation=Notation(
-        text="log(1 + exp({0}))", latex=r"\log\left(1 + e^{{{0}}}\right)", code="cr.nn.functional.softplus({0})",
-        numpy="np.logaddexp(0, {0})",
-    ),
-    result=same_float,
-    partials=(lambda out, x: sigmoid(x),),
 )  # fmt: skip
 
 # --- gates: where the derivative is 1 on one side and 0 on the other, or a choice between inputs
@@ -615,11 +354,6 @@ remainder = Elementwise(
 )
 
 ALL = (
-    add, sub, mul, div, neg, reciprocal, abs_, sign, square,
-    pow_scalar, pow_tensor, sqrt, rsqrt,
-    exp, exp2, expm1, log, log2, log10, log1p,
-    sin, cos, tan, asin, acos, atan, atan2, sinh, cosh, tanh, asinh, acosh, atanh,
-    erf, sigmoid, log_sigmoid, softplus,
-    relu, clamp_min, clamp_max, clamp, maximum, minimum, where, gate,
-    floor, ceil, round_, trunc, floor_divide, remainder,
+    add, sub, mul, div, neg, reciprocal, abs_, sign, square, pow_scalar, sqrt, rsqrt, relu, clamp_min,
+    clamp_max, clamp, maximum, minimum, where, gate, floor, ceil, round_, trunc, floor_divide, remainder,
 )  # fmt: skip

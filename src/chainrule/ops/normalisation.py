@@ -12,8 +12,8 @@ from chainrule.core.family import Fused, Rule
 from chainrule.core.notation import POWER, Notation
 from chainrule.core.sample import Arg, Misuse, floats
 from chainrule.errors import DTypeError, ShapeError
-from chainrule.ops.elementwise import exp
 from chainrule.ops.reduction import logsumexp
+from chainrule.ops.transcendental import exp
 
 
 def _along_dim(name: str) -> Rule:

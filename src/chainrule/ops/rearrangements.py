@@ -6,7 +6,16 @@ from typing import Any
 
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Ratio
-from chainrule.ops import comparison, contraction, elementwise, indexing, movement, normalisation, reduction
+from chainrule.ops import (
+    comparison,
+    contraction,
+    elementwise,
+    indexing,
+    movement,
+    normalisation,
+    reduction,
+    transcendental,
+)
 from chainrule.ops.algebra import UNIT, coefficient, constant_of, filled, is_number, scalar
 
 # --- movement
@@ -191,7 +200,7 @@ def coefficient_out_of_gate(node: Any) -> Any:
 
 def softmax_from_log(node: Any) -> Any:
     """exp(log_softmax(x)) = softmax(x), exp(x - logsumexp(x)) = softmax(x)."""
-    if node.op is elementwise.exp and node.inputs[0].op is normalisation.log_softmax:
+    if node.op is transcendental.exp and node.inputs[0].op is normalisation.log_softmax:
         inner = node.inputs[0]
         return normalisation.softmax(inner.inputs[0], **inner.params)
     return None

@@ -15,7 +15,7 @@ from chainrule.core.node import Ratio
 from chainrule.core.notation import POWER, PRODUCT, Notation
 from chainrule.core.sample import Arg, Misuse, Sample, floats
 from chainrule.errors import ShapeError
-from chainrule.ops import elementwise
+from chainrule.ops import transcendental
 
 
 def over(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
@@ -224,7 +224,7 @@ logsumexp = Reduction(
         inside_code=POWER,
     ),
     result=same_float,
-    partial=lambda out, x, dim: elementwise.exp(x - out),
+    partial=lambda out, x, dim: transcendental.exp(x - out),
     samples=_SAMPLES,
     misuses=_MISUSES,
 )
