@@ -38,10 +38,10 @@ class Fault:
 
 
 RULES = (
-    Fault("sin: its derivative is sin", "elementwise.py", 'name="sin"', "x: cos(x)", "x: sin(x)"),
-    Fault("tanh: 1 - out for 1 - out²", "elementwise.py", 'name="tanh"', "1.0 - out * out", "1.0 - out"),
+    Fault("sin: its derivative is sin", "transcendental.py", 'name="sin"', "x: cos(x)", "x: sin(x)"),
+    Fault("tanh: 1 - out for 1 - out²", "transcendental.py", 'name="tanh"', "1.0 - out * out", "1.0 - out"),
     Fault("div: the sign of ∂/∂y", "elementwise.py", 'name="div"', "-out / y", "out / y"),
-    Fault("erf: 1.999 for 2 in 2/√π", "elementwise.py", 'name="erf"', "2.0 / math.sqrt", "1.999 / math.sqrt"),
+    Fault("erf: 1.999 for 2 in 2/√π", "transcendental.py", 'name="erf"', "2.0 / math.sqrt", "1.999 / math.sqrt"),
     Fault("relu: open at 0", "elementwise.py", 'name="relu"', "x > 0.0", "x >= 0.0"),
     Fault("maximum: all to the first on a tie", "elementwise.py", "def _wins", "0.5", "1.0"),
     Fault("matmul: ∂/∂y too large by 1e-4", "contraction.py", "transposes=", "x.mT @ g", "(x * 1.0001).mT @ g"),
@@ -51,7 +51,7 @@ RULES = (
           "flip(cumsum(flip(g, dims=(dim,)), dim=dim), dims=(dim,))", "cumsum(g, dim=dim)"),
 )  # fmt: skip
 WRITING = (
-    Fault("cos: printed as sin", "elementwise.py", 'name="cos"', r'latex=r"\cos"', r'latex=r"\sin"'),
+    Fault("cos: printed as sin", "transcendental.py", 'name="cos"', r'latex=r"\cos"', r'latex=r"\sin"'),
     Fault("sub: a - (b - c) without parentheses", "elementwise.py", 'name="sub"', 'infix("-", "-", SUM)',
           'infix("-", "-", SUM, associative=True)'),
 )  # fmt: skip
