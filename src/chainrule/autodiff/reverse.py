@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
@@ -15,9 +16,8 @@ from chainrule.errors import ChainruleError, DTypeError, ShapeError, StaleValueE
 Visit = Callable[[Node, Any, tuple[Any, ...]], None]
 
 
-def needs_gradient(node: Node) -> bool:
-    """Does the backward pass go through this node?"""
-    return node.requires_grad
+# Does the backward pass go through this node? (A getter written in C: it is asked of every input of every node.)
+needs_gradient: Callable[[Node], bool] = operator.attrgetter("requires_grad")
 
 
 def pull(roots: Sequence[tuple[Node, Any]], wrt: Sequence[Node], visit: Visit | None = None) -> dict[int, Any]:
@@ -59,7 +59,7 @@ def _walk(
         if op is None or key not in cotangents:
             continue
         g = cotangents[key] if key in keep else cotangents.pop(key)
-        needed = tuple([wants(x) for x in node.inputs])
+        needed = tuple(map(wants, node.inputs))
         if True not in needed:
             continue
         try:

@@ -261,24 +261,25 @@ def apply(  # noqa: C901, PLR0915 - in one piece: it is on the path of every op,
         raise refusal(op, inputs, params, error) from None
     if type(data) is not np.ndarray:
         data = np.asarray(data)
+    mode = recording_mode()
+    if mode is ENGINE_OFF:
+        node = make(cls, None, (), NO_PARAMS, data, None, False, None)
+        return node
     if wants_grad:
-        mode = recording_mode()
         if mode is RECORD and not op.no_gradient:
             node = make(cls, op, inputs, params, data, None, True, capture())
             node.scope = current_scope()
             return node
-        node = make(cls, None, (), NO_PARAMS, data, None, False, None)
-        if mode is not ENGINE_OFF:
-            node.trail = capture()
-            reason = op.no_gradient or "it was computed under no_grad()"
-            node.cut = Cut(f"{op.name}: {reason}", tuple(weakref.ref(x) for x in inputs))
+        node = make(cls, None, (), NO_PARAMS, data, None, False, capture())
+        reason = op.no_gradient or "it was computed under no_grad()"
+        node.cut = Cut(f"{op.name}: {reason}", tuple(weakref.ref(x) for x in inputs))
         return node
     node = make(cls, None, (), NO_PARAMS, data, None, False, None)
     for x in inputs:
         if x.cut is not None:  # a constant made from one that lost its gradient says where it was lost
             node.cut, node.trail = x.cut, x.trail
             break
-    if data.base is not None and len(inputs) == 1 and recording_mode() is not ENGINE_OFF:
+    if data.base is not None and len(inputs) == 1:
         node.origin = (op, inputs[0], params)  # keeps nothing alive that the view does not: they share memory
     return node
 
