@@ -58,6 +58,9 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the dimensions of size 1; with `dim`, without that one if its size is 1."""
+    if type(dim) is int and x.aval.shape:
+        shape, d = x.aval.shape, one_dim("squeeze", dim, len(x.aval.shape))
+        return x if shape[d] != 1 else _reshaped(x, shape[:d] + shape[d + 1 :])
     dims = () if dim is not None and dim == () else some_dims("squeeze", dim, x.ndim)
     return _reshaped(x, tuple(n for d, n in enumerate(x.shape) if d not in dims or n != 1))
 

@@ -131,7 +131,7 @@ sum_ = Reduction(
 def _mean_kernel(x: np.ndarray, **kwargs: Any) -> np.ndarray:
     # Not np.mean, which prints a warning where there is nothing to average; the mean is nan then, and a value as any.
     total = np.add.reduce(x, **kwargs)
-    out: np.ndarray = np.true_divide(total, total.dtype.type(x.size / max(total.size, 1)))
+    out: np.ndarray = total / (x.size / max(total.size, 1))
     return out
 
 
