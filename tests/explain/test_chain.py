@@ -1,7 +1,7 @@
 """The fraction line says what is true: a product where the program is a chain, a sum where paths meet."""
 
 import chainrule as cr
-from chainrule.explain import chain
+from chainrule.explain import chain, text
 
 X = cr.randn(4, 3)
 
@@ -134,3 +134,19 @@ def test_the_check_knows_rounding_from_a_wrong_rule():
     explanation = cr.explain(loss, wrt=b)
     assert abs(float((cr.tensor(explanation.value) * shift).sum())) < 0.1
     assert "DIFFERS" not in str(explanation)
+
+
+def test_a_narrow_terminal_puts_below_what_does_not_fit_beside():
+    x, y = cr.randn(200, 100), cr.randn(200)
+    w1, w2 = cr.randn(100, 50, requires_grad=True), cr.randn(50, 1, requires_grad=True)
+    l1 = x @ w1
+    l2 = l1.clamp_min(0.0)
+    out = l2 @ w2
+    loss = (out.squeeze(-1) - y).pow(2).mean()
+    explanation = cr.explain(loss, wrt=w1)
+    wide, narrow = text.explanation(explanation, 120), text.explanation(explanation, 80)
+    assert "re-evaluated" in narrow
+    assert max(map(len, wide.split("\n"))) > 80
+    fractions_and_table = [line for line in narrow.split("\n") if "why" not in line and "slope" not in line]
+    assert max(map(len, fractions_and_table[:25])) <= 80
+    assert "(100,200)@(200,50) -> (100,50)" in narrow

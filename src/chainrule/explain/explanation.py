@@ -74,7 +74,7 @@ class Explanation:
         return Explanation(self.run, self.wrt, self.at, self.depth + n, self.lines, self.notation)
 
     def __str__(self) -> str:
-        return text.explanation(self)
+        return text.explanation(self, text.terminal_width())
 
     __repr__ = __str__
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,21 +28,29 @@ _SHOWN = 3
 _REASONS = 3  # printed; `.reasons` holds all
 
 
-def explanation(e: Explanation) -> str:
-    """The whole explanation, as EXPLAIN draws it."""
+WIDE = 120  # columns, where nothing says how many there are
+
+
+def explanation(e: Explanation, room: int = WIDE) -> str:
+    """The whole explanation in `room` columns: what does not fit beside goes below."""
     blocks = [_head(e)]
     if e.at is not None:
         blocks.append(_entry(e))
         blocks.append(_checked(e))
         return "\n".join(b for b in blocks if b)
-    blocks += ["", _chain(e), "", *_combined(e), _table(e)]
-    room = max(e.lines - sum(b.count("\n") + 1 for b in blocks), 8)
+    blocks += ["", _chain(e, room), "", *_combined(e), _table(e, room)]
+    left = max(e.lines - sum(b.count("\n") + 1 for b in blocks), 8)
     for reason in e.reasons[:_REASONS]:
-        room -= len(reason.lines)
-        if room >= 0:
+        left -= len(reason.lines)
+        if left >= 0:
             blocks.append(_reason(reason.title, reason.lines))
     blocks.append(_checked(e))
     return "\n".join(blocks)
+
+
+def terminal_width() -> int:
+    """The columns there are to print in; many where the output is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
 
 
 def _head(e: Explanation) -> str:
@@ -69,13 +80,16 @@ def array_text(array: np.ndarray) -> str:
 # --- the chain rule, in either notation
 
 
-def _chain(e: Explanation) -> str:
-    """The chain rule, with the user's own lines beside it."""
+def _chain(e: Explanation, room: int) -> str:
+    """The chain rule, with the user's own lines beside it, or below where there is no room beside."""
     rows, sources = chain.chain(e), _sources(e)
     width = max(map(len, rows)) + 6
-    count = max(len(rows), len(sources))
-    padded = zip([*rows, *[""] * (count - len(rows))], [*sources, *[""] * (count - len(sources))], strict=True)
-    lines = [f"  {row:<{width}}{source}".rstrip() for row, source in padded]
+    if 2 + width + max(map(len, sources), default=0) > room:
+        lines = [f"  {line}".rstrip() for line in (*rows, "", *sources)]
+    else:
+        count = max(len(rows), len(sources))
+        padded = zip([*rows, *[""] * (count - len(rows))], [*sources, *[""] * (count - len(sources))], strict=True)
+        lines = [f"  {row:<{width}}{source}".rstrip() for row, source in padded]
     if not chain.is_chain(e.derivation, e.links):
         lines += ["", f"  {chain.MEETING}"]
     return "\n".join(lines)
@@ -134,19 +148,22 @@ def mean_form(formula: Any) -> tuple[float, Any] | None:
 # --- the link table
 
 
-def _table(e: Explanation) -> str:
+_SHAPE = 2  # the column that moves below its row where there is no room for it
+
+
+def _table(e: Explanation, room: int) -> str:
+    heads = (*(("link", "rule") if e.depth == 1 else ("forward", "backward")), "shape", "norm", "gain", "re-evaluated")
     rows = [_row(e, link) for link in e.links]
-    heads = ("link", "rule") if e.depth == 1 else ("forward", "backward")
-    widths = [
-        max(len(c) for c in column)
-        for column in zip(*[(*heads, "shape", "norm", "gain", "re-evaluated"), *(r[:6] for r in rows)], strict=True)
-    ]
-    head = "  " + "  ".join(
-        f"{h:<{w}}" for h, w in zip((*heads, "shape", "norm", "gain", "re-evaluated"), widths, strict=True)
-    )
-    lines = [head.rstrip()]
-    budget = max(e.lines - 20, 8)
-    keep = _kept(e, len(rows), budget)
+    widths = [max(map(len, column)) for column in zip(heads, *(row[:6] for row in rows), strict=True)]
+    columns = list(range(len(heads)))
+    if sum(widths) + 2 * len(widths) > room:
+        columns.remove(_SHAPE)
+
+    def aligned(cells: Sequence[str]) -> str:
+        return ("  " + "  ".join(f"{cells[c]:<{widths[c]}}" for c in columns)).rstrip()
+
+    lines = [aligned(heads)]
+    keep = _kept(e, len(rows), max(e.lines - 20, 8))
     folded = 0
     for i, row in enumerate(rows):
         if i not in keep:
@@ -156,8 +173,9 @@ def _table(e: Explanation) -> str:
             gains = _gain_range(e, i - folded, i)
             lines.append(f"  ...   {folded} links folded   gains {gains}   lines={e.lines + folded} shows them")
             folded = 0
-        lines.append(("  " + "  ".join(f"{c:<{w}}" for c, w in zip(row[:6], widths, strict=True))).rstrip())
-        lines += [f"  {'':<{widths[0]}}    {extra}" for extra in row[6]]
+        lines.append(aligned(row))
+        below = row[6] if _SHAPE in columns else [row[_SHAPE], *row[6]]
+        lines += [f"  {'':<{widths[0]}}    {extra}" for extra in below]
     return "\n".join(lines)
 
 
