@@ -10,8 +10,6 @@ import numpy as np
 
 from chainrule.errors import DTypeError
 
-DType = np.dtype
-
 float16 = np.dtype(np.float16)
 float32 = np.dtype(np.float32)
 float64 = np.dtype(np.float64)

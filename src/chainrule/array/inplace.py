@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,6 @@ from chainrule.errors import DTypeError, InPlaceError, OutOfRangeError, ShapeErr
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
-
-Update = Callable[[np.ndarray, np.ndarray], Any]
 
 
 def _memory(x: Any, name: str) -> np.ndarray:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Style = Literal["text", "latex", "code", "numpy"]
-STYLES: tuple[Style, ...] = ("text", "latex", "code", "numpy")
 
 # How tightly an expression holds together, loosest first.
 CHOICE, SUM, SIGN, PRODUCT, POWER, ATOM = range(6)

@@ -7,7 +7,6 @@ makes what comes out readable. Each formula is evaluated on the recorded values 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -392,6 +391,3 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     size = max(np.max(np.abs(wanted[finite])), smallest)  # below it a float loses its digits one by one
     off = np.max(np.abs(found[finite] - wanted[finite]))
     return float(off / size) if size else float(off)
-
-
-Links = Sequence[Link]

@@ -13,7 +13,7 @@ import numpy as np
 from chainrule.core.family import Contraction
 from chainrule.core.node import Node, ancestors
 from chainrule.core.provenance import Place, place, user_calls
-from chainrule.explain import latex, text
+from chainrule.explain import chain, latex, text
 from chainrule.explain.derivation import Derivation, Link
 from chainrule.explain.excerpt import Excerpt, upstream
 from chainrule.explain.heat import LARGEST, Heat, heat
@@ -202,7 +202,7 @@ class _View:
             to_the_loss=self._to_the_loss(link),
             shapes=text.shapes(link),
             norm=link.norm,
-            gain=self._gain(link),
+            gain=None if link.node.op is None else chain.gain(d, link),
             state={True: "ok", False: "differs", None: "unchecked"}[link.agrees],
             verdict=text.verdict(link),
             notes=gate_notes(d, link),
@@ -225,14 +225,6 @@ class _View:
             return ""
         written = self.derivation.written(formula, "latex")
         return f"{latex_gradient(link.name)} = {written} \\in {latex.space(link.gradient.shape)}"
-
-    def _gain(self, link: Link) -> float | None:
-        """How much larger a gradient passed on is than the one it came from; None for a leaf: its size says nothing."""
-        above = upstream(self.derivation, link)
-        if link.node.op is None or len(above) != 1:
-            return None
-        norm = self.derivation.link(above[0]).norm
-        return link.norm / norm if norm else None
 
     # --- the picture of a formula
 
