@@ -21,24 +21,20 @@ _LONGEST = 7  # fractions in a row
 _MOST_TERMS = 3  # products in a sum
 
 
-def successors(derivation: Derivation, link: Link) -> list[Node]:
+def successors(link: Link) -> list[Node]:
     """The values whose gradients a link's gradient is made from: what the steps that used it gave."""
-    found: dict[int, Node] = {}
-    for part in link.parts:
-        if part.formula is not None or part.why_not:
-            found |= {id(x): x for x in part.through}
-    return list(found.values())
+    return list({id(x): x for part in link.parts for x in part.through}.values())
 
 
 def is_chain(derivation: Derivation, links: Sequence[Link]) -> bool:
     """Does each link follow from the one before alone, so that the gradient is one product?"""
     above = [derivation.run.loss, *(link.node for link in links)]
-    return all([id(x)] == [id(y) for y in successors(derivation, link)] for x, link in zip(above, links, strict=False))
+    return all([id(x)] == [id(y) for y in successors(link)] for x, link in zip(above, links, strict=False))
 
 
 def gain(derivation: Derivation, link: Link) -> float | None:
     """How much longer the gradient became over this link; None where it came back over several."""
-    sources = successors(derivation, link)
+    sources = successors(link)
     if len(sources) != 1 or sources[0] is derivation.run.loss:
         return None
     before = derivation.link(sources[0]).norm
@@ -76,7 +72,7 @@ def _sum_of_products(e: Explanation) -> list[str]:
     """dloss/dw = dloss/da . da/dw + dloss/db . db/dw."""
     d, last = e.derivation, e.links[-1]
     cells, joints = [_fraction(e.loss_name, e.name)], ["  =  "]
-    through = successors(d, last)
+    through = successors(last)
     for node in through[:_MOST_TERMS]:
         if node is d.run.loss:
             cells.append(_fraction(e.loss_name, e.name, direct=True))

@@ -214,16 +214,6 @@ class Derivation:
         """The step that a value comes out of."""
         return self._producer.get(id(node))
 
-    def inputs(self, step: Step) -> list[Node]:
-        """The values that enter a step, in the order it reads them."""
-        inside = {id(x) for x in step.fold.nodes}
-        found: dict[int, Node] = {}
-        for op in step.fold.nodes:
-            for x in op.inputs:
-                if id(x) not in inside and x.constant is None:
-                    found.setdefault(id(x), x)
-        return list(found.values())
-
     def link(self, node: Node) -> Link:
         """How this value gets its gradient, at this depth."""
         if id(node) not in self._links:
@@ -302,14 +292,14 @@ class Derivation:
             if id(last) in self._combined:
                 pending.pop()
                 continue
-            missing = [x for x in self._upstream(last) if id(x) not in self._combined]
+            missing = [x for x in self.upstream(last) if id(x) not in self._combined]
             if missing:
                 pending += missing
             else:
                 self._combined[id(last)] = self._combine(last)
         return self._combined[id(node)]
 
-    def _upstream(self, node: Node) -> list[Node]:
+    def upstream(self, node: Node) -> list[Node]:
         """The values whose gradients the formula of a link reads."""
         formula = self.link(node).formula
         symbols = [] if formula is None else ancestors([formula])
@@ -318,7 +308,7 @@ class Derivation:
 
     def _combine(self, node: Node) -> Any | None:
         formula = self.link(node).formula
-        above = {id(self.cotangent(x)): self._combined[id(x)] for x in self._upstream(node)}
+        above = {id(self.cotangent(x)): self._combined[id(x)] for x in self.upstream(node)}
         if formula is None or any(inner is None for inner in above.values()):
             return None
         return self.simplified(rewrite(formula, (), above))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chainrule.core.node import Node, ancestors
+from chainrule.core.node import ancestors
 from chainrule.explain.derivation import Derivation, Link
 from chainrule.explain.spelling import python_name
 
@@ -57,12 +57,12 @@ class Excerpt:
             if id(link.node) in needed:
                 continue
             needed[id(link.node)] = link
-            pending += [self._links[id(x)] for x in self._upstream(link) if id(x) in self._links]
+            pending += [self._links[id(x)] for x in self.derivation.upstream(link.node) if id(x) in self._links]
         chosen = sorted(needed.values(), key=lambda x: self._order[id(x.node)])
         asked, written = chosen[:-_LONGEST], chosen[-_LONGEST:]
         lines: list[str] = []
         defined: set[int] = set()
-        above = {id(x) for link in written for x in self._upstream(link)}
+        above = {id(x) for link in written for x in self.derivation.upstream(link.node)}
         lines += [self._asked_for(link) for link in asked if id(link.node) in above]
         for link in written:
             self._forward(link.formula, lines, defined)
@@ -71,10 +71,6 @@ class Excerpt:
 
     def _asked_for(self, link: Link) -> str:
         return f"{python_name(f'{link.name}.g')} = cr.tensor(cr.explain({self._loss()}, wrt={link.name!r}).value)"
-
-    def _upstream(self, link: Link) -> list[Node]:
-        """The values whose gradients a link's formula reads."""
-        return upstream(self.derivation, link)
 
     def _code(self, expression: Any | None) -> str:
         if expression is None:
@@ -100,11 +96,3 @@ class Excerpt:
             value = d.simplified(step.twins[id(node)])
             self._forward(value, lines, defined)
             lines.append(f"{name} = {self._code(value)}")
-
-
-def upstream(derivation: Derivation, link: Link) -> list[Node]:
-    """The values whose gradients a link's formula reads."""
-    if link.formula is None:
-        return []
-    symbols = (x for x in ancestors([link.formula]) if derivation.is_cotangent(x) and x.constant is None)
-    return [node for x in symbols if (node := derivation.meaning(x)) is not None]

@@ -15,7 +15,7 @@ from chainrule.core.node import Node, ancestors
 from chainrule.core.provenance import Place, place, user_calls
 from chainrule.explain import chain, latex, text
 from chainrule.explain.derivation import Derivation, Link
-from chainrule.explain.excerpt import Excerpt, upstream
+from chainrule.explain.excerpt import Excerpt
 from chainrule.explain.heat import LARGEST, Heat, heat
 from chainrule.explain.printing import constant
 from chainrule.explain.reasons import gate_notes, reasons
@@ -221,7 +221,7 @@ class _View:
         if len(self.links) > text.LONGEST_COMBINED or not any(x is link.node for x in self.wanted):
             return ""
         formula = self.derivation.combined(link.node)
-        if formula is None or not upstream(self.derivation, link):
+        if formula is None or not self.derivation.upstream(link.node):
             return ""
         written = self.derivation.written(formula, "latex")
         return f"{latex_gradient(link.name)} = {written} \\in {latex.space(link.gradient.shape)}"
