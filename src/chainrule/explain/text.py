@@ -199,7 +199,7 @@ def _gain_range(e: Explanation, first: int, last: int) -> str:
 
 
 def _row(e: Explanation, link: Link) -> tuple[Any, ...]:
-    parts = [p for p in link.parts if p.formula is not None or p.why_not]
+    parts = link.parts
     formula = e.derivation.written(link.formula) if link.formula is not None else "not written in tensors"
     extra: list[str] = []
     if len(formula) > _LONGEST_RULE:  # on a line of its own, so that the table stays narrow

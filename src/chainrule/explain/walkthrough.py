@@ -187,7 +187,7 @@ class _View:
 
     def _step(self, link: Link) -> Step:
         d = self.derivation
-        sent = [p for p in link.parts if p.formula is not None or p.why_not]
+        sent = link.parts
         places = [p.step.fold.place for p in sent if p.step.fold.place is not None]
         known = link.formula is not None
         return Step(
