@@ -23,7 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tensor"}),
     frozenset({"creation", "function"}),
     frozenset({"functional"}),
-    frozenset({"nn", "optim", "data"}),
+    frozenset({"compile", "nn", "optim", "data"}),
     frozenset({"train"}),
     frozenset({"explain"}),
     frozenset({"tour"}),

@@ -172,6 +172,7 @@ from chainrule.array.statistical import (
 from chainrule.autodiff import autograd
 from chainrule.autodiff.mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from chainrule.autodiff.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
+from chainrule.compile.jit import compile
 from chainrule.creation import (
     Generator,
     arange,
@@ -264,6 +265,7 @@ __all__ = [
     "uint32", "uint64",
     "Explanation", "check", "explain",
     "backward_source",
+    "compile",
     "Function",
     "Tensor", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled", "autograd",
     "Learner",

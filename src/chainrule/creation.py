@@ -15,6 +15,7 @@ from chainrule.array.align import check_device
 from chainrule.core.family import Source
 from chainrule.core.node import NO_PARAMS, apply, at_user_line
 from chainrule.core.provenance import capture
+from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, ChainruleError, DTypeError
 from chainrule.ops import source
 from chainrule.tensor import Tensor
@@ -252,8 +253,13 @@ def _random(
     **params: Any,
 ) -> Tensor:
     count = int(np.prod(shape, dtype=np.int64))
-    seed, counter = (generator or default_generator).take(source.blocks_for(max(count, 0) + 1, words))
-    return _made(op, requires_grad, shape=shape, dtype=align.as_dtype(dtype), seed=seed, counter=counter, **params)
+    generator, blocks = generator or default_generator, source.blocks_for(max(count, 0) + 1, words)
+    tracing = tracer()
+    if tracing is None:
+        key, offset = Tensor.leaf(source.key_of(*generator.take(blocks))), 0
+    else:
+        key, offset = tracing.key(generator, blocks)
+    return _made(op, requires_grad, key, shape=shape, dtype=align.as_dtype(dtype), offset=offset, **params)
 
 
 def rand(
@@ -376,11 +382,11 @@ def multinomial(
     return Tensor.leaf(np.argsort(rings, axis=-1, kind="stable")[..., :num_samples].copy())
 
 
-def _made(op: Source, requires_grad: bool, **params: Any) -> Tensor:
+def _made(op: Source, requires_grad: bool, *inputs: Tensor, **params: Any) -> Tensor:
     try:
-        op.infer(**params)
+        op.infer(*(x.aval for x in inputs), **params)
     except ChainruleError as error:
         raise at_user_line(error) from None
-    made: Tensor = apply(op, (), params or NO_PARAMS, Tensor)
-    made.trail = capture(3)
+    made: Tensor = apply(op, inputs, params or NO_PARAMS, Tensor)
+    made.trail, made.origin = capture(3), None
     return made.requires_grad_() if requires_grad else made

@@ -12,11 +12,15 @@ ChainruleError
 │   └── StaleValueError                 a value that the backward pass needs was changed in place
 ├── InPlaceError (RuntimeError)         an in-place update of something that is not a free leaf
 ├── SymbolicValueError (RuntimeError)   the number behind a symbol was asked for
+├── TraceError (RuntimeError)           a function that cannot be compiled as it is written
 ├── DerivativeRuleError (RuntimeError)  a derivative rule broke its contract (ours, or a user's cr.Function)
+├── ProgramError (RuntimeError)         a program to be compiled is not sound (ours; names the pass that left it so)
 ├── DataError (ValueError)              data that cannot be trained on
 ├── TrainingError (RuntimeError)        a training run that cannot go on: its loss is not a finite scalar
 ├── MissingExtraError (ImportError)     an optional dependency that is not installed
 └── ScriptError (RuntimeError)          a script given to the command line that cannot be explained
+
+RetraceWarning (UserWarning)            a compiled function is traced again and again
 """
 
 from __future__ import annotations
@@ -70,8 +74,16 @@ class SymbolicValueError(ChainruleError, RuntimeError):
     """The number behind a symbol was asked for: symbols have a shape and a dtype, but no value."""
 
 
+class TraceError(ChainruleError, RuntimeError):
+    """A function cannot be compiled as it is written: `cr.compile` runs it once, and keeps the ops it applied."""
+
+
 class DerivativeRuleError(ChainruleError, RuntimeError):
     """A derivative rule returned the wrong number of cotangents, or one of the wrong shape or dtype."""
+
+
+class ProgramError(ChainruleError, RuntimeError):
+    """A program to be compiled is not sound: a node is not what its op's rule says, a leaf stands for nothing."""
 
 
 class DataError(ChainruleError, ValueError):
@@ -88,3 +100,7 @@ class MissingExtraError(ChainruleError, ImportError):
 
 class ScriptError(ChainruleError, RuntimeError):
     """A script given to the command line that is missing, fails, or never calls `backward()`."""
+
+
+class RetraceWarning(UserWarning):
+    """A compiled function was traced many times: something that it takes for granted changes from call to call."""

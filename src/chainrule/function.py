@@ -10,6 +10,7 @@ from chainrule.core.family import Opaque
 from chainrule.core.node import ENGINE_OFF, NO_PARAMS, RECORD, Node, at_user_line, make, recording, recording_mode
 from chainrule.core.notation import Notation
 from chainrule.core.provenance import capture, current_scope
+from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, DerivativeRuleError, DTypeError
 from chainrule.tensor import Tensor
 
@@ -95,6 +96,9 @@ class Function:
         if not recorded:
             return value
         tensors = tuple(x for x in inputs if isinstance(x, Node))
+        tracing = tracer()
+        if tracing is not None:
+            tensors = tuple(tracing.read(x) for x in tensors)
         op = Opaque(
             name=cls.__name__,
             reference=_rerun(cls, inputs, options),
@@ -106,6 +110,8 @@ class Function:
         data = None if value.data is None else value.data.view()
         out: Tensor = make(Tensor, op, tensors, NO_PARAMS, data, value.aval, True, capture(2))
         out.scope = current_scope()
+        if tracing is not None:
+            tracing.opaque(out, value)
         return out
 
 

@@ -42,6 +42,7 @@ from chainrule.core.node import (
     tick,
 )  # fmt: skip
 from chainrule.core.provenance import capture
+from chainrule.core.tracing import tracer
 from chainrule.errors import (
     ArgumentError,
     DTypeError,
@@ -67,8 +68,6 @@ class Tensor(Node):
     """
 
     __slots__ = ()
-
-    grad: Tensor | None
 
     # --- what it is
 
@@ -206,7 +205,13 @@ class Tensor(Node):
 
     def detach(self) -> Tensor:
         """The same value, sharing memory, as a constant: no gradient passes."""
-        value = Tensor.leaf(self.data) if self.data is not None else Tensor.symbolic(self.symbol or "?", self.aval)
+        tracing = tracer()
+        if tracing is not None and not tracing.is_constant(self):
+            value: Tensor = tracing.detached(self)
+        elif self.data is not None:
+            value = Tensor.leaf(self.data)
+        else:
+            value = Tensor.symbolic(self.symbol or "?", self.aval)
         if self.requires_grad:
             value.cut = Cut("detach: it was detached", (weakref.ref(self),))
             value.trail = capture()
@@ -251,17 +256,21 @@ class Tensor(Node):
         if not self.requires_grad:
             raise at_user_line(NoGradientError(no_gradient_reason(self)))
         seed = self._seed(gradient)
-        for watcher in backward_watchers.get():
-            watcher(self)
+        tracing = tracer()
+        if tracing is None:
+            for watcher in backward_watchers.get():
+                watcher(self)
         with recording(ENGINE_OFF):
             started = tick()
             found = gradients(self, seed)
             times = Counter(id(g) for _, g in found)
             for leaf, g in found:
-                if leaf.grad is not None:
-                    leaf.grad = (leaf.grad if fits(leaf) else checked_grad(leaf, "backward")) + g
-                elif not dtypes.is_float(leaf.dtype):  # x.requires_grad = True is a plain assignment, checked here
+                if not dtypes.is_float(leaf.dtype):  # x.requires_grad = True is a plain assignment, checked here
                     raise at_user_line(_no_float(leaf))
+                if tracing is not None:
+                    tracing.add_grad(leaf, g)
+                elif leaf.grad is not None:
+                    leaf.grad = (leaf.grad if fits(leaf) else checked_grad(leaf, "backward")) + g
                 elif g.data.flags.owndata and g.made > started and times[id(g)] == 1:
                     leaf.grad = g
                 else:  # a view, a number stored once, or an array that is also another leaf's: .grad owns its memory

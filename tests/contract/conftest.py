@@ -18,7 +18,6 @@ from chainrule.core.aval import Aval
 from chainrule.core.family import (
     Contraction,
     Elementwise,
-    Fused,
     Op,
     Reduction,
     Source,
@@ -214,14 +213,13 @@ FIXTURES = {
     "elementwise": ELEMENTWISE,
     "smooth": tuple(op for op in ELEMENTWISE if not op.no_gradient),
     "function": tuple(op for op in ELEMENTWISE if not op.samples and hasattr(cr, op.name)),
-    "source": tuple(op for op in CATALOGUE if isinstance(op, Source)),
     "case": CASES,
     "applied": tuple(case for case in CASES if not isinstance(case.op, Source)),
     "made": tuple(case for case in CASES if isinstance(case.op, Source)),
     "floating": tuple(case for case in CASES if case.directions),
     "closed": tuple(case for case in CASES if case.op.no_gradient),
     "differentiable": DIFFERENTIABLE,
-    "fused": tuple(case for case in DIFFERENTIABLE if isinstance(case.op, Fused)),
+    "composite": tuple(case for case in DIFFERENTIABLE if getattr(case.op, "expansion", None) is not None),
     "scalars": tuple(case for op in ELEMENTWISE for case in scalar_cases_of(op)),
     "misuse": BAD_CALLS,
 }

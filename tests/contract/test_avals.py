@@ -7,7 +7,6 @@ import pytest
 
 import chainrule as cr
 from chainrule import dtypes
-from chainrule.core import family
 from chainrule.core.aval import Aval
 from chainrule.core.family import Op
 from chainrule.core.sample import Sample
@@ -91,15 +90,9 @@ def test_a_gradient_passes_where_one_is_declared(differentiable):
     assert differentiable(*differentiable.tensors(requires_grad=True)).requires_grad
 
 
-def test_values_from_nothing_depend_on_their_params_alone(source):
-    op = source
-    for sample in op.samples:
-        first, again = _made(op, sample.params), _made(op, sample.params)
-        np.testing.assert_array_equal(first, again)
-        if "counter" in sample.params:
-            assert not np.array_equal(first, _made(op, {**sample.params, "counter": sample.params["counter"] + 100}))
-            assert not np.array_equal(first, _made(op, {**sample.params, "seed": sample.params["seed"] + 1}))
-
-
-def _made(op, params):
-    return family.apply(op, (), params, cr.Tensor).numpy()
+def test_values_from_nothing_depend_on_their_params_and_their_key_alone(made):
+    first, again = made(*made.tensors()).numpy(), made(*made.tensors()).numpy()
+    np.testing.assert_array_equal(first, again)
+    for key in made.tensors():
+        for other in ([0, 100], [1, 0]):  # another place in the stream, another stream
+            assert not np.array_equal(first, made(key + cr.tensor(other)).numpy())

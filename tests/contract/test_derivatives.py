@@ -64,8 +64,8 @@ def test_forward_and_reverse_mode_agree(differentiable):
     assert inner([w], [tangent]) == pytest.approx(inner(pullback(w), directions), rel=tolerance, abs=tolerance)
 
 
-def test_an_overriding_rule_is_the_derivative_of_its_expansion(fused):
-    case = fused
+def test_a_rule_of_its_own_is_the_derivative_of_the_expansion(composite):
+    case = composite
     points = case.points()
 
     def expanded(*xs):
@@ -80,6 +80,22 @@ def test_an_overriding_rule_is_the_derivative_of_its_expansion(fused):
     (w,) = case.random_like("w", out)
     for short, long in zip(pullback(w), long_pullback(w), strict=True):
         np.testing.assert_allclose(short.data, long.data, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, 1e300, 0.0], ids=str)
+@pytest.mark.parametrize("everywhere", [False, True], ids=["once", "everywhere"])
+def test_an_expansion_is_the_kernel_at_special_values_too(composite, special, everywhere):
+    case = composite
+    for position in case.directions:
+        arrays = case.arrays()
+        if everywhere:
+            arrays[position][...] = special
+        else:
+            arrays[position].flat[:1] = special
+        expected = case.op(*map(cr.Tensor.leaf, arrays), **case.sample.params)
+        expanded = case.op.expansion(*map(cr.Tensor.leaf, arrays), **case.sample.params)
+        assert expanded.aval == expected.aval
+        np.testing.assert_allclose(expanded.data, expected.data, rtol=1e-12, atol=1e-300)
 
 
 def test_only_needed_cotangents_are_made(differentiable):

@@ -26,7 +26,8 @@ For each entry of PyTorch's table, the samples run. They agree with PyTorch, or 
     twice                           of those, differentiated again (the first {twice} of an entry)
     reference float64, ...          samples of PyTorch's larger set: extremes, layouts, mixed dtypes
 Agreement: |ours - PyTorch's| <= tolerance * (1 + |PyTorch's|), tolerance {tolerances};
-{second:g} for second derivatives; for gradients where PyTorch rounds a slope, {looser}.
+{second:g} for second derivatives; for gradients where PyTorch rounds a slope, {looser};
+in float32 where large products cancel, {single}.
 Of random values, shape and dtype are compared.
 Left out of the call: device="cpu" and layout=torch.strided, since there is one of each.
 Not walked: complex numbers, 16-bit floats, other integers than int64, the in-place and out= forms.
@@ -41,7 +42,8 @@ def head() -> str:
         f"{value:g} in {dtype}" for dtype, value in opinfo_walk.TOLERANCE.items() if dtype.itemsize > 2
     )
     looser = ", ".join(f"{value:g} for {name}" for name, value in opinfo_walk.excuses.GRADIENT_TOLERANCE.items())
-    shared = {"renew": RENEW, "twice": opinfo_walk.TWICE, "tolerances": tolerances, "looser": looser}
+    single = ", ".join(f"{value:g} for {name}" for name, value in opinfo_walk.excuses.SINGLE_TOLERANCE.items())
+    shared = {"single": single, "renew": RENEW, "twice": opinfo_walk.TWICE, "tolerances": tolerances, "looser": looser}
     return HEAD.format(**shared, second=opinfo_walk.TWICE_TOLERANCE)
 
 

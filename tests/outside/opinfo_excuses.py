@@ -40,12 +40,21 @@ RANDOM = {
     "empty", "empty_like",  # whatever lay there
 }  # fmt: skip
 
+# Keyword arguments that make the values random where they are not 0.
+RANDOM_KEYWORDS = {"dropout_p": "which weights are dropped is random"}
+
+# float32 compared with another tolerance: sums of large products that cancel, added up in another order.
+SINGLE_TOLERANCE = {"nn.functional.conv1d": 1e-4, "nn.functional.conv2d": 1e-4}
+
 # Gradients compared with another tolerance: PyTorch's slope 1/6 is that number in float32, in float64 too.
 GRADIENT_TOLERANCE = {"nn.functional.hardsigmoid": 1e-7}
 
 _ACTIVATION = "an activation of integers is a float here"
 _FACTOR = "a float factor makes floats of integers; PyTorch cuts the factor down to an integer"
 _UNSTABLE = "PyTorch's default sort is not stable, ours always is: which of equal entries comes first differs"
+_CEIL = "ceil_mode=True is not offered: pad the input instead"
+_INDICES = "return_indices=True is not offered"
+_WHOLE_MEAN = "a mean of integers is refused; PyTorch cuts it down to an integer"
 _TRUNCATES = "PyTorch cuts the arguments down to integers first; here the numbers are computed, then cast"
 
 # entry name -> (regular expression for a difference, the reason it is one)
@@ -79,6 +88,25 @@ ERRORS: dict[str, tuple[tuple[type[Exception], str, str], ...]] = {
         (TypeError, "'max_norm'", "max_norm= is not offered: it changes the weight in place"),
         (TypeError, "'sparse'", "sparse= is not offered: gradients are dense"),
         (TypeError, "'scale_grad_by_freq'", "scale_grad_by_freq= is not offered: it is not the derivative"),
+    ),
+    "nn.functional.max_pool1d": (
+        (ValueError, "ceil_mode is not there", _CEIL),
+        (ValueError, "return_indices is not there", _INDICES),
+    ),
+    "nn.functional.max_pool2d": (
+        (ValueError, "ceil_mode is not there", _CEIL),
+        (ValueError, "return_indices is not there", _INDICES),
+    ),
+    "nn.functional.avg_pool1d": (
+        (ValueError, "ceil_mode is not there", _CEIL),
+        (TypeError, "needs a float dtype", _WHOLE_MEAN),
+    ),
+    "nn.functional.avg_pool2d": (
+        (ValueError, "ceil_mode is not there", _CEIL),
+        (TypeError, "needs a float dtype", _WHOLE_MEAN),
+    ),
+    "nn.functional.scaled_dot_product_attention": (
+        (TypeError, "'enable_gqa'", "enable_gqa= is not offered: repeat the keys and values"),
     ),
     "normal": ((ValueError, "shape: expected ints", "the in-place form is not offered"),),
     "norm": ((ValueError, "p must be a number", "singular values are not offered"),),

@@ -14,6 +14,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.node import AnyNode, Node, Ratio, at_user_line
+from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, ChainruleError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
 from chainrule.ops import movement
 
@@ -74,12 +75,23 @@ def check_device(name: str, device: object) -> None:
 def value_of(x: Any, wanted: str) -> np.ndarray:
     """The numbers behind a tensor.
 
-    Raises: SymbolicValueError: it is a symbol.
+    Raises: SymbolicValueError: it is a symbol, or is traced and has another value at each call.
     """
-    if x.data is None:
-        raise at_user_line(SymbolicValueError(f"{wanted}: {x!r} has a shape and a dtype, but no value"))
+    tracing = tracer()
+    if x.data is None or (tracing is not None and not tracing.is_constant(x)):
+        raise at_user_line(SymbolicValueError(f"{wanted}: {x.aval} has a shape and a dtype, but no value{_why(x)}"))
     data: np.ndarray = x.data
     return data
+
+
+def _why(x: Any) -> str:
+    if tracer() is not None:
+        return (
+            " while cr.compile traces the function; compute it with tensors (cr.where for a branch), or return it and "
+            "look at it outside"
+        )
+    traced = x.trail is not None  # a symbol that no trace made has none
+    return "; it was made while a function was traced, and kept; return it from that function instead" if traced else ""
 
 
 def constant(value: Any, dtype: np.dtype) -> tuple[Any, np.dtype]:

@@ -12,6 +12,7 @@ from chainrule import dtypes
 from chainrule.array import elementwise, indexing, manipulation
 from chainrule.array.align import broadcast_shapes, expand, one_dim, sizes
 from chainrule.core.node import at_user_line
+from chainrule.core.tracing import known
 from chainrule.errors import ArgumentError, ShapeError, SymbolicValueError
 
 if TYPE_CHECKING:
@@ -260,9 +261,10 @@ def nonzero(x: Tensor, *, as_tuple: bool = False) -> Any:
 
     Raises: SymbolicValueError: of a symbol; how many there are depends on its values.
     """
-    if x.data is None:
+    value = known(x)
+    if value is None:
         raise at_user_line(SymbolicValueError("nonzero: how many entries are not 0 depends on values; use where"))
-    found = np.nonzero(np.atleast_1d(x.data)) if as_tuple else np.argwhere(x.data)
+    found = np.nonzero(np.atleast_1d(value)) if as_tuple else np.argwhere(value)
     if as_tuple:
         return tuple(type(x).leaf(places) for places in found)
     return type(x).leaf(np.asarray(found))

@@ -22,6 +22,7 @@ from chainrule.array.align import (
 from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Node, apply, at_user_line, scalar
+from chainrule.core.tracing import known
 from chainrule.errors import ArgumentError, DTypeError
 from chainrule.ops import comparison, movement, transcendental
 from chainrule.ops import elementwise as ops
@@ -171,8 +172,9 @@ def pow(x: Tensor, exponent: Operand) -> Tensor:
                 x = to_dtype(x, dtypes.DEFAULT_INT)
         return apply(ops.pow_scalar, (x,), {"exponent": number})
     base, power = together("pow", x, exponent)
-    if not dtypes.is_float(power.dtype) and power.data is not None and power.data.size and power.data.min() < 0:
-        raise _no_integer_value(base, power.data.min())
+    value = None if dtypes.is_float(power.dtype) else known(power)
+    if value is not None and value.size and value.min() < 0:
+        raise _no_integer_value(base, value.min())
     return transcendental.pow_tensor(base, power)  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from chainrule import dtypes
 from chainrule.array.align import as_node, expand, one_dim
 from chainrule.core.aval import Aval
 from chainrule.core.node import AnyNode, apply, at_user_line
+from chainrule.core.tracing import known
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError, SymbolicValueError
 from chainrule.ops import indexing, movement
 
@@ -86,26 +87,27 @@ def _position(i: int, size: int, dim: int) -> int:
 def _as_indices(part: Any, x: Tensor, dim: int) -> list[Any]:
     """Integer index nodes for one advanced part: itself, or the positions where a mask is true."""
     node = as_node(np.asarray(part) if isinstance(part, list | tuple | range) else part, x, "index")
+    value = known(node)
     if node.dtype == dtypes.bool_:
-        if node.data is None:
+        if value is None:
             raise at_user_line(
                 SymbolicValueError("index: the shape of x[mask] depends on values; use where(mask, x, 0)")
             )
         if node.shape != x.shape[dim : dim + node.ndim]:
             raise at_user_line(ShapeError(f"index: the mask {node.aval} does not match dimensions {dim}… of {x.aval}"))
-        return [type(x).leaf(positions) for positions in np.nonzero(node.data)]
+        return [type(x).leaf(positions) for positions in np.nonzero(value)]
     if not dtypes.is_integer(node.dtype):
         raise at_user_line(
             DTypeError(f"index: expected ints, slices, None, `...`, integer or bool tensors; got {node.aval}")
         )
-    if node.data is not None:
+    if value is not None:
         size = x.shape[dim]
         try:
-            indexing.check_range("index", node.data, size)
+            indexing.check_range("index", value, size)
         except OutOfRangeError as error:
             raise at_user_line(error) from None
-        if node.data.size and node.data.min() < 0:
-            node = type(x).leaf(np.where(node.data < 0, node.data + size, node.data))
+        if value.size and value.min() < 0:
+            node = type(x).leaf(np.where(value < 0, value + size, value))
     return [node]
 
 
@@ -221,7 +223,7 @@ def index_put(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: 
         raise at_user_line(ArgumentError("index_put: only accumulate=True is defined; use where to overwrite"))
     places: list[Any] = []
     for index in indices:  # a mask has as many dimensions as places
-        places += _as_indices(index, x, len(places)) if index.data is not None else [index]
+        places += _as_indices(index, x, len(places)) if known(index) is not None else [index]
     shape = np.broadcast_shapes(*(place.aval.shape for place in places))
     filled = expand(values, (*shape, *x.shape[len(places) :]))
     return x + indexing.index_add(filled, *(expand(place, shape) for place in places), shape=x.shape)  # type: ignore[no-any-return]
@@ -230,7 +232,8 @@ def index_put(x: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: 
 def one_hot(labels: Tensor, num_classes: int = -1) -> Tensor:
     """1 at the label's position, 0 elsewhere, as int64: (…,) to (…, num_classes)."""
     if num_classes < 0:
-        if labels.data is None:
+        value = known(labels)
+        if value is None:
             raise at_user_line(SymbolicValueError("one_hot: give num_classes: it cannot be read off symbols"))
-        num_classes = int(labels.data.max()) + 1 if labels.data.size else 0
+        num_classes = int(value.max()) + 1 if value.size else 0
     return indexing.one_hot(labels, classes=num_classes)

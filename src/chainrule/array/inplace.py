@@ -8,9 +8,11 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.array import elementwise
+from chainrule.array.entries import with_entries
 from chainrule.array.align import as_node, is_scalar, value_of
 from chainrule.array.elementwise import Operand
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, at_user_line, recording, recording_mode
+from chainrule.core.tracing import tracer
 from chainrule.errors import DTypeError, InPlaceError, OutOfRangeError, ShapeError
 
 if TYPE_CHECKING:
@@ -41,7 +43,13 @@ def writable(x: Tensor, name: str = "writable") -> np.ndarray:
 
     Raises: InPlaceError: the tensor was computed from others.
     """
-    return _memory(x, name)
+    tracing = tracer()
+    return _memory(x, name) if tracing is None else tracing.array(x)  # type: ignore[no-any-return]
+
+
+def _is_leaf(x: Any) -> bool:
+    """May it change in place? What a traced function computes without a gradient is a leaf when it runs eagerly."""
+    return x.op is None or (x.data is None and not x.requires_grad)
 
 
 def _updated(x: Any, name: str, value: Any) -> Any:
@@ -49,7 +57,7 @@ def _updated(x: Any, name: str, value: Any) -> Any:
 
     Raises: InPlaceError: not a leaf, or recording is on. ShapeError: the value does not fit.
     """
-    if x.op is None and recording_mode() is RECORD:
+    if _is_leaf(x) and recording_mode() is RECORD:
         if x.requires_grad:
             raise at_user_line(
                 InPlaceError(
@@ -61,6 +69,7 @@ def _updated(x: Any, name: str, value: Any) -> Any:
                 f"{name}: the new value requires a gradient, which an in-place update would lose; "
                 f"write y = y … instead"
             ))  # fmt: skip
+    tracing = tracer()
     array: Any = value
     if not is_scalar(value):
         fresh = as_node(value, x, name)
@@ -68,6 +77,9 @@ def _updated(x: Any, name: str, value: Any) -> Any:
         sizes = zip(fresh.aval.shape[::-1], x.aval.shape[::-1], strict=False)
         if fresh.aval.ndim > x.aval.ndim or any(n not in (1, m) for n, m in sizes):
             raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {x.aval}"))
+    if tracing is not None:
+        tracing.array(x).assign(value if is_scalar(value) else fresh)
+        return x
     np.copyto(_memory(x, name), array, casting="unsafe")
     return x
 
@@ -90,7 +102,7 @@ def _moved(x: Any, name: str, kernel: Any, function: Any, other: Any) -> Any:
     if (
         data is not None and b is not None and x.op is None and data.dtype is b.dtype and data.shape == b.shape
         and data.flags.owndata and data.flags.writeable and dtypes.is_float(data.dtype)
-        and recording_mode() is not RECORD
+        and recording_mode() is not RECORD and tracer() is None
     ):  # fmt: skip
         kernel(data, b, out=data)
         x.constant = None
@@ -144,6 +156,11 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
 
     Raises: OutOfRangeError: an index that does not exist. ShapeError: the value does not fit there.
     """
+    if tracer() is not None:
+        with recording(ENGINE_OFF):
+            updated = with_entries(x, key, value)
+        _updated(x, "setitem", updated)
+        return
     with recording(ENGINE_OFF):
         changed = value_of(x, "setitem").copy()
         array = value.data if isinstance(value, Node) else value
@@ -165,7 +182,7 @@ def _plain(key: Any) -> Any:
 
 
 def _changes_with(x: Any, other: Any) -> bool:
-    return x.op is None and not (
+    return _is_leaf(x) and not (
         recording_mode() is RECORD and not x.requires_grad and getattr(other, "requires_grad", False)
     )
 

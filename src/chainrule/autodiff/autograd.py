@@ -8,6 +8,7 @@ from typing import Any
 from chainrule.autodiff.broken import broken_link, no_gradient_reason
 from chainrule.autodiff.reverse import pull
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, at_user_line, recording
+from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, DisconnectedError, DTypeError, NoGradientError, NotScalarError, ShapeError
 
 __all__ = ["grad"]
@@ -63,7 +64,8 @@ def _several(what: str, given: Any) -> list[Any]:
     for x in tensors:
         if not isinstance(x, Node):
             raise at_user_line(DTypeError(f"autograd.grad: {what} must be tensors; got {type(x).__name__}"))
-    return tensors
+    tracing = tracer()
+    return tensors if tracing is None else [tracing.read(x) for x in tensors]
 
 
 def _seed(root: Any, seed: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from chainrule.autodiff.reverse import needs_gradient
 from chainrule.core.family import Fused
 from chainrule.core.node import RECORD, Node, ancestors, recording
+from chainrule.core.tracing import tracer
 
 
 def push(root: Node, tangents: Sequence[tuple[Node, Any]]) -> Any:
@@ -36,6 +37,9 @@ def _through(node: Node, arriving: tuple[Any, ...]) -> Any:
 
 def _alias(x: Node) -> Any:
     """A node of the same value that leads back to `x`, and that can be told from it."""
+    tracing = tracer()
+    if tracing is not None and not x.requires_grad:
+        return tracing.as_variable(x)
     if not x.requires_grad:
         return (
             type(x).leaf(x.data, requires_grad=True)

@@ -10,6 +10,7 @@ from chainrule.core.family import Opaque
 from chainrule.core.memory import changed_at, latest_change
 from chainrule.core.node import Node, ancestors, at_user_line
 from chainrule.core.provenance import user_place
+from chainrule.core.tracing import tracer
 from chainrule.errors import ChainruleError, DTypeError, ShapeError, StaleValueError
 
 # What a reader of the walk is shown: a node, its cotangent, and the cotangents its rule sent to its inputs.
@@ -37,8 +38,13 @@ def gradients(root: Node, g: Any) -> list[tuple[Any, Any]]:
     Raises: StaleValueError: a value that a rule reads was changed in place since.
     """
     order = ancestors([root], needs_gradient)
-    found = _walk(order, [(root, g)], needs_gradient, frozenset(), None)
-    return [(x, found[id(x)]) for x in order if x.op is None and id(x) in found]
+    if tracer() is None:
+        found = _walk(order, [(root, g)], needs_gradient, frozenset(), None)
+        return [(x, found[id(x)]) for x in order if x.op is None and id(x) in found]
+    # While a function is traced, a leaf that was updated is a node: one that needs a gradient, and whose inputs do not.
+    leaves = {id(x) for x in order if x.op is None or not any(map(needs_gradient, x.inputs))}
+    found = _walk(order, [(root, g)], needs_gradient, leaves, None)
+    return [(x, found[id(x)]) for x in order if id(x) in leaves and id(x) in found]
 
 
 def _walk(
@@ -178,7 +184,7 @@ def checked_grad(leaf: Node, name: str) -> Any:
     Raises: DTypeError: it is no tensor, or of another dtype. ShapeError: it is of another shape.
     """
     grad, which = leaf.grad, f"the .grad of {leaf.aval}{_made(leaf)}"
-    if not isinstance(grad, Node) or grad.data is None:
+    if not isinstance(grad, Node) or (grad.data is None and tracer() is None):
         raise at_user_line(DTypeError(
             f"{name}: {which} must be a tensor like it, or None; got {type(grad).__name__}; make one with cr.tensor(…)"
         ))  # fmt: skip
@@ -196,4 +202,6 @@ def checked_grad(leaf: Node, name: str) -> Any:
 def fits(leaf: Any) -> bool:
     """May the `.grad` of a leaf be used as it is?"""
     grad, data = leaf.grad, leaf.data
-    return isinstance(grad, Node) and (g := grad.data) is not None and g.shape == data.shape and g.dtype == data.dtype
+    if isinstance(grad, Node) and (g := grad.data) is not None and data is not None:
+        return g.shape == data.shape and g.dtype == data.dtype  # type: ignore[no-any-return]
+    return tracer() is not None and isinstance(grad, Node) and grad.aval == leaf.aval

@@ -16,6 +16,7 @@ from chainrule.autodiff.forward import push
 from chainrule.autodiff.reverse import needs_gradient, pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, ancestors, at_user_line, recording
+from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, DTypeError, NotScalarError, ShapeError
 from chainrule.tree import flatten, rebuild
 
@@ -220,6 +221,9 @@ def _fresh(x: Any) -> Any:
     if x.requires_grad:
         with recording(RECORD):
             return x.alias()
+    tracing = tracer()
+    if tracing is not None:
+        return tracing.as_variable(x)
     if x.data is None:
         return type(x).symbolic(x.symbol or "x", x.aval, requires_grad=True)
     return type(x).leaf(x.data, requires_grad=True, trail=x.trail)

@@ -10,7 +10,7 @@ Op
 ├── Linear        a linear map, states its transpose
 ├── Contraction   linear in each of two inputs, states both transposes and its index structure
 ├── Fused         a composite of library ops with a rule of its own
-├── Source        values from no inputs
+├── Source        values from no inputs, but for the key of a random stream
 └── Opaque        a user's own forward and backward (cr.Function)
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from chainrule.errors import ChainruleError, DerivativeRuleError, DTypeError, Sh
 
 Rule = Callable[..., Any]
 Cotangents = tuple[Any, ...]
+
+# How a reduction that is a fold makes one entry of two.
+Combine = Literal["add", "mul", "max", "min", "and", "or", "argmax", "argmin"]
 
 # Where the derivative of an elementwise op is not unique, and which value the rule takes: words that begin with it.
 # The place is a number, or the name of the parameter that holds it.
@@ -124,12 +127,14 @@ class Elementwise(Op):
         derivative (a condition). A rule that returns a boolean node is a gate: the direction passes where it is true.
     result: the dtype rule.
     kinks: inputs at which the derivative is a choice, with the choice.
+    scalar: one element of it in the words of `core.scalar`, for compilers: (builder, *values, **params) -> value.
 
     Inputs share one shape; a constant scalar may stand for an array filled with it.
     """
 
     partials: tuple[Rule | float | None, ...]
     result: Callable[[str, tuple[Aval, ...]], np.dtype]
+    scalar: Callable[..., Any]
     kinks: tuple[Kink, ...] = ()
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
@@ -152,13 +157,22 @@ class Elementwise(Op):
 class Reduction(Op):
     """Many entries to one, along the dimensions `dim` (kept with size 1 if `keepdim`).
 
+    combine: how two entries become one, where the op is such a fold; 16-bit floats add up in float32. For argmax and
+        argmin the entry is its position, the first of equals, and nan is the extreme.
+    expansion: what it is made of, where it is no fold: (x, *, dim, keepdim, **params) -> node.
     weight: ∂out/∂x[i] where it is one number for every entry: (count of entries reduced to one) -> Ratio.
     partial: ∂out/∂x[i] where it is not: (out, x, dim, **params) -> node shaped like x; `out` already has x's shape.
     """
 
+    combine: Combine | None = None
+    expansion: Rule | None = None
     weight: Callable[[int], Ratio] | None = None
     partial: Rule | None = None
     result: Callable[[str, tuple[Aval, ...]], np.dtype]
+
+    def __post_init__(self) -> None:
+        if (self.combine is None) == (self.expansion is None):
+            raise TypeError(f"{self.name}: a reduction states either how entries combine or an expansion")
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
         _counted(self.name, avals, 1)
@@ -277,16 +291,16 @@ class Fused(Op):
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Source(Op):
-    """Values from no inputs: fills, ranges, random bits. The same params give the same values."""
+    """Fills, ranges, random bits. The same params give the same values; random ones are drawn from a key, an input."""
 
     aval_rule: Callable[..., Aval]
     no_gradient: str = "it is made from no input"
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
-        return self.aval_rule(**params)
+        return self.aval_rule(*avals, **params)
 
     def _pullback(self, g: Any, out: Node, needed: tuple[bool, ...]) -> Cotangents:
-        return ()
+        return tuple(None for _ in out.inputs)
 
     def jvp(self, tangents: tuple[Any, ...], out: Node) -> Any:
         raise NotImplementedError(f"{self.name}: {self.no_gradient}")

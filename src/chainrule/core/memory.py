@@ -6,6 +6,7 @@ Knows arrays and the clock's ticks; knows no node. A pending backward pass asks 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -43,6 +44,22 @@ def note_change(data: np.ndarray, when: int) -> None:
     else:
         record.parts[byte_bounds(data)] = when
     _latest[0] = when
+
+
+def note_moment(when: int) -> None:
+    """Something was changed at tick `when` that has no memory yet: a symbol of a function being traced."""
+    _latest[0] = when
+
+
+def note_owned(owners: Sequence[int], when: int) -> bool:
+    """As `note_change`, of whole pieces of memory that are known by id already; False if one is not."""
+    for key in owners:
+        record = _records.get(key)
+        if record is None:
+            return False
+        record.whole = when
+    _latest[0] = when
+    return True
 
 
 def changed_at(data: np.ndarray) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from chainrule.core.aval import Aval
 from chainrule.core.memory import note_change
 from chainrule.core.provenance import Scope, Trail, capture, current_scope, user_place
+from chainrule.core.tracing import running, tracer
 from chainrule.errors import ChainruleError
 
 if TYPE_CHECKING:
@@ -109,13 +110,12 @@ class Node:
     trail: where in the user's program (see `provenance`), or None.
     scope: the module call it was made in (see `provenance`), or None.
     cut: why no gradient passes, where one might be expected to.
-    grad: the gradient that backward passes have added up on a leaf.
     origin: for a constant that is a view of another, the op and the input it came from: y in y.reshape(-1, 1).
     """
 
     __slots__ = (
-        "__weakref__", "_aval", "constant", "cut", "data", "grad", "inputs", "made", "mutated", "op", "origin",
-        "params", "requires_grad", "scope", "symbol", "trail",
+        "__weakref__", "_aval", "_grad", "constant", "cut", "data", "inputs", "made", "mutated", "op", "origin", "params",
+        "requires_grad", "scope", "symbol", "trail",
     )  # fmt: skip
 
     op: Op | None
@@ -130,7 +130,7 @@ class Node:
     trail: Trail | None
     scope: Scope | None
     cut: Cut | None
-    grad: Any
+    _grad: Any
     origin: tuple[Op, Node, Mapping[str, Any]] | None
     _aval: Aval | None
 
@@ -189,6 +189,18 @@ class Node:
             return Aval(data.shape, data.dtype)
         return self._aval  # type: ignore[return-value] # what has no value has an aval: both are set in `make` alone
 
+    @property
+    def grad(self) -> Any:
+        """The gradient that backward passes have added up on a leaf, or None."""
+        return self._grad if not running or (tracing := tracer()) is None else tracing.grad(self)
+
+    @grad.setter
+    def grad(self, grad: Any) -> None:
+        if not running or (tracing := tracer()) is None:
+            self._grad = grad
+        else:
+            tracing.set_grad(self, grad)
+
     def changed(self) -> None:
         """Note on the clock that this value was just changed in place."""
         self.mutated = when = tick()
@@ -222,7 +234,7 @@ def make(
     node._aval = aval
     node.requires_grad = requires_grad
     node.trail = trail
-    node.constant = node.symbol = node.scope = node.cut = node.grad = node.origin = None
+    node.constant = node.symbol = node.scope = node.cut = node._grad = node.origin = None
     node.mutated = 0
     node.made = tick()
     return node
@@ -248,13 +260,14 @@ def apply(  # noqa: C901, PLR0915 - in one piece: it is on the path of every op,
             wants_grad = True
     if cls is None:
         cls = inputs[0].makes
-    if symbolic:
-        try:
-            aval = op.infer(*(x.aval for x in inputs), **params)
-        except ChainruleError as error:
-            raise at_user_line(error) from None
-        node = make(cls, op, inputs, params, None, aval, wants_grad and not op.no_gradient, None)
-        return node
+    if symbolic or running:
+        tracing = tracer()
+        if tracing is not None:
+            node = tracing.apply(op, inputs, params, cls)
+            return node
+        if symbolic:
+            node = make(cls, op, inputs, params, None, inferred(op, inputs, params), wants_grad and not op.no_gradient, None)
+            return node
     try:
         data = _quiet.run(op.reference, *values, **params) if params else _quiet.run(op.reference, *values)
     except Exception as error:  # noqa: BLE001 - whatever a kernel raises is raised again, in the words of the op's rule
@@ -282,6 +295,14 @@ def apply(  # noqa: C901, PLR0915 - in one piece: it is on the path of every op,
     if data.base is not None and len(inputs) == 1:
         node.origin = (op, inputs[0], params)  # keeps nothing alive that the view does not: they share memory
     return node
+
+
+def inferred(op: Op, inputs: Sequence[Node], params: Mapping[str, Any]) -> Aval:
+    """The aval of `op` applied to these, or the error of its rule at the user's line."""
+    try:
+        return op.infer(*[x.aval for x in inputs], **params)
+    except ChainruleError as error:
+        raise at_user_line(error) from None
 
 
 _scalars: dict[tuple[type[Any], float, np.dtype], Any] = {}

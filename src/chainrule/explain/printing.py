@@ -7,8 +7,10 @@ leaves unwritten.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -97,9 +99,20 @@ def _applied(node: Any, style: Style, names: Names, done: dict[int, Written]) ->
         tight = part.binds > threshold
         tight = tight or (notation.associative and x.op is node.op and names(x) is None)
         tight = tight or (notation.left and position == 0 and part.binds == threshold)
+        tight = tight or _stands_alone(template, position)
         arguments.append(part.text if tight else brackets(part.text, style))
     params = {k: _param(v, style) for k, v in node.params.items()}
     return Written(template.format(*arguments, **params), notation.strength(style))
+
+
+@lru_cache(maxsize=1024)
+def _stands_alone(template: str, position: int) -> bool:
+    """Is an input a whole argument in this template, `reshape({0}, {shape})`? It then needs no brackets."""
+    places = [m.span() for m in re.finditer(rf"\{{{position}\}}", template)]
+    return all(
+        template[:start].endswith(("(", ", ")) and template[end:].startswith((", ", ")", r"\right)"))
+        for start, end in places
+    )
 
 
 def number_in(x: Any, levels: int = 4) -> Ratio | None:
@@ -165,7 +178,15 @@ def _without_expand(x: Any, user: Any, names: Names, operand: Any = None) -> Any
     inner = x.inputs[0]
     while full and inner.op is movement.reshape and inner.aval.size == 1 and names(inner) is None:
         inner = inner.inputs[0]  # a single number needs no dimensions to be broadcast
+    full = full or _fill_together(user, names)
     return inner if full and inner.aval.ndim <= x.inputs[0].aval.ndim else x
+
+
+def _fill_together(user: Any, names: Names) -> bool:
+    """Do the operands, none of them stretched, still give the whole shape: a column beside a row?"""
+    bare = [o.inputs[0] if o.op is movement.expand and names(o) is None else o for o in user.inputs]
+    shapes = [o.aval.shape for o in bare if o.constant is None]
+    return len(shapes) > 1 and np.broadcast_shapes(*shapes) == user.aval.shape
 
 
 def _fills(x: Any) -> bool:
@@ -176,7 +197,7 @@ def _fills(x: Any) -> bool:
 
 def _scaled(ratio: Ratio, part: Written, style: Style) -> Written:
     """2 x, x / 200, 2 x / 200, in the style."""
-    top, bottom = number(ratio.numerator), number(ratio.denominator)
+    top, bottom = (number(n, style) for n in (ratio.numerator, ratio.denominator))
     if style == "latex":
         inner = part.text if part.binds > SIGN else brackets(part.text, style)
         if bottom == "1":
@@ -192,8 +213,8 @@ def _scaled(ratio: Ratio, part: Written, style: Style) -> Written:
 
 def constant(ratio: Ratio, style: Style) -> Written:
     """A number: 0.5, -1, 2/200."""
-    top, bottom = number(ratio.numerator), number(ratio.denominator)
-    binds = ATOM if ratio.numerator >= 0 else SIGN
+    top, bottom = (number(n, style) for n in (ratio.numerator, ratio.denominator))
+    binds = SIGN if ratio.numerator < 0 else PRODUCT if r"\cdot" in top else ATOM
     if bottom == "1":
         return Written(top, binds)
     if style == "latex":
@@ -201,12 +222,24 @@ def constant(ratio: Ratio, style: Style) -> Written:
     return Written(f"{top} / {bottom}", PRODUCT) if style != "text" else Written(f"{top}/{bottom}", PRODUCT)
 
 
-def number(value: float) -> str:
+_UNENDING: dict[Style, dict[str, str]] = {
+    "text": {"inf": "inf", "nan": "nan"},
+    "latex": {"inf": r"\infty", "nan": r"\mathrm{nan}"},
+    "code": {"inf": "cr.inf", "nan": "cr.nan"},
+    "numpy": {"inf": "np.inf", "nan": "np.nan"},
+}
+
+
+def number(value: float, style: Style = "text") -> str:
     """A number as a person writes it: 200, 0.5, 1.12838."""
-    if math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+    if not math.isfinite(value):
+        return ("-" if value < 0 else "") + _UNENDING[style]["nan" if math.isnan(value) else "inf"]
+    if value == int(value) and abs(value) < 1e15:
         return str(int(value))
     short, exact = f"{value:.15g}", repr(float(value))
-    return short if len(short) < len(exact) - 2 else exact  # 0.04, not 0.04000000000000001
+    found = short if len(short) < len(exact) - 2 else exact  # 0.04, not 0.04000000000000001
+    digits, _, power = found.partition("e")
+    return rf"{digits} \cdot 10^{{{int(power)}}}" if power and style == "latex" else found
 
 
 def brackets(text: str, style: Style) -> str:
@@ -222,5 +255,5 @@ def _literal(node: Node, style: Style) -> str:
     data = node.data
     if data is not None and _one_number(data):
         one = data.flat[0].item()
-        return repr(one) if isinstance(one, bool) and style in ("code", "numpy") else number(float(one))
+        return repr(one) if isinstance(one, bool) and style in ("code", "numpy") else number(float(one), style)
     return str(node.aval)

@@ -59,6 +59,7 @@ class Run:
                 self._users.setdefault(x, []).append(op)
         self.tree = fold_tree(self.nodes)
         self.held = variable_names(variables)
+        self._computed = {next(user_calls(x.trail), None) for x in self.nodes}
         with recording(ENGINE_OFF):
             self._gradients = pull([(self.loss, type(self.loss).leaf(seed))], order)
         self._names = name_values(self, self.held)
@@ -75,7 +76,15 @@ class Run:
     def name(self, node: Node) -> str | None:
         """What the user calls this value, if anything."""
         known = self._names.get(id(node)) or self.held.get(id(node)) or node.symbol
-        return known or (_own_target(node) if node.op is None else None)
+        return known or (self.target(node) if node.op is None else None)
+
+    def target(self, leaf: Node) -> str | None:
+        """The variable that the line which made this leaf assigns it to.
+
+        Not where the same call of the user's also computed a value of the graph: the leaf was then made on the way to
+        it, as the positions of the largest entries are on the way to a pooling's result.
+        """
+        return None if next(user_calls(leaf.trail), None) in self._computed else _own_target(leaf)
 
     def parameter(self, wrt: Any) -> Node:
         """The node meant by a tensor or by its name.
@@ -142,7 +151,7 @@ def name_values(run: Run, by_identity: Mapping[int, str]) -> dict[int, str]:
         # often made inside a function, under a name that says nothing here.
         held_as = by_identity.get(id(node))
         name = node.symbol or parameters.get(id(node))
-        name = name or (held_as or _own_target(node) if node.op is None else outputs.get(id(node)) or held_as)
+        name = name or (held_as or run.target(node) if node.op is None else outputs.get(id(node)) or held_as)
         if name is not None:
             chosen.append((node, name))
     if not any(node is run.loss for node, _ in chosen):

@@ -204,7 +204,8 @@ def _row(e: Explanation, link: Link) -> tuple[Any, ...]:
     extra: list[str] = []
     if len(formula) > _LONGEST_RULE:  # on a line of its own, so that the table stays narrow
         extra = [formula if len(formula) <= 2 * _WIDTH else f"a formula of {len(formula):,} characters     .unfold()"]
-        formula = f"{sum(len(p.step.fold.nodes) for p in parts)} rules"
+        count = sum(len(p.step.fold.nodes) for p in parts)
+        formula = f"{count} rule{'s' * (count != 1)}"
     if e.depth > 1:
         first = " and ".join(_forward(e, p.step) for p in parts[:2])
         rule = f"{link.name}.g = {formula}"

@@ -11,6 +11,7 @@ from chainrule import creation, dtypes
 from chainrule.array import indexing, manipulation
 from chainrule.array.align import as_node, floating, not_a_tensor
 from chainrule.core.node import Node, at_user_line
+from chainrule.core.tracing import known
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from chainrule.ops import movement
 
@@ -35,7 +36,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> cr.nn.functional.linear(cr.tensor([[1.0, 2.0]]), cr.tensor([[1.0, 1.0], [0.0, 3.0]]), cr.tensor([10.0, 0.0]))
     tensor([[13.,  6.]])
     """
-    input = _tensor("linear", input, weight)
+    input = as_tensor("linear", input, weight)
     shape, wanted = input.shape, weight.shape
     if not shape or len(wanted) not in (1, 2) or shape[-1] != wanted[-1]:
         raise at_user_line(ShapeError(
@@ -45,7 +46,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if input.dtype != weight.dtype:
         raise at_user_line(DTypeError(
             f"linear: the input is {input.aval}, the weight {weight.aval}; cast the input with "
-            f"x.to(cr.{weight.dtype}){_or_model(input)}"
+            f"x.to(cr.{weight.dtype}){or_model(input)}"
         ))  # fmt: skip
     out = input @ (weight.t() if len(wanted) == 2 else weight)
     if bias is None:
@@ -57,14 +58,14 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out + bias
 
 
-def _tensor(name: str, given: Any, like: Tensor) -> Any:
+def as_tensor(name: str, given: Any, like: Tensor) -> Any:
     """A tensor or an array, as a tensor; a list is what somebody forgot to convert."""
     if not isinstance(given, Node | np.ndarray):
         raise not_a_tensor(name, given)
     return as_node(given, like, name)
 
 
-def _or_model(input: Tensor) -> str:
+def or_model(input: Tensor) -> str:
     casts = {dtypes.float64: "double", dtypes.float32: "float", dtypes.float16: "half", dtypes.bfloat16: "bfloat16"}
     return f", or the layer with model.{casts[input.dtype]}()" if input.dtype in casts else ""
 
@@ -85,7 +86,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     tensor([[5., 6.],
             [1., 2.]])
     """
-    input = _tensor("embedding", input, weight)
+    input = as_tensor("embedding", input, weight)
     if not dtypes.is_integer(input.dtype):
         raise at_user_line(DTypeError(f"embedding: indices must be integer; got {input.aval}; cast them with .long()"))
     if weight.ndim != 2:
@@ -93,8 +94,9 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
             ShapeError(f"embedding: the weight must be (num_embeddings, embedding_dim); got {weight.aval}")
         )
     rows = weight.shape[0]
-    if input.data is not None and input.data.size and not 0 <= input.data.min() <= input.data.max() < rows:
-        low, high = int(input.data.min()), int(input.data.max())
+    value = known(input)
+    if value is not None and value.size and not 0 <= value.min() <= value.max() < rows:
+        low, high = int(value.min()), int(value.max())
         raise at_user_line(OutOfRangeError(
             f"embedding: indices must lie in 0 … {rows - 1}, one a row of {weight.aval}; got {low if low < 0 else high}"
         ))  # fmt: skip
@@ -122,7 +124,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """
     if not dtypes.is_integer(tensor.dtype):
         raise at_user_line(DTypeError(f"one_hot: labels must be integer; got {tensor.aval}; cast them with .long()"))
-    data = tensor.data
+    data = known(tensor)
     if data is not None and data.size and (data.min() < 0 or (num_classes >= 0 and data.max() >= num_classes)):
         wrong = data.min() if data.min() < 0 else data.max()
         upper = f" < {num_classes}" if num_classes >= 0 else ""

@@ -14,6 +14,7 @@ from chainrule.array import elementwise, indexing, statistical
 from chainrule.array.align import as_node, floating, to_dtype
 from chainrule.core.aval import Aval
 from chainrule.core.node import Node, at_user_line
+from chainrule.core.tracing import known
 from chainrule.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 
 if TYPE_CHECKING:
@@ -202,9 +203,10 @@ def binary_cross_entropy(
     Raises: ShapeError: the shapes differ. ArgumentError: there is no such reduction, or an input is no probability.
     """
     p, wanted = _pair("binary_cross_entropy", input, target, reduction)
-    if p.data is not None and p.data.size and not (p.data.min() >= 0 and p.data.max() <= 1):
+    value = known(p)
+    if value is not None and value.size and not (value.min() >= 0 and value.max() <= 1):
         raise at_user_line(ArgumentError(
-            f"binary_cross_entropy: expected probabilities, 0 ≤ p ≤ 1; got {p.data.min():g} … {p.data.max():g}; "
+            f"binary_cross_entropy: expected probabilities, 0 ≤ p ≤ 1; got {value.min():g} … {value.max():g}; "
             f"use sigmoid first, or binary_cross_entropy_with_logits"
         ))  # fmt: skip
     # Each logarithm is taken of a number that has one; what stands behind a closed gate stays finite too. Both are
@@ -374,7 +376,8 @@ def _against_labels(
     name: str, log_p: Any, labels: Any, dim: int, weight: Any, ignore_index: int, reduction: str, smoothing: float
 ) -> Tensor:
     counted = None  # where a label counts; None: everywhere, which is decided by a look at the values
-    if labels.data is None or (labels.data == ignore_index).any():
+    value = known(labels)
+    if value is None or (value == ignore_index).any():
         counted = labels != ignore_index
         labels = elementwise.where(counted, labels, 0)
     _check_labels(name, labels, log_p.shape[dim])
@@ -397,7 +400,7 @@ def _against_labels(
 
 
 def _check_labels(name: str, labels: Any, classes: int) -> None:
-    data = labels.data
+    data = known(labels)
     if data is not None and data.size and not 0 <= data.min() <= data.max() < classes:
         wrong = data.min() if data.min() < 0 else data.max()
         raise at_user_line(OutOfRangeError(

@@ -7,18 +7,26 @@ from chainrule.nn.activations import (
     ELU, GELU, SELU, Hardsigmoid, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid,
     SiLU, Softmax, Softplus, Softsign, Tanh, Tanhshrink,
 )  # fmt: skip
+from chainrule.nn.attention import MultiheadAttention, TransformerEncoderLayer
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
-from chainrule.nn.linear import Dropout, Embedding, Flatten, Identity, Linear
+from chainrule.nn.convolution import (
+    AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d,
+)  # fmt: skip
+from chainrule.nn.linear import Dropout, Embedding, Flatten, Identity, Linear, Unflatten
 from chainrule.nn.losses import (
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
 )  # fmt: skip
 from chainrule.nn.module import Module
+from chainrule.nn.normalisation import LayerNorm, RMSNorm
 from chainrule.nn.parameter import Parameter
 
 __all__ = [
     "Module", "Parameter", "functional", "init", "utils",
     "ModuleDict", "ModuleList", "Sequential",
-    "Dropout", "Embedding", "Flatten", "Identity", "Linear",
+    "Dropout", "Embedding", "Flatten", "Identity", "Linear", "Unflatten",
+    "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "Conv1d", "Conv2d", "MaxPool1d", "MaxPool2d",
+    "LayerNorm", "RMSNorm",
+    "MultiheadAttention", "TransformerEncoderLayer",
     "ELU", "GELU", "SELU", "Hardsigmoid", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU",
     "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh", "Tanhshrink",
     "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",

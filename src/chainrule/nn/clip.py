@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from chainrule import dtypes
+from chainrule.array.align import to_dtype
 from chainrule.autodiff.reverse import checked_grad
 from chainrule.core.node import at_user_line
+from chainrule.core.tracing import square_root, tracer
 from chainrule.errors import ArgumentError, TrainingError
 from chainrule.tensor import Tensor
 
@@ -42,17 +47,24 @@ def clip_grad_norm_(
     if not max_norm >= 0:
         raise at_user_line(ArgumentError(f"clip_grad_norm_: expected max_norm ≥ 0; got {max_norm!r}"))
     grads = _with_grad("clip_grad_norm_", parameters)
-    order = float(norm_type)
+    order, tracing = float(norm_type), tracer()
+    if tracing is not None and error_if_nonfinite:
+        raise tracing.refuse("clip_grad_norm_(error_if_nonfinite=True)", "look at the norm that it returns, outside")
     with np.errstate(all="ignore"):  # inf and nan are values here
-        norms = [float(np.linalg.norm(_flat(g), order)) for g in grads]
-        total = float(np.linalg.norm(np.asarray(norms), order)) if norms else 0.0
+        norms = [np.linalg.norm(_flat(g), order) for g in grads]
+        total: Any = _joint(norms, order) if norms else 0.0
         if error_if_nonfinite and not math.isfinite(total):
             raise at_user_line(TrainingError(f"clip_grad_norm_: the norm of the gradients is {total}"))
-        factor = min(1.0, max_norm / (total + 1e-6)) if not math.isnan(total) else math.nan
-        if factor != 1.0:
+        factor: Any = np.minimum(1.0, max_norm / (total + 1e-6))  # nan stays nan
+        if tracing is not None or factor != 1.0:
             for g in grads:
-                g.writable("clip_grad_norm_")[...] *= g.dtype.type(factor)
-    return Tensor.leaf(np.asarray(total, grads[0].dtype if grads else np.float32))
+                memory = g.writable("clip_grad_norm_")
+                memory *= factor if tracing is not None else g.dtype.type(factor)
+    dtype = grads[0].dtype if grads else dtypes.float32
+    if tracing is not None and norms:
+        scaled: Tensor = to_dtype(total.node, dtype)
+        return scaled
+    return Tensor.leaf(np.asarray(total, dtype))
 
 
 def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -> None:
@@ -70,5 +82,19 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, clip_value: float) -
         np.clip(memory, -clip_value, clip_value, out=memory)
 
 
-def _flat(g: Tensor) -> np.ndarray:
+def _flat(g: Tensor) -> Any:
+    """All entries in float64: an array, or what stands for one while a function is traced."""
+    tracing = tracer()
+    if tracing is not None:
+        return tracing.array(g).astype(np.float64).reshape(-1)
     return np.asarray(g.numpy(), np.float64).reshape(-1)
+
+
+def _joint(norms: list[Any], order: float) -> Any:
+    """The norm of everything, given those of its parts."""
+    if tracer() is None:
+        return np.linalg.norm(np.asarray(norms), order)
+    if math.isinf(order):
+        return functools.reduce(np.maximum, norms)
+    total = functools.reduce(np.add, [n * n if order == 2 else n**order for n in norms])
+    return square_root(total) if order == 2 else total ** (1 / order)

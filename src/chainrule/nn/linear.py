@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from chainrule import creation, dtypes
@@ -43,7 +44,7 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: object = None) -> None:
         super().__init__()
-        _check_sizes("Linear", in_features=in_features, out_features=out_features)
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = _empty(out_features, in_features, dtype=dtype)
         self.bias = _empty(out_features, dtype=dtype) if bias else None
@@ -88,7 +89,7 @@ class Embedding(Module):
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: object = None
     ) -> None:
         super().__init__()
-        _check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise at_user_line(
                 OutOfRangeError(f"Embedding: padding_idx {padding_idx} is none of the {num_embeddings} rows")
@@ -169,6 +170,32 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
+class Unflatten(Module):
+    """One dimension split into several.
+
+    Args:
+        dim: the dimension that is split.
+        unflattened_size: what it is split into; one size may be -1.
+    Raises: ShapeError: when called, where the dimension does not split.
+
+    >>> import chainrule as cr
+    >>> cr.nn.Unflatten(1, (8, 8))(cr.zeros(5, 64)).shape
+    (5, 8, 8)
+    """
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        super().__init__()
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(…, a · b, …) to (…, a, b, …)."""
+        return input.unflatten(self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        """The dimension and the sizes."""
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
 class Identity(Module):
     """The input itself; any argument is taken, so that it may stand for any layer.
 
@@ -185,7 +212,8 @@ class Identity(Module):
         return input
 
 
-def _check_sizes(name: str, **sizes: int) -> None:
+def check_sizes(name: str, **sizes: int) -> None:
+    """Raises: ArgumentError: a size that is no positive int."""
     for what, n in sizes.items():
         if type(n) is not int or n < 1:
             raise at_user_line(ArgumentError(f"{name}: {what} must be a positive int; got {n!r}"))

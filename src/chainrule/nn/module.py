@@ -15,6 +15,7 @@ from chainrule import dtypes
 from chainrule.array.align import as_node, check_device, is_device, value_of
 from chainrule.core.node import at_user_line
 from chainrule.core.provenance import enter_scope, leave_scope
+from chainrule.core.tracing import module_changes
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -71,6 +72,7 @@ class Module:
                 f"would no longer be trained; update it in place under no_grad(), or set a new nn.Parameter, or None"
             ))  # fmt: skip
         object.__setattr__(self, name, value)
+        module_changes[0] += 1
 
     # --- registration by name, where setting an attribute will not do
 
@@ -82,6 +84,7 @@ class Module:
         self._refuse_name("register_buffer", name)
         object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
         object.__setattr__(self, name, tensor)
+        module_changes[0] += 1
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Set a parameter under a name; None where the module could have one and does not."""

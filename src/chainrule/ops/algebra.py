@@ -5,17 +5,20 @@ Each is a function with its equation for a docstring: a node in, an equal node o
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
 import numpy as np
 
+from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Ratio, compute
 from chainrule.ops import comparison, contraction, elementwise, indexing, movement, reduction
 
 UNIT = Ratio(1)
+_EXACT = 2**53  # up to here a Python float holds every integer
 
 
 def constant_of(x: Any) -> Ratio | None:
@@ -32,6 +35,28 @@ def scalar(like: Any, value: Ratio) -> Any:
 def filled(like: Any, value: Ratio) -> Any:
     """A constant with the shape of `like`."""
     return type(like).number(like.aval, value)
+
+
+def held(like: Any, value: Any) -> Any:
+    """A constant with the shape of `like`, of a number as its dtype holds it: 2.7 as an integer is 2."""
+    dtype = like.aval.dtype
+    if dtypes.is_float(dtype):
+        return filled(like, Ratio(float(value)))
+    number = int(np.asarray(value).astype(dtype))
+    return filled(like, Ratio(number)) if abs(number) <= _EXACT else None
+
+
+def _computed(like: Any, ratio: Ratio) -> Any:
+    """A constant with the shape of `like`, where its dtype holds the number: integers wrap around, numbers do not."""
+    dtype = like.aval.dtype
+    if dtypes.is_float(dtype):
+        return filled(like, ratio)
+    if dtype == dtypes.bool_:
+        return filled(like, Ratio(float(ratio.value != 0)))
+    limits = np.iinfo(dtype)
+    whole = math.isfinite(ratio.value) and ratio.value == int(ratio.value)
+    fits = whole and limits.min <= ratio.value <= limits.max and abs(ratio.value) <= _EXACT
+    return filled(like, ratio) if fits else None
 
 
 def product(*ratios: Ratio) -> Ratio:
@@ -60,9 +85,11 @@ def known_leaf(node: Any) -> Any:
     if node.op is not None or node.constant is not None or node.symbol or data is None or not data.size:
         return None
     first = data.flat[0]
-    if data.dtype.kind not in "fiub" or not (data == first).all():
+    if data.dtype.kind not in "fiub" or data.flat[-1] != first or not (data == first).all():
         return None
-    return filled(node, Ratio(float(first)))
+    if first == 0 and data.dtype.kind == "f" and np.signbit(data).any():  # 1 / -0 is not 1 / 0
+        return None
+    return filled(node, Ratio(float(first))) if abs(float(first)) <= _EXACT or data.dtype.kind == "f" else None
 
 
 _COMPARED = {
@@ -118,20 +145,20 @@ def constant_arithmetic(node: Any) -> Any:
     values = [constant_of(x) for x in node.inputs]
     match node.op, values:
         case elementwise.mul, [Ratio() as a, Ratio() as b]:
-            return filled(node, product(a, b))
+            return _computed(node, product(a, b))
         case elementwise.div, [Ratio() as a, Ratio() as b]:
-            return filled(node, product(a, Ratio(b.denominator, b.numerator))) if b.numerator else None
+            return _computed(node, product(a, Ratio(b.denominator, b.numerator))) if b.numerator else None
         case elementwise.neg, [Ratio() as a]:
-            return filled(node, product(a, Ratio(-1)))
+            return _computed(node, product(a, Ratio(-1)))
         case elementwise.add, [Ratio() as a, Ratio() as b] if a.denominator == b.denominator:
-            return filled(node, Ratio(a.numerator + b.numerator, a.denominator))
+            return _computed(node, Ratio(a.numerator + b.numerator, a.denominator))
         case elementwise.sub, [Ratio() as a, Ratio() as b] if a.denominator == b.denominator:
-            return filled(node, Ratio(a.numerator - b.numerator, a.denominator))
+            return _computed(node, Ratio(a.numerator - b.numerator, a.denominator))
         case (
             (movement.expand | movement.reshape | movement.permute | movement.flip | movement.cast | movement.slice_),
             [Ratio() as a],
         ):
-            return filled(node, a)
+            return _computed(node, a)
         case _:
             return None
 
@@ -145,14 +172,15 @@ def whole_number(node: Any) -> Any:
     if len(arrays) < len(values):
         return None
     found = float(compute(node.op, [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays], node.params))
-    return filled(node, Ratio(found)) if found.is_integer() else None
+    return filled(node, Ratio(found)) if found.is_integer() and abs(found) <= _EXACT else None
 
 
 def sum_of_constant(node: Any) -> Any:
     """Σ a over n entries = n · a, and the mean of a number is that number."""
     if node.op in (reduction.sum_, reduction.mean) and constant_of(node.inputs[0]) is not None:
-        count = node.inputs[0].aval.size // max(node.aval.size, 1) if node.op is reduction.sum_ else 1
-        return filled(node, product(Ratio(count), node.inputs[0].constant))
+        count = node.inputs[0].aval.size // max(node.aval.size, 1)
+        if count:  # the sum of nothing is 0 whatever a is, the mean of nothing nan
+            return _computed(node, product(Ratio(count if node.op is reduction.sum_ else 1), node.inputs[0].constant))
     return None
 
 
@@ -161,7 +189,8 @@ def scalar_operand(node: Any) -> Any:
     if not isinstance(node.op, Elementwise) or node.op is elementwise.where:
         return None
     shaped = [constant_of(x) is not None and x.aval.shape != () for x in node.inputs]
-    if not any(shaped) or all(constant_of(x) is not None for x in node.inputs):
+    others = [x for x in node.inputs if constant_of(x) is None]
+    if not any(shaped) or all(x.aval.shape != node.aval.shape for x in others):
         return None
     inputs = [scalar(x, x.constant) if is_shaped else x for x, is_shaped in zip(node.inputs, shaped, strict=True)]
     return node.op(*inputs, **node.params)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chainrule.core.family import Op
 from chainrule.ops import (
+    attention,
     comparison,
     contraction,
     elementwise,
@@ -13,6 +14,7 @@ from chainrule.ops import (
     reduction,
     source,
     transcendental,
+    windows,
 )
 
 CATALOGUE: tuple[Op, ...] = (
@@ -22,7 +24,9 @@ CATALOGUE: tuple[Op, ...] = (
     *movement.ALL,
     *reduction.ALL,
     *contraction.ALL,
+    *windows.ALL,
     *indexing.ALL,
     *normalisation.ALL,
+    *attention.ALL,
     *source.ALL,
 )

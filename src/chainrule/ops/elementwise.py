@@ -27,6 +27,7 @@ add = Elementwise(
     reference=np.add,
     notation=infix("+", "+", SUM, associative=True),
     result=same_dtype,
+    scalar=lambda b, x, y: b.add(x, y),
     partials=(1.0, 1.0),
 )
 sub = Elementwise(
@@ -34,6 +35,7 @@ sub = Elementwise(
     reference=np.subtract,
     notation=infix("-", "-", SUM),
     result=same_number,
+    scalar=lambda b, x, y: b.sub(x, y),
     partials=(1.0, -1.0),
 )
 mul = Elementwise(
@@ -41,6 +43,7 @@ mul = Elementwise(
     reference=np.multiply,
     notation=infix("*", r"\odot", PRODUCT, associative=True),
     result=same_dtype,
+    scalar=lambda b, x, y: b.mul(x, y),
     partials=(lambda out, x, y: y, lambda out, x, y: x),
 )
 
@@ -60,6 +63,7 @@ div = Elementwise(
         binds=PRODUCT, inside=PRODUCT, left=True, inside_latex=-1,
     ),
     result=same_float,
+    scalar=lambda b, x, y: b.div(x, y),
     domain=(0.5, 2.0),
     partials=(lambda out, x, y: one_over(y), lambda out, x, y: -out / y),
 )  # fmt: skip
@@ -68,6 +72,7 @@ neg = Elementwise(
     reference=np.negative,
     notation=Notation(text="-{0}", latex="-{0}", code="-{0}", numpy="-{0}", binds=SIGN, inside=SIGN),
     result=same_number,
+    scalar=lambda b, x: b.neg(x),
     partials=(-1.0,),
 )
 reciprocal = Elementwise(
@@ -78,6 +83,7 @@ reciprocal = Elementwise(
         binds=PRODUCT, inside=PRODUCT, inside_latex=-1,
     ),
     result=same_float,
+    scalar=lambda b, x: b.div(b.like(1, x), x),
     domain=(0.5, 2.0),
     partials=(lambda out, x: -(out * out),),
 )  # fmt: skip
@@ -88,6 +94,7 @@ abs_ = Elementwise(
         text="|{0}|", latex=r"\left|{0}\right|", code="{0}.abs()", numpy="np.abs({0})", inside_code=POWER
     ),
     result=same_dtype,
+    scalar=lambda b, x: b.abs(x),
     kinks=((0.0, "0, the middle of -1 and 1"),),
     partials=(lambda out, x: sign(x),),
 )
@@ -96,6 +103,7 @@ sign: Elementwise = Elementwise(
     reference=np.sign,
     notation=function("sign", latex=r"\operatorname{{sign}}"),
     result=same_number,
+    scalar=lambda b, x: b.sign(x),
     kinks=((0.0, "0"),),
     partials=(0.0,),
 )
@@ -107,6 +115,7 @@ square = Elementwise(
         binds=POWER, inside=POWER, binds_code=ATOM,
     ),
     result=same_dtype,
+    scalar=lambda b, x: b.mul(x, x),
     partials=(lambda out, x: 2.0 * x,),
 )  # fmt: skip
 
@@ -123,11 +132,23 @@ def power(x: Any, exponent: float) -> Any:
     return pow_scalar(x, exponent=exponent)
 
 
+def _is_refused(dtype: np.dtype, exponent: float) -> bool:
+    return not dtypes.is_float(dtype) and (exponent < 0 or exponent != int(exponent))
+
+
+def _refusal(got: str, exponent: float) -> DTypeError:
+    return DTypeError(f"pow: integers have no power {exponent}; got {got}; cast with .to(cr.float32)")
+
+
+def _power_scalar(b: Any, x: Any, *, exponent: float) -> Any:
+    if _is_refused(x.dtype, exponent):
+        raise _refusal(str(x.dtype), exponent)
+    return b.power(x, exponent)
+
+
 def _power_kernel(x: np.ndarray, *, exponent: float) -> np.ndarray:
-    if not dtypes.is_float(x.dtype) and (exponent < 0 or exponent != int(exponent)):
-        raise DTypeError(
-            f"pow: integers have no power {exponent}; got {x.dtype}{list(x.shape)}; cast with .to(cr.float32)"
-        )
+    if _is_refused(x.dtype, exponent):
+        raise _refusal(f"{x.dtype}{list(x.shape)}", exponent)
     out: np.ndarray = np.square(x) if exponent == 2 else np.power(x, x.dtype.type(exponent))
     return out
 
@@ -150,6 +171,7 @@ pow_scalar = Elementwise(
         inside=POWER,
     ),
     result=same_number,
+    scalar=_power_scalar,
     domain=(0.5, 2.0),
     samples=tuple(floats((2, 3), exponent=e) for e in (2, 3, 0.5, -1.5, 0.0, 1.0)),
     # Exponents 0 and 1 have constant slopes: 0, not 0 · 0⁻¹, and 1.
@@ -164,6 +186,7 @@ sqrt = Elementwise(
         text="sqrt({0})", latex=r"\sqrt{{{0}}}", code="{0}.sqrt()", numpy="np.sqrt({0})", inside_code=POWER,
     ),
     result=same_float,
+    scalar=lambda b, x: b.sqrt(x),
     domain=(0.5, 2.0),
     partials=(lambda out, x: 0.5 / out,),
 )  # fmt: skip
@@ -175,6 +198,7 @@ rsqrt = Elementwise(
         binds=PRODUCT, binds_code=PRODUCT, inside_code=POWER,
     ),
     result=same_float,
+    scalar=lambda b, x: b.rsqrt(x),
     domain=(0.5, 2.0),
     partials=(lambda out, x: -0.5 * power(out, 3),),
 )  # fmt: skip
@@ -192,6 +216,7 @@ relu = Elementwise(
     reference=lambda x: np.maximum(x, x.dtype.type(0)),
     notation=function("relu", latex=r"\operatorname{{relu}}", numpy="np.maximum({0}, 0)"),
     result=same_dtype,
+    scalar=lambda b, x: b.maximum(x, b.like(0, x)),
     kinks=((0.0, "0: relu closes its gate at 0 (>)"),),
     partials=(lambda out, x: x > 0.0,),
 )
@@ -203,6 +228,7 @@ clamp_min = Elementwise(
         numpy="np.maximum({0}, {low!r})", inside_code=POWER,
     ),
     result=same_number,
+    scalar=lambda b, x, low: b.maximum(x, b.like(low, x)),
     samples=(floats((2, 3), low=0.0), floats((3,), low=-0.5)),
     kinks=(("low", "1: clamp_min passes the gradient at its bound (>=)"),),
     partials=(lambda out, x, low: x >= low,),
@@ -215,6 +241,7 @@ clamp_max = Elementwise(
         numpy="np.minimum({0}, {high!r})", inside_code=POWER,
     ),
     result=same_number,
+    scalar=lambda b, x, high: b.minimum(x, b.like(high, x)),
     samples=(floats((2, 3), high=0.0), floats((3,), high=0.5)),
     kinks=(("high", "1: clamp_max passes the gradient at its bound (<=)"),),
     partials=(lambda out, x, high: x <= high,),
@@ -230,6 +257,7 @@ clamp = Elementwise(
         inside_code=POWER,
     ),
     result=same_number,
+    scalar=lambda b, x, low, high: b.minimum(b.maximum(x, b.like(low, x)), b.like(high, x)),
     samples=(floats((2, 3), low=-1.0, high=1.0),),
     kinks=(
         ("low", "1: clamp passes the gradient at its bounds"),
@@ -259,6 +287,7 @@ maximum = Elementwise(
     reference=np.maximum,
     notation=_pairwise("maximum"),
     result=same_dtype,
+    scalar=lambda b, x, y: b.maximum(x, y),
     kinks=((0.0, "0.5 to each where the inputs are equal"),),
     partials=(lambda out, x, y: _wins(x, y), lambda out, x, y: _wins(y, x)),
 )
@@ -267,6 +296,7 @@ minimum = Elementwise(
     reference=np.minimum,
     notation=_pairwise("minimum"),
     result=same_dtype,
+    scalar=lambda b, x, y: b.minimum(x, y),
     kinks=((0.0, "0.5 to each where the inputs are equal"),),
     partials=(lambda out, x, y: _wins(y, x), lambda out, x, y: _wins(x, y)),
 )
@@ -284,6 +314,7 @@ where = Elementwise(
         numpy="np.where({0}, {1}, {2})",
     ),
     result=choice,
+    scalar=lambda b, c, x, y: b.where(c, x, y),
     samples=(Sample((bools(2, 3), Arg((2, 3)), Arg((2, 3)))), Sample((bools(4), Arg((4,)), Arg((4,))))),
     partials=(None, lambda out, c, x, y: c, lambda out, c, x, y: ~c),
 )  # fmt: skip
@@ -296,6 +327,7 @@ gate = Elementwise(
         binds=PRODUCT, inside=PRODUCT, binds_code=ATOM, inside_code=-1,
     ),
     result=choice,
+    scalar=lambda b, c, x: b.where(c, x, b.like(0, x)),
     samples=(Sample((bools(2, 3), Arg((2, 3)))),),
     partials=(None, lambda out, c, x: c),
 )  # fmt: skip
@@ -303,7 +335,7 @@ gate = Elementwise(
 # --- steps: piecewise constant, slope 0 wherever they have one
 
 
-def _step(name: str, kernel: Any, latex: str, numpy: str = "") -> Elementwise:
+def _step(name: str, kernel: Any, latex: str, scalar: Any, numpy: str = "") -> Elementwise:
     return Elementwise(
         name=name,
         reference=lambda x: kernel(x) if dtypes.is_float(x.dtype) else x,  # NumPy 2.0 made floats of integers here
@@ -315,14 +347,15 @@ def _step(name: str, kernel: Any, latex: str, numpy: str = "") -> Elementwise:
             inside_code=POWER,
         ),
         result=same_number,
+        scalar=lambda b, x: scalar(b, x) if dtypes.is_float(x.dtype) else x,
         partials=(0.0,),
     )
 
 
-floor = _step("floor", np.floor, r"\lfloor {0} \rfloor")
-ceil = _step("ceil", np.ceil, r"\lceil {0} \rceil")
-round_ = _step("round", np.round, r"\operatorname{{round}}\left({0}\right)")
-trunc = _step("trunc", np.trunc, r"\operatorname{{trunc}}\left({0}\right)")
+floor = _step("floor", np.floor, r"\lfloor {0} \rfloor", lambda b, x: b.floor(x))
+ceil = _step("ceil", np.ceil, r"\lceil {0} \rceil", lambda b, x: b.ceil(x))
+round_ = _step("round", np.round, r"\operatorname{{round}}\left({0}\right)", lambda b, x: b.round(x))
+trunc = _step("trunc", np.trunc, r"\operatorname{{trunc}}\left({0}\right)", lambda b, x: b.trunc(x))
 floor_divide = Elementwise(
     name="floor_divide",
     reference=np.floor_divide,
@@ -335,6 +368,7 @@ floor_divide = Elementwise(
         inside_latex=-1,
     ),
     result=same_number,
+    scalar=lambda b, x, y: b.floor_divide(x, y),
     domain=(0.5, 2.0),
     partials=(0.0, 0.0),
 )
@@ -349,6 +383,7 @@ remainder = Elementwise(
         inside=PRODUCT,
     ),
     result=same_number,
+    scalar=lambda b, x, y: b.remainder(x, y),
     domain=(0.5, 2.0),
     partials=(1.0, lambda out, x, y: -floor_divide(x, y)),
 )

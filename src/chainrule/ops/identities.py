@@ -2,7 +2,8 @@
 
 Each identity is a function with its equation for a docstring: a node in, an equal node out, or None. Those in ALWAYS
 hold for every value of the right dtype, up to rounding. Those in FOR_READING hold for finite values only (0 · ∞ is not
-0) or put an expression into the form a person would write; they shape formulas, never computations.
+0) or put an expression into the form a person would write; they shape formulas, never computations. Those in
+FOR_RUNNING hold for every value, and save work that a person would rather see.
 """
 
 from __future__ import annotations
@@ -49,8 +50,29 @@ from chainrule.ops.rearrangements import (
     transpose_of_product,
     where_of_same,
 )
+from chainrule.ops.shortcuts import (
+    casts,
+    cats,
+    embeds,
+    expand_last,
+    expand_of_reshape,
+    extreme_at_its_place,
+    fill,
+    gates,
+    negations,
+    neighbours_join,
+    not_not,
+    permute_is_reshape,
+    quotient_by_number,
+    reduction_of_copies,
+    reduction_of_one,
+    scalar_choice,
+    slices,
+    sum_of_scattered,
+    whole_power,
+)
 
-__all__ = ["ALL", "ALWAYS", "FOR_READING", "coefficient", "constant_of"]
+__all__ = ["ALL", "ALWAYS", "FOR_READING", "FOR_RUNNING", "coefficient", "constant_of"]
 
 Identities = tuple[Callable[[Any], Any], ...]
 
@@ -93,4 +115,26 @@ FOR_READING: Identities = (
     common_factor,
     minus_first,
 )
+FOR_RUNNING: Identities = (
+    fill,
+    negations,
+    whole_power,
+    quotient_by_number,
+    scalar_choice,
+    gates,
+    not_not,
+    casts,
+    permute_is_reshape,
+    expand_of_reshape,
+    expand_last,
+    slices,
+    embeds,
+    neighbours_join,
+    cats,
+    reduction_of_one,
+    reduction_of_copies,
+    sum_of_scattered,
+    extreme_at_its_place,
+)
+# What explanations use.
 ALL: Identities = (*ALWAYS, *FOR_READING)

@@ -97,7 +97,10 @@ def _scatter_shape(x: Aval, index: Aval, *, dim: int, shape: Shape) -> Aval:
 def _scatter_kernel(x: np.ndarray, index: np.ndarray, *, dim: int, shape: Shape) -> np.ndarray:
     check_range("scatter_add", index, shape[dim] if shape else 1)
     out = np.zeros(shape, x.dtype)
-    np.add.at(out, _grid(index, dim), x)
+    if index.ndim and index.shape[dim] == 1:  # one entry a row: none meets another, and there is nothing to add
+        out[_grid(index, dim)] = x
+    else:
+        np.add.at(out, _grid(index, dim), x)
     return out
 
 

@@ -240,7 +240,8 @@ slice_ = Linear(
 
 
 def _embed_kernel(x: np.ndarray, *, shape: Shape, window: Window) -> np.ndarray:
-    out = np.zeros(shape, x.dtype)
+    # In memory as the input is: what works along rows of entries side by side still finds them.
+    out = np.zeros(shape, x.dtype) if x.flags.c_contiguous else np.zeros_like(x, shape=tuple(shape))
     out[_slices(window)] = x
     return out
 

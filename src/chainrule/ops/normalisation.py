@@ -1,7 +1,9 @@
-"""Softmax and its logarithm: composites with a rule of their own, shorter and steadier than the composite's."""
+"""Softmax, its logarithm, and standardising: composites with a rule of their own, shorter and steadier than theirs."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from chainrule.core.family import Fused, Rule
 from chainrule.core.notation import POWER, Notation
 from chainrule.core.sample import Arg, Misuse, floats
 from chainrule.errors import DTypeError, ShapeError
-from chainrule.ops.reduction import logsumexp
-from chainrule.ops.transcendental import exp
+from chainrule.ops.elementwise import rsqrt
+from chainrule.ops.reduction import amax, sum_
+from chainrule.ops.transcendental import exp, log
 
 
 def _along_dim(name: str) -> Rule:
@@ -45,8 +48,18 @@ def _softmax_kernel(x: np.ndarray, *, dim: int) -> np.ndarray:
     return out.astype(x.dtype, copy=False)
 
 
+def _softmax(x: Any, *, dim: int) -> Any:
+    if not x.aval.shape[dim]:
+        return x
+    grown = exp(x - amax(x, dim=(dim,), keepdim=True))
+    return grown / sum_(grown, dim=(dim,), keepdim=True)
+
+
 def _log_softmax(x: Any, *, dim: int) -> Any:
-    return x - logsumexp(x, dim=(dim,), keepdim=True)
+    if not x.aval.shape[dim]:
+        return x
+    shifted = x - amax(x, dim=(dim,), keepdim=True)
+    return shifted - log(sum_(exp(shifted), dim=(dim,), keepdim=True))
 
 
 def _written(name: str, latex: str, numpy: str) -> Notation:
@@ -74,7 +87,7 @@ softmax = Fused(
         "np.exp({0} - np.logaddexp.reduce({0}, axis={dim}, keepdims=True))",
     ),
     shape_rule=_along_dim("softmax"),
-    expansion=lambda x, *, dim: exp(_log_softmax(x, dim=dim)),
+    expansion=_softmax,
     # Each row's outputs share one sum, so what g asks of the row as a whole is taken off every entry.
     pullback=lambda g, out, x, *, dim: (out * (g - (g * out).sum(dim, keepdim=True)),),
     samples=_SAMPLES,
@@ -97,4 +110,88 @@ log_softmax = Fused(
     source="Goodfellow, Bengio, Courville (2016), Deep Learning, section 6.2.2.3",
 )
 
-ALL = (softmax, log_softmax)
+
+# --- standardising: mean 0 and variance 1 along dimensions
+
+
+def _normalize_shape(x: Aval, *, dim: tuple[int, ...], eps: float) -> Aval:
+    if not dim or any(not 0 <= d < x.ndim for d in dim) or len(set(dim)) != len(dim):
+        raise ShapeError(f"normalize: dim {dim} does not name distinct dimensions of {x}, one at least")
+    if not dtypes.is_float(x.dtype):
+        raise DTypeError(f"normalize: needs a float dtype; got {x}; cast it with .to(cr.float32)")
+    return x
+
+
+def _normalize_kernel(x: np.ndarray, *, dim: tuple[int, ...], eps: float) -> np.ndarray:
+    wide = x.astype(dtypes.work_dtype(x.dtype), copy=False)
+    if wide.dtype.kind != "f":
+        raise TypeError("normalize")  # the shape rule words it
+    count = wide.dtype.type(max(math.prod(x.shape[d] for d in dim), 1))
+    out: np.ndarray = wide - np.add.reduce(wide, axis=dim, keepdims=True) / count
+    spread = np.add.reduce(np.square(out), axis=dim, keepdims=True) / count
+    out /= np.sqrt(spread + wide.dtype.type(eps))
+    return out.astype(x.dtype, copy=False)
+
+
+def _gain(x: Any, dim: tuple[int, ...], eps: float) -> Any:
+    """1 / σ, what the entries less their mean are multiplied by."""
+    return rsqrt(x.var(dim, correction=0, keepdim=True) + eps)
+
+
+def _normalize_pullback(g: Any, out: Any, x: Any, *, dim: tuple[int, ...], eps: float) -> tuple[Any, ...]:
+    """The part of g that mean and variance would undo is taken off: along 1, and along out.
+
+    With y = (x − μ) / σ, σ² = var(x) + ε and n entries: ∂yᵢ/∂xⱼ = (δᵢⱼ − 1/n − yᵢ yⱼ / n) / σ, which is symmetric.
+    """
+    return ((g - g.mean(dim, keepdim=True) - out * (g * out).mean(dim, keepdim=True)) * _gain(x, dim, eps),)
+
+
+def _last_dims(avals: Sequence[Aval], params: Mapping[str, Any]) -> bool:
+    ndim, dim = avals[0].ndim, params["dim"]
+    return tuple(dim) == tuple(range(ndim - len(dim), ndim))
+
+
+def _normalize_text(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+    return (
+        "normalize({0})"
+        if _last_dims(avals, params)
+        else "normalize({0}, dim " + ",".join(map(str, params["dim"])) + ")"
+    )
+
+
+def _normalize_code(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
+    if _last_dims(avals, params):
+        return f"cr.nn.functional.layer_norm({{0}}, {tuple(avals[0].shape[params['dim'][0] :])}, eps={{eps}})"
+    return "(({0}) - ({0}).mean({dim}, keepdim=True)) * (({0}).var({dim}, correction=0, keepdim=True) + {eps}).rsqrt()"
+
+
+normalize = Fused(
+    name="normalize",
+    reference=_normalize_kernel,
+    notation=Notation(
+        text=_normalize_text,
+        latex=r"\operatorname{{normalize}}\left({0}\right)",
+        code=_normalize_code,
+        numpy=(
+            "(({0} - np.mean({0}, axis={dim}, keepdims=True))"
+            " / np.sqrt(np.var({0}, axis={dim}, keepdims=True) + {eps}))"
+        ),
+        inside_code=POWER,
+    ),
+    shape_rule=_normalize_shape,
+    expansion=lambda x, *, dim, eps: (x - x.mean(dim, keepdim=True)) * _gain(x, dim, eps),
+    pullback=_normalize_pullback,
+    samples=(
+        floats((3, 4), dim=(1,), eps=1e-5),
+        floats((2, 3, 4), dim=(1, 2), eps=0.1),
+        floats((3, 2, 4), dim=(0, 2), eps=1e-5),
+    ),
+    misuses=(
+        Misuse((Arg((2, 3)),), {"dim": (2,), "eps": 1e-5}, ShapeError, "distinct dimensions"),
+        Misuse((Arg((2, 3)),), {"dim": (), "eps": 1e-5}, ShapeError, "one at least"),
+        Misuse((Arg((2, 3), "int"),), {"dim": (1,), "eps": 1e-5}, DTypeError, "needs a float dtype"),
+    ),
+    source="Ba, Kiros, Hinton (2016), Layer normalization, arXiv:1607.06450; the derivative is derived beside the rule",
+)
+
+ALL = (softmax, log_softmax, normalize)

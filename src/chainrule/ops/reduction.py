@@ -15,7 +15,7 @@ from chainrule.core.node import Ratio
 from chainrule.core.notation import POWER, PRODUCT, Notation
 from chainrule.core.sample import Arg, Misuse, Sample, floats
 from chainrule.errors import ShapeError
-from chainrule.ops import transcendental
+from chainrule.ops import comparison, elementwise, transcendental
 
 
 def over(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
@@ -109,9 +109,10 @@ def _plain(kernel: Any) -> Rule:
     return lambda x, *, dim, keepdim: kernel(x, axis=dim, keepdims=keepdim)
 
 
-sum_ = Reduction(
+sum_: Reduction = Reduction(
     name="sum",
     reference=_wide(np.add.reduce),
+    combine="add",
     notation=Notation(
         text=_text("sum"),
         latex=_sum_latex,
@@ -135,9 +136,19 @@ def _mean_kernel(x: np.ndarray, **kwargs: Any) -> np.ndarray:
     return out
 
 
-mean = Reduction(
+def _entries(x: Any, dim: tuple[int, ...]) -> int:
+    """How many entries become one."""
+    return math.prod(x.aval.shape[d] for d in dim)
+
+
+def _mean(x: Any, *, dim: tuple[int, ...], keepdim: bool) -> Any:
+    return sum_(x, dim=dim, keepdim=keepdim) / float(_entries(x, dim))
+
+
+mean: Reduction = Reduction(
     name="mean",
     reference=_wide(_mean_kernel),
+    expansion=_mean,
     notation=_reduces("mean"),
     result=same_float,
     weight=lambda count: Ratio(1, max(count, 1)),
@@ -155,6 +166,7 @@ def _extreme_partial(out: Any, x: Any, dim: tuple[int, ...]) -> Any:
 amax = Reduction(
     name="amax",
     reference=_plain(np.max),
+    combine="max",
     notation=_reduces("amax"),
     result=same_dtype,
     partial=_extreme_partial,
@@ -164,6 +176,7 @@ amax = Reduction(
 amin = Reduction(
     name="amin",
     reference=_plain(np.min),
+    combine="min",
     notation=_reduces("amin"),
     result=same_dtype,
     partial=_extreme_partial,
@@ -180,10 +193,13 @@ def _var_kernel(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool, correctio
     return np.asarray(np.true_divide(total, total.dtype.type(max(count - correction, 0)))).astype(x.dtype, copy=False)
 
 
+def _var(x: Any, *, dim: tuple[int, ...], keepdim: bool, correction: float) -> Any:
+    spread = elementwise.square(x - mean(x, dim=dim, keepdim=True))
+    return sum_(spread, dim=dim, keepdim=keepdim) / float(max(_entries(x, dim) - correction, 0))
+
+
 def _var_partial(out: Any, x: Any, dim: tuple[int, ...], correction: float) -> Any:
-    count = 1
-    for d in dim:
-        count *= x.aval.shape[d]
+    count = _entries(x, dim)
     # With no more entries than the correction takes off there is no variance: 0 / 0, and its slope is nan like it.
     factor = Ratio(2, count - correction) if count > correction else Ratio(math.inf)
     return (x - x.mean(dim, keepdim=True)) * factor
@@ -192,6 +208,7 @@ def _var_partial(out: Any, x: Any, dim: tuple[int, ...], correction: float) -> A
 var = Reduction(
     name="var",
     reference=_var_kernel,
+    expansion=_var,
     notation=_reduces("var"),
     result=same_float,
     partial=_var_partial,
@@ -213,9 +230,20 @@ def _logsumexp_kernel(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> 
     return np.asarray(total if keepdim else np.squeeze(total, dim)).astype(x.dtype, copy=False)
 
 
+def _logsumexp(x: Any, *, dim: tuple[int, ...], keepdim: bool) -> Any:
+    if not _entries(x, dim):  # log 0
+        shape = tuple(1 if d in dim else n for d, n in enumerate(x.aval.shape) if keepdim or d not in dim)
+        return type(x).filled(Aval(shape, x.aval.dtype), -math.inf)
+    top = amax(x, dim=dim, keepdim=True)
+    top = top.where(comparison.isfinite(top), 0.0)
+    total = transcendental.log(sum_(transcendental.exp(x - top), dim=dim, keepdim=True)) + top
+    return total if keepdim else total.squeeze(dim)
+
+
 logsumexp = Reduction(
     name="logsumexp",
     reference=_logsumexp_kernel,
+    expansion=_logsumexp,
     notation=Notation(
         text=_text("logsumexp"),
         latex=_latex("logsumexp"),
@@ -231,6 +259,7 @@ logsumexp = Reduction(
 norm = Reduction(
     name="norm",
     reference=lambda x, *, dim, keepdim: np.sqrt(np.sum(np.square(x), axis=dim, keepdims=keepdim)),
+    expansion=lambda x, **params: elementwise.sqrt(sum_(elementwise.square(x), **params)),
     notation=Notation(
         text=_text("norm"),
         latex=_latex("norm"),
@@ -271,6 +300,7 @@ def _arg_kernel(kernel: Any) -> Rule:
 argmax = Reduction(
     name="argmax",
     reference=_arg_kernel(np.argmax),
+    combine="argmax",
     notation=_reduces("argmax"),
     result=_int_result,
     no_gradient=_POSITION,
@@ -284,6 +314,7 @@ argmax = Reduction(
 argmin = Reduction(
     name="argmin",
     reference=_arg_kernel(np.argmin),
+    combine="argmin",
     notation=_reduces("argmin"),
     result=_int_result,
     no_gradient=_POSITION,
@@ -293,6 +324,7 @@ argmin = Reduction(
 any_ = Reduction(
     name="any",
     reference=_plain(np.any),
+    combine="or",
     notation=_reduces("any"),
     result=_bool_result,
     no_gradient=_BOOLEAN,
@@ -302,6 +334,7 @@ any_ = Reduction(
 all_ = Reduction(
     name="all",
     reference=_plain(np.all),
+    combine="and",
     notation=_reduces("all"),
     result=_bool_result,
     no_gradient=_BOOLEAN,

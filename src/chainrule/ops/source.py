@@ -1,8 +1,9 @@
-"""Values from no inputs: fills, ranges, and random bits that depend on a seed and a counter alone.
+"""Values from no inputs: fills, ranges, and random bits, which depend on a key alone: a seed and a counter.
 
 Random numbers are Philox4x32-10: block number `counter + i` of the stream of `seed`, mixed ten times, gives four 32-bit
 words. Nothing is carried from one number to the next, so any slice of any stream can be made again, on any machine,
-by any engine, in any order. NumPy's own Philox works on 64-bit words and its normal numbers take a varying count of
+by any engine, in any order. The key is an input, int64[2], since it is another at each step of a compiled program; the
+op draws from `offset` blocks beyond its counter. NumPy's own Philox works on 64-bit words and its normal numbers take a varying count of
 them; neither can be remade inside a compiled vector loop, which is why this one is written out here.
 
 Source: Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as 1, 2, 3.
@@ -11,7 +12,7 @@ https://doi.org/10.1145/2063384.2063405; the known-answer vectors of its Random1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.family import Source
 from chainrule.core.notation import Notation
-from chainrule.core.sample import Misuse, Sample
-from chainrule.errors import ShapeError
+from chainrule.core.sample import Misuse, Sample, ints
+from chainrule.errors import DTypeError, ShapeError
 
 Shape = tuple[int, ...]
 
@@ -85,17 +86,30 @@ def _normal(count: int, dtype: np.dtype, seed: int, counter: int) -> np.ndarray:
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count].astype(dtype)
 
 
-def _rand_kernel(*, shape: Shape, dtype: np.dtype, seed: int, counter: int) -> np.ndarray:
-    return _uniform(_size(shape), dtype, seed, counter).reshape(shape)
+def key_of(seed: int, counter: int) -> np.ndarray:
+    """The key that draws from block `counter` of the stream of `seed`, 0 ≤ seed < 2⁶⁴."""
+    return np.array([seed, counter], np.uint64).view(np.int64)
 
 
-def _randn_kernel(*, shape: Shape, dtype: np.dtype, seed: int, counter: int) -> np.ndarray:
-    return _normal(_size(shape), dtype, seed, counter).reshape(shape)
+def _place(key: np.ndarray, offset: int) -> tuple[int, int]:
+    """(seed, counter) of a key and an offset."""
+    seed, counter = key.tolist()
+    return seed & 0xFFFFFFFFFFFFFFFF, counter + offset
 
 
-def _randint_kernel(*, shape: Shape, dtype: np.dtype, seed: int, counter: int, low: int, high: int) -> np.ndarray:
+def _rand_kernel(key: np.ndarray, *, shape: Shape, dtype: np.dtype, offset: int) -> np.ndarray:
+    return _uniform(_size(shape), dtype, *_place(key, offset)).reshape(shape)
+
+
+def _randn_kernel(key: np.ndarray, *, shape: Shape, dtype: np.dtype, offset: int) -> np.ndarray:
+    return _normal(_size(shape), dtype, *_place(key, offset)).reshape(shape)
+
+
+def _randint_kernel(
+    key: np.ndarray, *, shape: Shape, dtype: np.dtype, offset: int, low: int, high: int
+) -> np.ndarray:
     # 53 bits scaled to the range: the bias is at most range / 2⁵³.
-    u = _uniform(_size(shape), dtypes.float64, seed, counter)
+    u = _uniform(_size(shape), dtypes.float64, *_place(key, offset))
     drawn: np.ndarray = np.floor(u * (high - low)).astype(np.int64) + low
     return drawn.astype(dtype).reshape(shape)
 
@@ -109,6 +123,20 @@ def _shaped(name: str) -> Callable[..., Aval]:
     return aval_rule
 
 
+_KEY = Aval((2,), dtypes.int64)
+
+
+def _drawn(name: str) -> Callable[..., Aval]:
+    shaped = _shaped(name)
+
+    def aval_rule(key: Aval, **params: object) -> Aval:
+        if key != _KEY:
+            raise DTypeError(f"{name}: the key must be {_KEY}, a seed and a counter; got {key}")
+        return shaped(**params)
+
+    return aval_rule
+
+
 def _written(name: str, arguments: str) -> Notation:
     return Notation(
         text=f"{name}({arguments})", latex=rf"\operatorname{{{{{name}}}}}\left({arguments}\right)",
@@ -117,35 +145,36 @@ def _written(name: str, arguments: str) -> Notation:
 
 
 _RANDOM = (
-    {"shape": (3, 5), "dtype": dtypes.float64, "seed": 7, "counter": 0},
-    {"shape": (4,), "dtype": dtypes.float32, "seed": 1, "counter": 9},
+    {"shape": (3, 5), "dtype": dtypes.float64, "offset": 0},
+    {"shape": (4,), "dtype": dtypes.float32, "offset": 9},
 )
-_NEGATIVE = (
-    Misuse((), {"shape": (-1,), "dtype": dtypes.float32, "seed": 0, "counter": 0}, ShapeError, "must not be negative"),
+_A_KEY = ints(2, high=1000)
+_WRONG_KEY = (
+    Misuse((ints(3),), {"shape": (1,), "dtype": dtypes.float32, "offset": 0}, DTypeError, "a seed and a counter"),
 )
 
 rand = Source(
     name="rand",
     reference=_rand_kernel,
-    aval_rule=_shaped("rand"),
+    aval_rule=_drawn("rand"),
     notation=_written("rand", "{shape}"),
-    samples=tuple(Sample((), params) for params in _RANDOM),
-    misuses=_NEGATIVE,
+    samples=tuple(Sample((_A_KEY,), params) for params in _RANDOM),
+    misuses=_WRONG_KEY,
 )
 randn = Source(
     name="randn",
     reference=_randn_kernel,
-    aval_rule=_shaped("randn"),
+    aval_rule=_drawn("randn"),
     notation=_written("randn", "{shape}"),
-    samples=tuple(Sample((), params) for params in _RANDOM),
-    misuses=_NEGATIVE,
+    samples=tuple(Sample((_A_KEY,), params) for params in _RANDOM),
+    misuses=_WRONG_KEY,
 )
 randint = Source(
     name="randint",
     reference=_randint_kernel,
-    aval_rule=_shaped("randint"),
+    aval_rule=_drawn("randint"),
     notation=_written("randint", "{low}, {high}, {shape}"),
-    samples=(Sample((), {"shape": (6,), "dtype": dtypes.int64, "seed": 3, "counter": 2, "low": -2, "high": 5}),),
+    samples=(Sample((_A_KEY,), {"shape": (6,), "dtype": dtypes.int64, "offset": 2, "low": -2, "high": 5}),),
 )
 full = Source(
     name="full",
@@ -161,13 +190,26 @@ def _range_aval(*, start: float, stop: float, step: float, dtype: np.dtype) -> A
     return Aval((max(0, int(np.ceil((stop - start) / step))),), dtype)
 
 
+def _range_form(form: str) -> Callable[..., str]:
+    """arange(5) of what starts at 0 and goes up by 1."""
+
+    def template(avals: object, params: Mapping[str, object]) -> str:
+        counts = params["start"] == 0 and params["step"] == 1
+        return form.format(range="{stop}" if counts else "{start}, {stop}, {step}")
+
+    return template
+
+
 arange = Source(
     name="arange",
     reference=lambda *, start, stop, step, dtype: (
         start + step * np.arange(_range_aval(start=start, stop=stop, step=step, dtype=dtype).shape[0])
     ).astype(dtype),
     aval_rule=_range_aval,
-    notation=_written("arange", "{start}, {stop}, {step}"),
+    notation=Notation(
+        text=_range_form("arange({range})"), latex=_range_form(r"\operatorname{{{{arange}}}}\left({range}\right)"),
+        code=_range_form("cr.arange({range})"), numpy=_range_form("np.arange({range})"),
+    ),
     samples=(
         Sample((), {"start": 0, "stop": 5, "step": 1, "dtype": dtypes.int64}),
         Sample((), {"start": 1.0, "stop": 2.0, "step": 0.25, "dtype": dtypes.float64}),

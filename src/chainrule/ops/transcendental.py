@@ -31,6 +31,7 @@ exp = Elementwise(
         text="exp({0})", latex="e^{{{0}}}", code="{0}.exp()", numpy="np.exp({0})", binds_latex=POWER, inside_code=POWER
     ),
     result=same_float,
+    scalar=lambda b, x: b.exp(x),
     partials=(lambda out, x: out,),
 )
 exp2 = Elementwise(
@@ -47,6 +48,7 @@ exp2 = Elementwise(
         binds_code=ATOM,
     ),
     result=same_float,
+    scalar=lambda b, x: b.exp2(x),
     partials=(lambda out, x: out * math.log(2.0),),
 )
 expm1 = Elementwise(
@@ -60,6 +62,7 @@ expm1 = Elementwise(
         inside_code=POWER,
     ),
     result=same_float,
+    scalar=lambda b, x: b.expm1(x),
     partials=(lambda out, x: out + 1.0,),
 )
 log: Elementwise = Elementwise(
@@ -67,6 +70,7 @@ log: Elementwise = Elementwise(
     reference=np.log,
     notation=function("log", latex=r"\log"),
     result=same_float,
+    scalar=lambda b, x: b.log(x),
     domain=(0.5, 2.0),
     partials=(lambda out, x: 1.0 / x,),
 )
@@ -81,6 +85,7 @@ log2 = Elementwise(
         inside_code=POWER,
     ),
     result=same_float,
+    scalar=lambda b, x: b.log2(x),
     domain=(0.5, 2.0),
     partials=(lambda out, x: 1.0 / (x * math.log(2.0)),),
 )
@@ -95,6 +100,7 @@ log10 = Elementwise(
         inside_code=POWER,
     ),
     result=same_float,
+    scalar=lambda b, x: b.log10(x),
     domain=(0.5, 2.0),
     partials=(lambda out, x: 1.0 / (x * math.log(10.0)),),
 )
@@ -110,6 +116,7 @@ log1p = Elementwise(
         inside_code=POWER,
     ),
     result=same_float,
+    scalar=lambda b, x: b.log1p(x),
     domain=(-0.5, 2.0),
     partials=(lambda out, x: 1.0 / (x + 1.0),),
 )
@@ -121,6 +128,7 @@ sin = Elementwise(
     reference=np.sin,
     notation=function("sin", latex=r"\sin"),
     result=same_float,
+    scalar=lambda b, x: b.sin(x),
     partials=(lambda out, x: cos(x),),
 )
 cos: Elementwise = Elementwise(
@@ -128,6 +136,7 @@ cos: Elementwise = Elementwise(
     reference=np.cos,
     notation=function("cos", latex=r"\cos"),
     result=same_float,
+    scalar=lambda b, x: b.cos(x),
     partials=(lambda out, x: -sin(x),),
 )
 tan = Elementwise(
@@ -135,6 +144,7 @@ tan = Elementwise(
     reference=np.tan,
     notation=function("tan", latex=r"\tan"),
     result=same_float,
+    scalar=lambda b, x: b.tan(x),
     domain=(-1.2, 1.2),
     partials=(lambda out, x: 1.0 + out * out,),
 )
@@ -143,6 +153,7 @@ asin = Elementwise(
     reference=np.arcsin,
     notation=function("asin", latex=r"\arcsin", numpy="np.arcsin({0})"),
     result=same_float,
+    scalar=lambda b, x: b.asin(x),
     domain=(-0.9, 0.9),
     partials=(lambda out, x: rsqrt(1.0 - x * x),),
 )
@@ -151,6 +162,7 @@ acos = Elementwise(
     reference=np.arccos,
     notation=function("acos", latex=r"\arccos", numpy="np.arccos({0})"),
     result=same_float,
+    scalar=lambda b, x: b.acos(x),
     domain=(-0.9, 0.9),
     partials=(lambda out, x: -rsqrt(1.0 - x * x),),
 )
@@ -159,6 +171,7 @@ atan = Elementwise(
     reference=np.arctan,
     notation=function("atan", latex=r"\arctan", numpy="np.arctan({0})"),
     result=same_float,
+    scalar=lambda b, x: b.atan(x),
     partials=(lambda out, x: 1.0 / (1.0 + x * x),),
 )
 
@@ -175,6 +188,7 @@ atan2 = Elementwise(
         numpy="np.arctan2({0}, {1})",
     ),
     result=same_float,
+    scalar=lambda b, y, x: b.atan2(y, x),
     domain=(0.5, 2.0),
     kinks=((0.0, "0 at the origin, which has no angle"),),
     partials=(lambda out, y, x: _angular(x, x * x + y * y), lambda out, y, x: _angular(-y, x * x + y * y)),
@@ -184,6 +198,7 @@ sinh = Elementwise(
     reference=np.sinh,
     notation=function("sinh", latex=r"\sinh"),
     result=same_float,
+    scalar=lambda b, x: b.sinh(x),
     partials=(lambda out, x: cosh(x),),
 )
 cosh: Elementwise = Elementwise(
@@ -191,6 +206,7 @@ cosh: Elementwise = Elementwise(
     reference=np.cosh,
     notation=function("cosh", latex=r"\cosh"),
     result=same_float,
+    scalar=lambda b, x: b.cosh(x),
     partials=(lambda out, x: sinh(x),),
 )
 tanh = Elementwise(
@@ -198,6 +214,7 @@ tanh = Elementwise(
     reference=np.tanh,
     notation=function("tanh", latex=r"\tanh"),
     result=same_float,
+    scalar=lambda b, x: b.tanh(x),
     partials=(lambda out, x: 1.0 - out * out,),
 )
 asinh = Elementwise(
@@ -205,6 +222,7 @@ asinh = Elementwise(
     reference=np.arcsinh,
     notation=function("asinh", latex=r"\operatorname{{asinh}}", numpy="np.arcsinh({0})"),
     result=same_float,
+    scalar=lambda b, x: b.asinh(x),
     partials=(lambda out, x: rsqrt(x * x + 1.0),),
 )
 acosh = Elementwise(
@@ -212,6 +230,7 @@ acosh = Elementwise(
     reference=np.arccosh,
     notation=function("acosh", latex=r"\operatorname{{acosh}}", numpy="np.arccosh({0})"),
     result=same_float,
+    scalar=lambda b, x: b.acosh(x),
     domain=(1.5, 3.0),
     partials=(lambda out, x: rsqrt(x * x - 1.0),),
 )
@@ -220,6 +239,7 @@ atanh = Elementwise(
     reference=np.arctanh,
     notation=function("atanh", latex=r"\operatorname{{atanh}}", numpy="np.arctanh({0})"),
     result=same_float,
+    scalar=lambda b, x: b.atanh(x),
     domain=(-0.9, 0.9),
     partials=(lambda out, x: 1.0 / (1.0 - x * x),),
 )
@@ -231,6 +251,7 @@ erf = Elementwise(
     reference=erf_kernel,
     notation=function("erf", latex=r"\operatorname{{erf}}", numpy="np.vectorize(math.erf, otypes=[float])({0})"),
     result=same_float,
+    scalar=lambda b, x: b.erf(x),
     source="https://dlmf.nist.gov/7.2#E1",
     partials=(lambda out, x: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),),
 )
@@ -239,6 +260,7 @@ sigmoid = Elementwise(
     reference=sigmoid_kernel,
     notation=function("sigmoid", latex=r"\sigma", numpy="(1 / (1 + np.exp(-{0})))"),
     result=same_float,
+    scalar=lambda b, x: b.sigmoid(x),
     partials=(lambda out, x: out * (1.0 - out),),
 )
 log_sigmoid = Elementwise(
@@ -249,6 +271,7 @@ log_sigmoid = Elementwise(
         numpy="(-np.logaddexp(0, -({0})))",
     ),
     result=same_float,
+    scalar=lambda b, x: b.log_sigmoid(x),
     partials=(lambda out, x: sigmoid(-x),),
 )  # fmt: skip
 softplus = Elementwise(
@@ -259,6 +282,7 @@ softplus = Elementwise(
         numpy="np.logaddexp(0, {0})",
     ),
     result=same_float,
+    scalar=lambda b, x: b.softplus(x),
     partials=(lambda out, x: sigmoid(x),),
 )  # fmt: skip
 
@@ -271,6 +295,7 @@ pow_tensor: Elementwise = Elementwise(
         text="{0}^{1}", latex="{0}^{{{1}}}", code="{0} ** {1}", numpy="{0} ** {1}", binds=POWER, inside=POWER,
     ),
     result=same_number,
+    scalar=lambda b, x, y: b.pow(x, y),
     domain=(0.5, 2.0),
     partials=(
         # At exponent 0 the power is the constant 1, so its slope is 0, not 0 · 0⁻¹.

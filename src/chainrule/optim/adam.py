@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, final
 
 import numpy as np
 
 from chainrule.core.node import at_user_line
+from chainrule.core.tracing import square_root
 from chainrule.errors import ArgumentError
 from chainrule.optim.base import Group, Optimizer, check_range
 from chainrule.tensor import Tensor
@@ -52,7 +52,7 @@ def adam_update(param: np.ndarray, grad: np.ndarray, state: dict[str, Any], grou
     if group["amsgrad"]:
         spread = np.maximum(state["max_exp_avg_sq"], spread, out=state["max_exp_avg_sq"])
     np.sqrt(spread, out=scratch)
-    scratch /= math.sqrt(1 - second_beta ** state["step"])
+    scratch /= square_root(1 - second_beta ** state["step"])
     scratch += group["eps"]
     np.divide(mean, scratch, out=scratch)
     scratch *= group["lr"] / (1 - first_beta ** state["step"])

@@ -16,6 +16,7 @@ import numpy as np
 from chainrule.autodiff.mode import enable_grad
 from chainrule.autodiff.reverse import checked_grad, fits
 from chainrule.core.node import at_user_line
+from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, DTypeError, GradientError, ShapeError
 from chainrule.tensor import Tensor
 
@@ -103,7 +104,11 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _update(self, param: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: Group) -> None:
-        """One step of one parameter, in place; `grad` must not be written to."""
+        """One step of one parameter, in place; `grad` must not be written to.
+
+        The rule is compiled as it stands, so it works on whole arrays, and branches on options only, by whether they
+        are 0. What it finds missing in `state` it creates filled (`np.zeros_like`), and goes on as in any other step.
+        """
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -117,15 +122,20 @@ class Optimizer(ABC):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        name = type(self).__name__
+        name, tracing = type(self).__name__, tracer()
         with np.errstate(all="ignore"):  # inf and nan are values here, as in every op
             for group in self.param_groups:
+                options: Any = group if tracing is None else tracing.options(group)
                 for p in group["params"]:
                     grad = p.grad
                     if grad is not None:
                         if not fits(p):
                             checked_grad(p, f"{name}: parameter {self._position(p)}")
-                        self._update(p.writable(name), grad.data, self.state.setdefault(p, {}), group)
+                        if tracing is None:
+                            self._update(p.writable(name), grad.data, self.state.setdefault(p, {}), options)
+                        else:
+                            state: Any = tracing.state(self, p)
+                            self._update(p.writable(name), tracing.array(grad), state, options)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -142,6 +152,8 @@ class Optimizer(ABC):
 
     def _temporary(self, like: np.ndarray, number: int = 0) -> np.ndarray:
         """Memory shaped like an array, shared by all parameters of that shape; its contents are anybody's."""
+        if tracer() is not None:
+            return np.empty_like(like)
         key = (like.shape, like.dtype, number)
         found = self._scratch.get(key)
         if found is None:

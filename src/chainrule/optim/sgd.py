@@ -71,13 +71,15 @@ class SGD(Optimizer):
             scaled = np.multiply(param, decay, out=self._temporary(param, 1))
             direction = np.add(direction, scaled, out=self._temporary(param))
         if momentum:
-            buffer = state.get("momentum_buffer")
+            buffer, dampening = state.get("momentum_buffer"), group["dampening"]
+            if buffer is None and not dampening:  # 0 · μ + g is g: the first step is like every other
+                buffer = state["momentum_buffer"] = np.zeros_like(param)
             if buffer is None:
-                buffer = state["momentum_buffer"] = np.array(direction)
+                buffer = state["momentum_buffer"] = direction.copy()
             else:
                 buffer *= momentum
-                rest = 1 - group["dampening"]
-                buffer += direction if rest == 1 else np.multiply(direction, rest, out=self._temporary(param, 1))
+                scaled = np.multiply(direction, 1 - dampening, out=self._temporary(param, 1)) if dampening else direction
+                buffer += scaled
             if group["nesterov"]:
                 ahead = np.multiply(buffer, momentum, out=self._temporary(param, 1))
                 direction = np.add(direction, ahead, out=self._temporary(param))

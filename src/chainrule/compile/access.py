@@ -1,0 +1,281 @@
+"""Where the entries of a value come from: ops that only move entries become arithmetic on positions.
+
+`lowered` writes the value of a node at a position as an expression of a kernel, going back through elementwise ops and
+moves until it comes to nodes that somebody else says how to read: what lies in memory, or is computed in the same loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compile.kernel import Affine, Cast, Compute, Expr, Number, Position, Within, row_major
+from chainrule.core.family import Elementwise
+from chainrule.core.node import Node
+from chainrule.ops import elementwise, indexing, movement, source, windows
+
+# A position along each dimension: affine in the loop variables, or computed (an index that was looked up).
+Index = tuple[Affine | Expr, ...]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A position in a value counted as if it lay in memory row by row."""
+
+    offset: Affine
+
+
+Where = Index | Flat
+
+# How to read a node that is not computed here: its expression, or None to go on behind it.
+Leaf = Callable[[Node, Where], Expr | None]
+
+
+class MisfitError(Exception):
+    """The value cannot be computed at that position; it has to be put into memory first: `node`."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.op.name if node.op else "leaf")
+        self.node = node
+
+
+MOVES = frozenset({
+    movement.expand, movement.permute, movement.reshape, movement.slice_, movement.flip, movement.embed, movement.cat,
+    movement.cast, windows.windows,
+})  # fmt: skip
+_PICKS = frozenset({indexing.gather, indexing.index})
+_MADE = frozenset({source.full, source.arange})
+
+
+def is_free(node: Node) -> bool:
+    """Can the value be computed wherever it is read, from its inputs at one position each?"""
+    op = node.op
+    return op is not None and (isinstance(op, Elementwise) or op in MOVES or op in _PICKS or op in _MADE)
+
+
+def is_move(node: Node) -> bool:
+    """Does the op only move entries?"""
+    return node.op in MOVES and node.op is not movement.cast
+
+
+@dataclass
+class Lowering:
+    """Expressions of one kernel; what is asked for twice is written once.
+
+    extents: the rounds of each loop variable.
+    """
+
+    leaf: Leaf
+    extents: dict[int, int]
+    done: dict[Any, tuple[Node, Expr]] = field(default_factory=dict)
+
+    def lowered(self, node: Node, where: Where) -> Expr:
+        """The value of a node at a position."""
+        key = (id(node), where.offset if isinstance(where, Flat) else _key(where))
+        found = self.done.get(key)
+        if found is None:
+            found = self.done[key] = node, self._lowered(node, where)
+        return found[1]
+
+    def _lowered(self, node: Node, where: Where) -> Expr:
+        read = self.leaf(node, where)
+        if read is not None:
+            return read
+        if node.constant is not None:
+            return Number(_number(node), node.aval.dtype)
+        op = node.op
+        if op is None or not is_free(node):
+            raise MisfitError(node)
+        if isinstance(where, Flat):
+            where = self._unflattened(node, where)
+        if isinstance(op, Elementwise):
+            return self._elementwise(op, node, where)
+        if op is movement.cast:
+            return Cast(self.lowered(node.inputs[0], where), node.aval.dtype)
+        if op in _MADE:
+            return self._made(node, where)
+        if op in _PICKS:
+            return self._picked(node, where)
+        return self._moved(node, where)
+
+    def _elementwise(self, op: Elementwise, node: Node, where: Index) -> Expr:
+        inputs = tuple(self.lowered(x, where if x.aval.shape else ()) for x in node.inputs)
+        return Compute(op, inputs, node.params, node.aval.dtype)
+
+    def _made(self, node: Node, where: Index) -> Expr:
+        params, dtype = node.params, node.aval.dtype
+        if node.op is source.full:
+            return Number(params["value"], dtype)
+        (at,) = where
+        if not isinstance(at, Affine):
+            raise MisfitError(node)
+        start, step = params["start"], params["step"]
+        if dtypes.is_integer(dtype) and isinstance(start, int | np.integer) and isinstance(step, int | np.integer):
+            return Position(at * int(step) + int(start), dtype)
+        counted = Position(at, dtypes.float64)
+        scaled = Compute(elementwise.mul, (counted, Number(float(step), dtypes.float64)), {}, np.dtype(np.float64))
+        moved = Compute(elementwise.add, (scaled, Number(float(start), dtypes.float64)), {}, np.dtype(np.float64))
+        return Cast(moved, dtype)
+
+    def _picked(self, node: Node, where: Index) -> Expr:
+        x, *indices = node.inputs
+        if node.op is indexing.gather:
+            dim = node.params["dim"]
+            found = self.lowered(indices[0], where)
+            return self.lowered(x, (*where[:dim], found, *where[dim + 1 :]))
+        given = indices[0].aval.ndim
+        looked_up = tuple(self.lowered(i, where[:given] if i.aval.shape else ()) for i in indices)
+        return self.lowered(x, (*looked_up, *where[given:]))
+
+    def _moved(self, node: Node, where: Index) -> Expr:
+        op, params, x = node.op, node.params, node.inputs[0]
+        shape = x.aval.shape
+        if op is movement.expand:
+            new = len(where) - len(shape)
+            return self.lowered(x, tuple(Affine() if n == 1 else w for n, w in zip(shape, where[new:], strict=True)))
+        if op is movement.permute:
+            back = np.argsort(params["dims"])
+            return self.lowered(x, tuple(where[d] for d in back))
+        if op is movement.reshape:
+            return self.lowered(x, self._reshaped(shape, params["shape"], where))
+        affine = _affine(node, where)
+        if op is movement.slice_:
+            return self.lowered(
+                x, tuple(w * step + start for w, (start, _, step) in zip(affine, params["window"], strict=True))
+            )
+        if op is movement.flip:
+            dims = params["dims"]
+            return self.lowered(
+                x,
+                tuple(w * -1 + (n - 1) if d in dims else w for d, (w, n) in enumerate(zip(affine, shape, strict=True))),
+            )
+        if op is movement.cat:
+            return self._joined(node, affine)
+        if op is movement.embed:
+            return self._embedded(node, affine)
+        assert op is windows.windows, op
+        return self._windowed(node, affine)
+
+    def _windowed(self, node: Node, where: tuple[Affine, ...]) -> Expr:
+        (x,), params = node.inputs, node.params
+        count = len(params["size"])
+        lead = x.aval.ndim - count
+        out, inside = where[lead : lead + count], where[lead + count :]
+        moved = (o * s + i * d for o, i, s, d in zip(out, inside, params["stride"], params["dilation"], strict=True))
+        return self.lowered(x, (*where[:lead], *moved))
+
+    def _joined(self, node: Node, where: tuple[Affine, ...]) -> Expr:
+        dim, at = node.params["dim"], where[node.params["dim"]]
+        found: Expr | None = None
+        stop = node.aval.shape[dim]
+        for x in reversed(node.inputs):
+            start = stop - x.aval.shape[dim]
+            if x.aval.shape[dim]:
+                part = self.lowered(x, (*where[:dim], at + -start, *where[dim + 1 :]))
+                found = part if found is None else Within(((at, start, stop),), part, found)
+            stop = start
+        assert found is not None, "an empty cat is never computed"
+        return found
+
+    def _embedded(self, node: Node, where: tuple[Affine, ...]) -> Expr:
+        (x,) = node.inputs
+        bounds, inner = [], []
+        for at, (start, stop, step), n in zip(where, node.params["window"], node.params["shape"], strict=True):
+            if step != 1:
+                raise MisfitError(node)  # holes between entries: put into memory by stores, not by looking back
+            low, high = at.range(self.extents)
+            stop = min(stop, n)
+            if low < start or high >= stop:
+                bounds.append((at, start, stop))
+            inner.append(at + -start)
+        inside = self.lowered(x, tuple(inner))
+        return Within(tuple(bounds), inside, Number(0, node.aval.dtype)) if bounds else inside
+
+    # --- reshaping: dimensions split and join
+
+    def _reshaped(self, before: Sequence[int], after: Sequence[int], where: Index) -> Where:
+        """The position before a reshape, given the one after it."""
+        found: list[Affine | Expr] = []
+        i = j = 0
+        while i < len(before) or j < len(after):
+            if i < len(before) and before[i] == 1:
+                found.append(Affine())
+                i += 1
+                continue
+            if j < len(after) and after[j] == 1:
+                j += 1
+                continue
+            held, made = [i], [j]
+            have, want = before[i], after[j]
+            i, j = i + 1, j + 1
+            while have != want:
+                if have < want:
+                    have *= before[i]
+                    held.append(i)
+                    i += 1
+                else:
+                    want *= after[j]
+                    made.append(j)
+                    j += 1
+            part = self._segment([before[d] for d in held], [after[d] for d in made], [where[d] for d in made])
+            if part is None:
+                return Flat(_flat(after, where))
+            found += part
+        return tuple(found)
+
+    def _segment(
+        self, before: Sequence[int], after: Sequence[int], where: Sequence[Affine | Expr]
+    ) -> list[Affine | Expr] | None:
+        if len(before) == 1 == len(after):
+            return [where[0]]
+        if not all(isinstance(w, Affine) for w in where):
+            return None
+        flat = Affine.total(zip(where, row_major(tuple(after)), strict=True))  # type: ignore[arg-type]
+        return self._split(flat, before)
+
+    def _split(self, flat: Affine, sizes: Sequence[int]) -> list[Affine | Expr] | None:
+        """A flat position taken apart into dimensions, where that needs no division by anything that varies."""
+        found: list[Affine | Expr] = []
+        for stride in row_major(tuple(sizes)):
+            high = Affine(0, tuple((v, c // stride) for v, c in flat.terms if c % stride == 0))
+            whole, constant = divmod(flat.constant, stride)
+            rest = Affine(constant, tuple((v, c) for v, c in flat.terms if c % stride))
+            low, most = rest.range(self.extents)
+            if low < 0 or most >= stride:
+                return None
+            found.append(high + whole)
+            flat = rest
+        return found
+
+    def _unflattened(self, node: Node, where: Flat) -> Index:
+        """A flat position in the dimensions of a node that is computed, not read."""
+        found = self._split(where.offset, node.aval.shape)
+        if found is None:
+            raise MisfitError(node)
+        return tuple(found)
+
+
+def _flat(shape: Sequence[int], where: Index) -> Affine:
+    if not all(isinstance(w, Affine) for w in where):
+        raise NotImplementedError("a looked-up position through a reshape that joins dimensions")
+    return Affine.total(zip(where, row_major(tuple(shape)), strict=True))  # type: ignore[arg-type]
+
+
+def _affine(node: Node, where: Index) -> tuple[Affine, ...]:
+    if not all(isinstance(w, Affine) for w in where):
+        raise MisfitError(node)
+    return where  # type: ignore[return-value]
+
+
+def _number(node: Node) -> float | int | bool:
+    assert node.constant is not None
+    numerator, denominator = node.constant
+    return numerator if denominator == 1 else numerator / denominator
+
+
+def _key(where: Index) -> tuple[Any, ...]:
+    return tuple(w if isinstance(w, Affine) else id(w) for w in where)

@@ -1,0 +1,145 @@
+"""cr.compile: a function that is traced once for each kind of call, and from then on runs as one program."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, final
+
+from chainrule.compile.bound import MISS, Bound
+from chainrule.compile.executable import Build
+from chainrule.compile.interpret import interpret
+from chainrule.compile.outcome import trace
+from chainrule.compile.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
+from chainrule.core.node import at_user_line
+from chainrule.core.tracing import running, tracer
+from chainrule.errors import DTypeError, RetraceWarning
+
+# What makes an executable of a program. The one place to put another.
+BUILD: Build = interpret
+
+TRACES_BEFORE_WARNING = 8
+
+
+@final
+class Compiled:
+    """A function that runs as a compiled program; made by `cr.compile`.
+
+    eager: the function itself.
+    traces: how many times it has been traced.
+    last_call: the trace of the last call, and its arguments.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, keep_grads: bool = False, build: Build | None = None) -> None:
+        self.eager = function
+        self.traces = 0
+        self._keep_grads, self._build = keep_grads, build or BUILD
+        self._names = names_of(function)
+        self._lock = threading.RLock()
+        self._last: Bound | None = None
+        self._bound: dict[tuple[Any, ...], list[Bound]] = {}
+        self._last_given: Arguments | None = None
+        functools.update_wrapper(self, function, updated=())
+
+    @property
+    def signatures(self) -> list[tuple[Any, ...]]:
+        """The kinds of calls that there have been."""
+        return list(self._bound)
+
+    @property
+    def last_call(self) -> tuple[Bound, Arguments | None] | None:
+        return None if self._last is None else (self._last, self._last_given)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if running and tracer() is not None:  # inside a function that is traced itself, it is part of that one
+            return self.eager(*args, **kwargs)
+        with self._lock:
+            last = self._last
+            if last is not None and last.flat and not kwargs and len(args) == last.arity:
+                result = last.call(args)
+                if result is not MISS:
+                    return result
+            return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = arguments_of(args, kwargs)
+        known = self._bound.get(given.key, ())
+        for bound in known:
+            result = bound.call(given.leaves)
+            if result is not MISS:
+                self._last, self._last_given = bound, given
+                return result
+        bound = self._traced(given, args, kwargs)
+        result = bound.call(given.leaves)
+        assert result is not MISS, f"{self.eager}: {bound.why_not(given.leaves)} during the trace itself"
+        self._last, self._last_given = bound, given
+        return result
+
+    def _traced(self, given: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
+        outcome = trace(self.eager, given, self._names, keep_grads=self._keep_grads)
+        flat = not kwargs and len(given.leaves) == len(args) and all(is_dynamic(x) for x in args)
+        bound = Bound(outcome, self._build(outcome.program), flat, len(args))
+        if self.traces >= TRACES_BEFORE_WARNING:
+            self._warn(given)
+        self.traces += 1
+        self._bound.setdefault(given.key, []).append(bound)
+        return bound
+
+    def _warn(self, given: Arguments) -> None:
+        name = getattr(self.eager, "__name__", type(self.eager).__name__)
+        before = self._bound.get(given.key)
+        if before:
+            why = before[-1].why_not(given.leaves)
+        else:
+            why = what_changed(given.spec, next(reversed(self._bound)), given.key, self._names)
+        warnings.warn(
+            f"compile: {name} has been traced {self.traces} times, and is now traced again: {why}; a number that "
+            f"changes is traced once if it is passed as a tensor or a NumPy scalar, a shape if it is padded",
+            RetraceWarning,
+            stacklevel=4,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "eager":  # asked before it is set, when an instance is copied
+            raise AttributeError(name)
+        return getattr(self.eager, name)
+
+    def __repr__(self) -> str:
+        return f"compiled({self.eager!r})"
+
+
+def compile(function: Callable[..., Any] | None = None, *, keep_grads: bool = False, build: Build | None = None) -> Any:
+    """A function that computes what `function` does, as one program: forward, backward and update, without Python.
+
+    The function runs once on symbols for each kind of call (shapes, dtypes, numbers); what it applied to them is then
+    run at each call, on the values that its arguments and the tensors it closes over have then. Modules, optimisers and
+    lists, dicts and tuples may be arguments too. Used as `@cr.compile`, or with options as `@cr.compile(…)`.
+
+    Args:
+        function: of tensors, arrays and trees of them; or a module.
+        keep_grads: whether `.grad` is kept where the function itself has used it up, in an optimiser's step.
+        build: what makes an executable of a program; None: the library's own.
+    Raises, when it is called:
+        TraceError, SymbolicValueError: it does what depends on values, such as `if loss > 1`; the message names the line.
+        DTypeError: an argument that is neither a tensor nor can be compared with that of the next call.
+
+    >>> import chainrule as cr
+    >>> w = cr.tensor([1.0, 2.0], requires_grad=True)
+    >>> optimizer = cr.optim.SGD([w], lr=0.25)
+    >>> @cr.compile
+    ... def step(x):
+    ...     optimizer.zero_grad()
+    ...     loss = ((w - x) ** 2).sum()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    >>> step(cr.tensor([0.0, 0.0])), w
+    (tensor(5.), tensor([0.5, 1. ], requires_grad=True))
+    """
+    if function is None:
+        return lambda f: compile(f, keep_grads=keep_grads, build=build)
+    if not callable(function):
+        raise at_user_line(DTypeError(f"compile: expected a function or a module; got {type(function).__name__}"))
+    return Compiled(function, keep_grads=keep_grads, build=build)

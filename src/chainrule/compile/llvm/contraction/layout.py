@@ -1,0 +1,198 @@
+"""A contraction, decided: the sizes of its tiles, and which parts of the operands are copied where before use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from chainrule import dtypes
+from chainrule.compile.kernel import Contract, Expr, Load
+from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
+from chainrule.compile.llvm.contraction.forms import Form, forms
+from chainrule.compile.llvm.contraction.grid import Grid
+from chainrule.compile.llvm.contraction.sources import plain
+from chainrule.compile.llvm.target import Target
+
+CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
+PAGE = 4096  # bytes
+ALIGNMENT = 64  # bytes
+SHORTEST = 64  # points of a summed axis that are done at a time, at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a contraction is done.
+
+    The output is cut into tiles, numbered panel by panel: a panel is a run of vectors (the lanes' axis) at one point of
+    the batch, and its tiles go down the rows.
+
+    width: elements of a vector.
+    packed: is the vectors' operand copied, panel by panel?
+    turned: the summed axis along which it is read while it is copied, if not along the lanes.
+    points_along: the axis along which the other operand is copied, tile by tile; None: it is read where it is.
+    block: a summed axis and how many of its positions are done at a time; the sums wait in memory meanwhile.
+    """
+
+    kernel: Contract
+    target: Target
+    axes: Axes
+    form: Form
+    panels: Grid
+    tiles: Grid
+    width: int
+    packed: bool
+    turned: Axis | None
+    points_along: Axis | None
+    block: tuple[Axis, int] | None
+
+    @cached_property
+    def pitch(self) -> int:
+        """Elements from one point of the sum to the next in a packed panel: whole vectors."""
+        return -(-self.panels.size // self.width) * self.width
+
+    @cached_property
+    def depth(self) -> int:
+        """Points of the sum that are done at a time."""
+        whole = product(self.axes.summed)
+        return whole if self.block is None else whole // self.block[0].extent * self.block[1]
+
+    @cached_property
+    def chunk(self) -> int:
+        """Tiles whose sums wait in memory at a time."""
+        each = self.tiles.size * self.pitch * self.kernel.accumulate.itemsize
+        return max(min(self.tiles.count, CACHE // each), 1)
+
+    @cached_property
+    def stretches(self) -> tuple[int, int, int]:
+        """Where the scratch memory of the panel, of the points and of the sums ends, in bytes."""
+        size = self.kernel.accumulate.itemsize
+        panel = self.depth * self.pitch if self.packed else 0
+        points = (self.tiles.size + self.width) * (self.depth + self.width) if self.points_along is not None else 0
+        sums = self.chunk * self.tiles.size * self.pitch if self.block is not None else 0
+        ends, end = [], 0
+        for elements in (panel, points, sums):
+            end += -(-elements * size // ALIGNMENT) * ALIGNMENT
+            ends.append(end)
+        return ends[0], ends[1], ends[2]
+
+
+def decide(kernel: Contract, target: Target) -> Layout:
+    """The layout that promises to take the fewest instructions."""
+    axes = Axes.of(kernel)
+    size = 4 if kernel.accumulate == dtypes.bool_ else max(kernel.accumulate.itemsize, 4)
+    width = target.vector_bytes // size
+    form = min(forms(kernel, axes, width), key=lambda f: f.cost)
+    row = max(form.points, key=lambda a: a.extent, default=NONE)
+    if form.dot:
+        column = _dot_column(kernel, form)
+        high, wide = _dot_size(row.extent, column.extent, target.registers >= 32)
+    else:
+        column = form.lanes
+        high, wide = _vector_size(row.extent, -(-column.extent // width), target.registers >= 32)
+        wide *= width
+    tiles = Grid(tuple(a for a in form.points if a is not row), row, high)
+    operands = (kernel.right, kernel.left) if form.swapped else (kernel.left, kernel.right)
+    packed, turned, points_along = False, None, None
+    if not form.dot and 0 not in (a.extent for a in axes.summed):
+        packed = _pays(kernel, axes, operands[1], column, tiles.count * high)
+        if not contiguous(operands[1], column):
+            turned = max(_runs(operands[1], axes), key=lambda a: a.extent, default=None)
+        points_along = _points_along(kernel, axes, operands[0], row)
+    return Layout(
+        kernel=kernel,
+        target=target,
+        axes=axes,
+        form=form,
+        panels=Grid((*axes.batch, *(a for a in form.vectors if a is not column)), column, wide),
+        tiles=tiles,
+        width=width,
+        packed=packed,
+        turned=turned,
+        points_along=points_along,
+        block=_block(axes, wide * kernel.accumulate.itemsize) if packed or points_along is not None else None,
+    )
+
+
+def _vector_size(rows: int, vectors: int, many: bool) -> tuple[int, int]:
+    """Rows and vectors of a tile: as many accumulators as registers allow, beside the operands."""
+    most = 4 if many else 2
+    if rows <= 2:  # few rows: more vectors of each
+        most *= 2
+    panels = max(-(-vectors // most), 1)
+    wide = max(-(-vectors // panels), 1)
+    high = {1: 14, 2: 12, 3: 8, 4: 6, 5: 4, 6: 4, 7: 3, 8: 3} if many else {1: 12, 2: 6, 3: 3, 4: 2}
+    return _high(rows, high[wide]), wide
+
+
+def _high(rows: int, most: int) -> int:
+    """Rows of a tile: if possible so many that none are left over, for then there is one tile less to write."""
+    if rows <= most:
+        return max(rows, 1)
+    if rows <= 64:
+        for high in range(most, max(most * 2 // 3, 4) - 1, -1):
+            if rows % high == 0:
+                return high
+    if rows <= 3 * most:
+        return -(-rows // -(-rows // most))
+    return most
+
+
+def _dot_size(rows: int, columns: int, many: bool) -> tuple[int, int]:
+    """Rows and columns of a tile of sums whose lanes are summed axes."""
+    if columns == 1:
+        return _high(rows, 16 if many else 8), 1
+    if rows == 1:
+        return 1, _high(columns, 16 if many else 8)
+    wide = _high(columns, 5 if many else 3)
+    return _high(rows, max(((30 if many else 14) - wide) // (wide + 1), 1)), wide
+
+
+def _dot_column(kernel: Contract, form: Form) -> Axis:
+    """The axis whose sums stand beside each other in the output, if there is one."""
+
+    def worth(axis: Axis) -> tuple[bool, int]:
+        return beside(kernel, axis) and axis.extent >= 3, axis.extent
+
+    return max(form.vectors, key=worth, default=NONE)
+
+
+def beside(kernel: Contract, axis: Axis) -> bool:
+    """Do the results along an axis stand beside each other in memory?"""
+    return all(axis.step(s.offset) == 1 for s in kernel.epilogue)
+
+
+def _runs(operand: Expr, axes: Axes) -> Iterator[Axis]:
+    return (a for a in axes.summed if contiguous(operand, a) and a.extent > 1)
+
+
+def _pays(kernel: Contract, axes: Axes, operand: Expr, lanes: Axis, points: int) -> bool:
+    """Is it better to copy the vectors' operand, panel by panel, than to read it where it is?"""
+    if not contiguous(operand, lanes):
+        return True
+    if not plain(operand, kernel.accumulate):
+        return points >= 12
+    assert isinstance(operand, Load)
+    # Steps of a page or more: each vector needs an address translation, and few sets of the caches are used.
+    reach = max((abs(a.step(operand.offset)) * operand.dtype.itemsize for a in axes.summed), default=0)
+    return points >= 48 and reach >= PAGE and product(axes.summed) >= 128
+
+
+def _points_along(kernel: Contract, axes: Axes, operand: Expr, row: Axis) -> Axis | None:
+    if plain(operand, kernel.accumulate):
+        return None
+    return max(_runs(operand, axes), key=lambda a: a.extent, default=row)
+
+
+def _block(axes: Axes, row_bytes: int) -> tuple[Axis, int] | None:
+    """The summed axis to do in parts, where a panel of all would not stay in the cache."""
+    whole, most = product(axes.summed), max(CACHE // row_bytes, 1)
+    if whole <= 2 * most:
+        return None
+    axis = max(axes.summed, key=lambda a: a.extent)
+    parts = -(-axis.extent // max(most * axis.extent // whole, SHORTEST))
+    # The last part must not be shorter than a vector, for squares are turned that begin earlier.
+    for each in range(-(-axis.extent // parts), SHORTEST // 2, -1):
+        if axis.extent - (-(-axis.extent // each) - 1) * each >= SHORTEST // 2:
+            return (axis, each) if each < axis.extent else None
+    return None

@@ -1,0 +1,118 @@
+"""The loops over the summed axes: accumulators in registers, the innermost loops written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
+from chainrule.compile.llvm.contraction.axes import Axis
+from chainrule.compile.llvm.contraction.grid import repeat
+from chainrule.compile.llvm.contraction.sources import Source
+from chainrule.compile.llvm.expressions import Emitter
+
+UNROLL = 4  # rounds of the innermost loop written one after the other
+WRITTEN_OUT = 10  # loops of up to so many rounds are no loops
+
+# Adds the products at one point: (left, right, accumulators, how many of the lanes count) → accumulators.
+Step = Callable[[Source, Source, list[Value], int | None], list[Value]]
+
+
+@dataclass(frozen=True)
+class Summation:
+    """Σ over axes, the last one innermost.
+
+    extents: of each axis; one that is known only when the code runs needs width 1.
+    width: positions of the last axis that one step takes.
+    sets: of accumulators, used in turn: a sum that waits for its predecessor waits less often.
+    """
+
+    emitter: Emitter
+    axes: Sequence[Axis]
+    extents: Sequence[Index]
+    width: int
+    sets: int
+    step: Step
+
+    def run(self, left: Source, right: Source, start: Sequence[Value]) -> list[Value]:
+        """The sums, added to what the accumulators start from."""
+        if not self.axes:
+            return self.step(left, right, list(start), None)
+        b, n = self.emitter.builder, len(start)
+        zeros = [zero(v.dtype, v.lanes) for v in start]
+        found = self._along(0, left, right, [*start, *zeros * (self.sets - 1)])
+        total = found[:n]
+        for i in range(1, self.sets):
+            total = [b.add(x, y) for x, y in zip(total, found[n * i : n * (i + 1)], strict=True)]
+        return total
+
+    def _along(self, depth: int, left: Source, right: Source, accs: list[Value]) -> list[Value]:
+        axis, extent, last = self.axes[depth], self.extents[depth], depth == len(self.axes) - 1
+        width = self.width if last else 1
+
+        def at(base: Index, by: int, accs: list[Value], turn: int, active: int | None = None) -> list[Value]:
+            here = left.moved(axis, base).moved(axis, by), right.moved(axis, base).moved(axis, by)
+            if not last:
+                return self._along(depth + 1, *here, accs)
+            each = len(accs) // self.sets
+            first = turn % self.sets * each
+            accs[first : first + each] = self.step(*here, accs[first : first + each], active)
+            return accs
+
+        def rounds(base: Index, count: int, accs: Sequence[Value]) -> list[Value]:
+            accs = list(accs)
+            for turn in range(count):
+                accs = at(base, turn * width, accs, turn)
+            return accs
+
+        unroll = UNROLL if last else 1
+        if not isinstance(extent, int):
+            main = self._whole(extent, unroll)
+            accs = repeat(self.emitter, 0, main, unroll, lambda k, held: rounds(k, unroll, held), accs)
+            return repeat(self.emitter, main, extent, 1, lambda k, held: rounds(k, 1, held), accs)
+        whole, rest = divmod(extent, width)
+        if whole <= WRITTEN_OUT // self._written_inside(depth):
+            accs = rounds(0, whole, accs)
+        else:
+            main = whole // unroll * unroll
+            body = lambda k, held: rounds(k, unroll, held)  # noqa: E731
+            accs = repeat(self.emitter, 0, main * width, unroll * width, body, accs)
+            accs = rounds(main * width, whole - main, accs)
+        return at(0, whole * width, accs, whole, rest) if rest else accs
+
+    def _whole(self, extent: Value, unroll: int) -> Index:
+        b = self.emitter.builder
+        return b.and_(extent, b.constant(-unroll, dtypes.int64))
+
+    def _written_inside(self, depth: int) -> int:
+        """How many rounds are written out inside of this axis: beyond what is one loop body, this axis is a loop."""
+        total = 1
+        for d in range(depth + 1, len(self.axes)):
+            extent, width = self.extents[d], self.width if d == len(self.axes) - 1 else 1
+            if not isinstance(extent, int) or -(-extent // width) > WRITTEN_OUT:
+                return WRITTEN_OUT + 1
+            total *= max(-(-extent // width), 1)
+        return total
+
+
+def zero(dtype: np.dtype, lanes: int) -> Value:
+    """0 in every lane."""
+    if lanes == SCALAR:
+        return Value("0" if not dtypes.is_float(dtype) else "0.0", dtype)
+    return Value("zeroinitializer", dtype, lanes)
+
+
+def add_product(b: Builder, x: Value, y: Value, total: Value, fused: bool) -> Value:
+    """x · y + total, in one instruction where the target has one."""
+    return b.fma(x, y, total) if fused else b.add(b.mul(x, y), total)
+
+
+def sets_for(accumulators: int, rounds: int) -> int:
+    """How many sets of accumulators keep the multiply-add units busy: they take 4 to 8 instructions at a time."""
+    sets = 1
+    while accumulators * sets < 8 and sets < 4 and sets * 2 <= rounds:
+        sets *= 2
+    return sets

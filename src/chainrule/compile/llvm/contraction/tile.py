@@ -1,0 +1,150 @@
+"""Register tiles: the sums of a few rows by a few vectors of columns, and the epilogue on them.
+
+Two kinds. With lanes along an axis of the output, an element of the one operand, spread to all lanes, meets a vector of
+the other ("vector" tiles: the multiply-adds of a matrix product as it is usually written). With lanes along a summed
+axis, a vector of the one meets a vector of the other, and the lanes are added up at the end ("dot" tiles).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from chainrule.compile.kernel import Accumulated, Store, walk
+from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
+from chainrule.compile.llvm.contraction.axes import NONE, Axis
+from chainrule.compile.llvm.contraction.sources import Source
+from chainrule.compile.llvm.contraction.summation import Step, add_product
+from chainrule.compile.llvm.expressions import Emitter
+
+
+class Segment(NamedTuple):
+    """One vector of a tile: from `offset` on, of so many lanes; those from `active` on do not count."""
+
+    offset: int
+    lanes: int
+    active: int | None
+
+
+def segments(size: int, lanes: int, masks: bool) -> list[Segment]:
+    """A run of elements as vectors: full ones, then what is left as one masked vector, or as ever shorter ones."""
+    found = [Segment(i, lanes, None) for i in range(0, size - lanes + 1, lanes)]
+    at, rest = size // lanes * lanes, size % lanes
+    while rest:
+        width = 1 << (rest.bit_length() - 1)  # the longest vector that fits
+        if masks and rest not in {1, 2, 4, 8, 16, 32}:
+            width *= 2
+        taken = min(width, rest)
+        found.append(Segment(at, SCALAR if width == 1 else width, None if taken == width else taken))
+        at, rest = at + taken, rest - taken
+    return found
+
+
+def vector_step(b: Builder, rows: Axis, count: int, along: Axis, parts: Sequence[Segment], fused: bool) -> Step:
+    """The multiply-adds of a vector tile: accumulators row by row."""
+
+    def step(points: Source, vectors: Source, accs: list[Value], _active: int | None) -> list[Value]:
+        held = [vectors.moved(along, s.offset).vector(along, s.lanes, s.active) for s in parts]
+        for i in range(count):
+            element = points.moved(rows, i).scalar()
+            spread = {lanes: b.spread(element, lanes) for lanes in {s.lanes for s in parts}}
+            for j, s in enumerate(parts):
+                n = i * len(parts) + j
+                accs[n] = add_product(b, spread[s.lanes], held[j], accs[n], fused)
+        return accs
+
+    return step
+
+
+def dot_step(
+    b: Builder, first: tuple[Axis, int], second: tuple[Axis, int], along: Axis, lanes: int, fused: bool
+) -> Step:
+    """The multiply-adds of a dot tile: accumulators by points of the first axis, then of the second."""
+
+    def step(left: Source, right: Source, accs: list[Value], active: int | None) -> list[Value]:
+        held = [right.moved(second[0], j).vector(along, lanes, active) for j in range(second[1])]
+        for i in range(first[1]):
+            mine = left.moved(first[0], i).vector(along, lanes, active)
+            for j, other in enumerate(held):
+                n = i * len(held) + j
+                accs[n] = add_product(b, mine, other, accs[n], fused)
+        return accs
+
+    return step
+
+
+def lane_sums(b: Builder, vectors: Sequence[Value]) -> Value:
+    """The sum of the lanes of each vector, one a lane; as many lanes as vectors, up to a power of two.
+
+    In each round two vectors become one: half of the lanes of each added to the other half.
+    """
+    lanes, width = vectors[0].lanes, 1
+    held = list(vectors)
+    while len(held) > 1:
+        held += held[-1:] * (len(held) % 2)
+        groups = range(0, lanes, 2 * width)
+        low = [n for g in groups for n in (*range(g, g + width), *range(lanes + g, lanes + g + width))]
+        high = [n + width for n in low]
+        held = [b.add(b.shuffle(x, y, low), b.shuffle(x, y, high)) for x, y in zip(held[::2], held[1::2], strict=True)]
+        width *= 2
+    total = held[0]
+    while total.lanes > max(width, 2):
+        total = b.add(*b.halves(total))
+    return total if width > 1 else b.add(b.lane(total, 0), b.lane(total, 1))
+
+
+class Epilogue:
+    """What is done with the finished sums."""
+
+    def __init__(self, emitter: Emitter, stores: Sequence[Store]) -> None:
+        self.emitter = emitter
+        self.stores = stores
+        self.sums = [e for e in walk(*(s.value for s in stores)) if isinstance(e, Accumulated)]
+
+    def vectors(
+        self,
+        point: Mapping[int, Index],
+        rows: tuple[Axis, Index, int],
+        along: tuple[Axis, Index],
+        parts: Sequence[Segment],
+        sums: Sequence[Value],
+    ) -> None:
+        """At a tile of vectors: (axis, start, count) of the rows, (axis, start) of the lanes."""
+        e, b = self.emitter, self.emitter.builder
+        row, top, count = rows
+        axis, start = along
+        with e.at(point):
+            for j, s in enumerate(parts):
+                lanes_axis = axis.variable if s.lanes != SCALAR else None
+                with e.lanes_over(lanes_axis, s.lanes, s.active), e.at(axis.at(b.index_add(start, s.offset))):
+                    for i in range(count):
+                        with e.at(row.at(b.index_add(top, i))):
+                            self._store(sums[i * len(parts) + j])
+
+    def scalars(
+        self,
+        point: Mapping[int, Index],
+        first: tuple[Axis, Index, int],
+        second: tuple[Axis, Index, int],
+        sums: Sequence[Value],
+    ) -> None:
+        """At single points: (axis, start, count) of the one and the other axis."""
+        b = self.emitter.builder
+        axis, start, count = second
+        for i, value in enumerate(sums):
+            here = {**point, **axis.at(b.index_add(start, i % count))}
+            self.vectors(
+                here, (first[0], b.index_add(first[1], i // count), 1), (NONE, 0), [Segment(0, SCALAR, None)], [value]
+            )
+
+    def _store(self, total: Value) -> None:
+        e = self.emitter
+        for accumulated in self.sums:
+            e.define(accumulated, total)
+        # All values first: none of them sees what another store of this point has written.
+        values = []
+        for s in self.stores:
+            moves = e.vector is not None and s.offset.coefficient(e.vector) != 0
+            values.append(e.spread(s.value) if moves else e.value(s.value))
+        for s, value in zip(self.stores, values, strict=True):
+            e.store(s, value)

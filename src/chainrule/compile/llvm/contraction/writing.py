@@ -1,0 +1,282 @@
+"""The code of a contraction: loops over panels and tiles, what is packed for them, and the tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chainrule import dtypes
+from chainrule.compile.llvm.builder import SCALAR, Index, Value
+from chainrule.compile.llvm.contraction.axes import Axis, contiguous
+from chainrule.compile.llvm.contraction.grid import Kind, index_divmod, index_max, index_min, index_sub, repeat
+from chainrule.compile.llvm.contraction.layout import Layout, beside
+from chainrule.compile.llvm.contraction.packing import copy, copy_run, turn
+from chainrule.compile.llvm.contraction.sources import Memory, Source, source
+from chainrule.compile.llvm.contraction.summation import Summation, sets_for, zero
+from chainrule.compile.llvm.contraction.tile import (
+    Epilogue,
+    Segment,
+    dot_step,
+    lane_sums,
+    segments,
+    vector_step,
+)
+from chainrule.compile.llvm.expressions import Emitter
+
+Point = dict[int, Index]  # the values of variables
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which points of the sum are done: of one axis those from `start` on, `extent` of them; of the others all."""
+
+    axis: Axis | None
+    start: Index
+    extent: Index
+
+
+ALL = Part(None, 0, 0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of positions along an axis, at a point of the other axes (of rows: those of their panel too)."""
+
+    point: Point
+    axis: Axis
+    start: Index
+    size: int
+
+    @property
+    def first(self) -> Point:
+        """Where it begins."""
+        return {**self.point, **self.axis.at(self.start)}
+
+
+class Writing:
+    """Writes the code of one layout."""
+
+    def __init__(self, layout: Layout, emitter: Emitter, scratch: str) -> None:
+        self.layout = layout
+        self.emitter = emitter
+        self.epilogue = Epilogue(emitter, layout.kernel.epilogue)
+        kernel, b = layout.kernel, emitter.builder
+        self.operands = (kernel.right, kernel.left) if layout.form.swapped else (kernel.left, kernel.right)
+        self.masks = layout.target.vector_bytes == 64
+        panel, points, _ = layout.stretches
+        self.panel = scratch
+        self.points = b.pointer(scratch, panel, dtypes.uint8) if points > panel else scratch
+        self.sums = b.pointer(scratch, points, dtypes.uint8) if layout.block else scratch
+
+    # --- loops
+
+    def units(self, lo: Index, hi: Index) -> None:
+        """Tiles lo … hi - 1, panel by panel."""
+        b, layout, tiles = self.emitter.builder, self.layout, self.layout.tiles.count
+        with self.emitter.at(dict.fromkeys(layout.axes.still, 0)):
+            first, _ = index_divmod(b, lo, tiles)
+            last, _ = index_divmod(b, b.index_add(hi, tiles - 1), tiles)
+            for kind in layout.panels.kinds:
+
+                def panel(number: Index, _: object, kind: Kind = kind) -> None:
+                    behind = b.index_mul(number, tiles)
+                    start = index_max(b, index_sub(b, lo, behind), 0)
+                    stop = index_min(b, index_sub(b, hi, behind), tiles)
+                    point, column = layout.panels.point(b, kind, number)
+                    self._panel(Run(point, layout.panels.axis, column, kind.size), start, stop)
+
+                low, high = index_max(b, first, kind.first), index_min(b, last, kind.first + kind.count)
+                repeat(self.emitter, low, high, 1, panel)
+
+    def _panel(self, columns: Run, lo: Index, hi: Index) -> None:
+        if self.layout.block is not None:
+            self._panel_in_parts(columns, lo, hi)
+            return
+        vectors = self._vectors(columns, ALL)
+
+        def tile(rows: Run, _: Index) -> None:
+            self._finish(rows, columns, self._sums(rows, columns, vectors, ALL, None))
+
+        self._tiles(columns, lo, hi, tile)
+
+    def _panel_in_parts(self, columns: Run, lo: Index, hi: Index) -> None:
+        """A part of the summed axis after the other; the sums of some tiles wait in memory meanwhile."""
+        b, layout = self.emitter.builder, self.layout
+        assert layout.block is not None
+        axis, each = layout.block
+
+        def some(first: Index, _: object) -> None:
+            last = index_min(b, b.index_add(first, layout.chunk), hi)
+
+            def part(start: Index, _: object) -> None:
+                here = Part(axis, start, index_min(b, index_sub(b, axis.extent, start), each))
+                vectors = self._vectors(columns, here)
+
+                def tile(rows: Run, number: Index) -> None:
+                    kept = self._kept(index_sub(b, number, first))
+                    self._keep(kept, self._sums(rows, columns, vectors, here, kept))
+
+                self._tiles(columns, first, last, tile)
+
+            def clear(rows: Run, number: Index) -> None:
+                self._keep(self._kept(index_sub(b, number, first)), self._zeros(rows, columns))
+
+            def finish(rows: Run, number: Index) -> None:
+                kept = self._kept(index_sub(b, number, first))
+                self._finish(rows, columns, self._load(kept, self._zeros(rows, columns)))
+
+            self._tiles(columns, first, last, clear)
+            repeat(self.emitter, 0, axis.extent, each, part)
+            self._tiles(columns, first, last, finish)
+
+        repeat(self.emitter, lo, hi, layout.chunk, some)
+
+    def _tiles(self, columns: Run, lo: Index, hi: Index, body: Callable[[Run, Index], None]) -> None:
+        """The tiles lo … hi - 1 of a panel; the body is given the rows and the number of each."""
+        b, tiles = self.emitter.builder, self.layout.tiles
+        for kind in tiles.kinds:
+
+            def tile(number: Index, _: object, kind: Kind = kind) -> None:
+                point, row = tiles.point(b, kind, number)
+                body(Run({**columns.point, **point}, tiles.axis, row, kind.size), number)
+
+            low, high = index_max(b, lo, kind.first), index_min(b, hi, kind.first + kind.count)
+            repeat(self.emitter, low, high, 1, tile)
+
+    # --- sums that wait
+
+    def _kept(self, number: Index) -> Memory:
+        layout, b = self.layout, self.emitter.builder
+        return Memory(b, self.sums, layout.kernel.accumulate, {}, b.index_mul(number, layout.tiles.size * layout.pitch))
+
+    def _keep(self, kept: Memory, sums: Sequence[Value]) -> None:
+        for i, value in enumerate(sums):
+            kept.further(i * self.layout.width).store(value)
+
+    def _load(self, kept: Memory, like: Sequence[Value]) -> list[Value]:
+        width = self.layout.width
+        return [kept.further(i * width).load(v.lanes) for i, v in enumerate(like)]
+
+    # --- operands
+
+    def _loops(self, part: Part) -> list[tuple[Axis, Index]]:
+        return [(a, part.extent if a == part.axis else a.extent) for a in self.layout.axes.summed]
+
+    def _source(self, which: int, run: Run, part: Part) -> Source:
+        layout = self.layout
+        axes = (*(layout.form.vectors if which else layout.form.points), *layout.axes.summed)
+        found = source(self.emitter, self.operands[which], layout.kernel.accumulate, run.first, axes)
+        return found if part.axis is None else found.moved(part.axis, part.start)
+
+    def _strides(self, step: int) -> dict[Axis, int]:
+        """Of the summed axes, where a point of the sum takes `step` elements."""
+        strides: dict[Axis, int] = {}
+        block = self.layout.block
+        for axis in reversed(self.layout.axes.summed):
+            strides[axis] = step
+            step *= block[1] if block is not None and axis == block[0] else axis.extent
+        return strides
+
+    def _vectors(self, columns: Run, part: Part) -> Source:
+        """The vectors' operand of a panel, packed if that is better."""
+        layout, e = self.layout, self.emitter
+        given = self._source(1, columns, part)
+        if not layout.packed:
+            return given
+        loops = self._loops(part)
+        strides = {**self._strides(layout.pitch), columns.axis: 1}
+        packed = Memory(e.builder, self.panel, layout.kernel.accumulate, strides, padded=True)
+        if layout.turned is not None:
+            others = [(a, n) for a, n in loops if a != layout.turned]
+            across = next((a, n) for a, n in loops if a == layout.turned)
+            turn(e, given, packed, others, across, (columns.axis, columns.size), layout.width)
+        elif contiguous(self.operands[1], columns.axis):
+            copy(e, given, packed, loops, columns.axis, segments(columns.size, layout.width, self.masks))
+        else:
+            copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, [Segment(0, SCALAR, None)])
+        return packed
+
+    def _packed_points(self, rows: Run, part: Part) -> Source:
+        """The other operand of a tile, worked out beforehand if it is more than a load."""
+        layout, e = self.layout, self.emitter
+        given, along = self._source(0, rows, part), layout.points_along
+        if along is None:
+            return given
+        loops, dtype = self._loops(part), layout.kernel.accumulate
+        if along in layout.axes.summed:
+            others = [a for a in layout.axes.summed if a != along]
+            block = layout.block
+            strides, step = {}, 1
+            for axis in (along, *reversed(others)):
+                strides[axis] = step
+                step *= block[1] if block is not None and axis == block[0] else axis.extent
+            packed = Memory(e.builder, self.points, dtype, {**strides, rows.axis: step}, padded=True)
+            rest = [(rows.axis, rows.size), *((a, n) for a, n in loops if a != along)]
+            run = next((a, n) for a, n in loops if a == along)
+            copy_run(e, given, packed, rest, run, layout.width)
+            return packed
+        pitch = -(-layout.tiles.size // layout.width) * layout.width
+        packed = Memory(e.builder, self.points, dtype, {**self._strides(pitch), rows.axis: 1}, padded=True)
+        if contiguous(self.operands[0], rows.axis):
+            copy(e, given, packed, loops, rows.axis, segments(rows.size, layout.width, self.masks))
+        else:
+            copy(e, given, packed, [*loops, (rows.axis, rows.size)], rows.axis, [Segment(0, SCALAR, None)])
+        return packed
+
+    # --- tiles
+
+    def _parts(self, columns: Run) -> list[Segment]:
+        return segments(columns.size, self.layout.width, self.masks)
+
+    def _zeros(self, rows: Run, columns: Run) -> list[Value]:
+        dtype = self.layout.kernel.accumulate
+        if self.layout.form.dot:
+            return [zero(dtype, self.layout.width)] * (rows.size * columns.size)
+        return [zero(dtype, s.lanes) for _ in range(rows.size) for s in self._parts(columns)]
+
+    def _sums(self, rows: Run, columns: Run, vectors: Source, part: Part, kept: Memory | None) -> list[Value]:
+        """The sums of a tile over a part of the summed axes, added to those kept from earlier parts."""
+        layout, b, fused = self.layout, self.emitter.builder, self.layout.target.has_fma
+        loops = self._loops(part)
+        if layout.form.dot:
+            lanes, width = layout.form.lanes, layout.width
+            step = dot_step(b, (rows.axis, rows.size), (columns.axis, columns.size), lanes, width, fused)
+            loops = [*(x for x in loops if x[0] != lanes), *(x for x in loops if x[0] == lanes)]
+        else:
+            width = 1
+            step = vector_step(b, rows.axis, rows.size, columns.axis, self._parts(columns), fused)
+        points = self._packed_points(rows, part)
+        start = self._zeros(rows, columns)
+        sets = sets_for(len(start), loops[-1][0].extent // width if loops else 1)
+        if kept is not None:
+            start = self._load(kept, start)
+        axes, extents = [a for a, _ in loops], [n for _, n in loops]
+        return Summation(self.emitter, axes, extents, width, sets, step).run(points, vectors, start)
+
+    def _finish(self, rows: Run, columns: Run, sums: Sequence[Value]) -> None:
+        """The epilogue of a tile."""
+        if self.layout.form.dot:
+            self._finish_dot(rows, columns, sums)
+            return
+        row, column = (rows.axis, rows.start, rows.size), (columns.axis, columns.start)
+        self.epilogue.vectors(rows.point, row, column, self._parts(columns), sums)
+
+    def _finish_dot(self, rows: Run, columns: Run, sums: Sequence[Value]) -> None:
+        point = rows.point
+        b, kernel, most = self.emitter.builder, self.layout.kernel, self.layout.width
+        height, wide = rows.size, columns.size
+        if 1 < wide <= most and beside(kernel, columns.axis):
+            lines = [sums[i * wide : (i + 1) * wide] for i in range(height)]
+            across, along = rows, columns
+        elif 1 < height <= most and beside(kernel, rows.axis):
+            lines = [sums[j::wide] for j in range(wide)]
+            across, along = columns, rows
+        else:
+            found = [lane_sums(b, [v]) for v in sums]
+            first, second = (rows.axis, rows.start, height), (columns.axis, columns.start, wide)
+            self.epilogue.scalars(point, first, second, found)
+            return
+        parts = segments(along.size, 1 << (along.size - 1).bit_length(), masks=True)
+        for n, line in enumerate(lines):
+            at = b.index_add(across.start, n)
+            self.epilogue.vectors(point, (across.axis, at, 1), (along.axis, along.start), parts, [lane_sums(b, line)])

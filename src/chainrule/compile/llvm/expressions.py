@@ -1,0 +1,406 @@
+"""Expressions of kernels, as code at a point of the loops, each part as far outside as it can be.
+
+Loops are entered through an `Emitter`, so that it knows the nesting. A part of an expression that mentions no inner
+variable is computed before the loop over that variable, once: what an optimiser calls loop-invariant code motion happens
+here by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compile.kernel import (
+    Accumulated,
+    Affine,
+    Buffer,
+    Cast,
+    Compute,
+    Expr,
+    Load,
+    Number,
+    Pick,
+    Position,
+    Random,
+    Reduced,
+    Store,
+    Within,
+    walk,
+)
+from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
+
+Key = tuple[Any, ...]
+
+
+@dataclass
+class Frame:
+    """One loop being written, or a place where variables have values without a loop.
+
+    before: where code goes that is to run just before the loop; None where there is no loop.
+    known: values computed at this level, by expression and lanes.
+    lent: entries of outer frames' `known` whose code stands before this loop; a loop that may have no round may not
+        reach it, so they are forgotten where the loop ends.
+    """
+
+    before: list[Any] | None
+    values: Mapping[int, Index]
+    known: dict[Key, Any] = field(default_factory=dict)
+    lent: list[tuple[dict[Key, Any], Key]] = field(default_factory=list)
+
+
+class Emitter:
+    """Writes expressions at the point that the loops entered so far stand at.
+
+    pointer: the register that holds a buffer's address.
+    fault: called with a scalar bool that is true where an index is out of range, and the name of the op that asks.
+    """
+
+    def __init__(self, builder: Builder, pointer: Callable[[Buffer], str], fault: Callable[[Value, str], None]) -> None:
+        self.builder = builder
+        self.pointer = pointer
+        self.fault = fault
+        self.frames: list[Frame] = [Frame(None, {})]
+        self.vector: int | None = None  # the variable that lanes run over, from its value on
+        self.lanes = SCALAR
+        self.active: int | None = None
+        self.mask: Value | None = None
+        self._mentioned: dict[int, tuple[Expr, frozenset[Any]]] = {}
+        self._host: Frame | None = None  # the loop before which code is being placed
+
+    # --- where we are
+
+    def loop(
+        self,
+        variable: int,
+        start: Index,
+        stop: Index,
+        step: int,
+        body: Callable[[Sequence[Value]], Sequence[Value] | None],
+        carry: Sequence[Value] = (),
+    ) -> list[Value]:
+        """A loop over a variable; see `Builder.loop`."""
+
+        def inside(i: Index, carried: Sequence[Value], before: list[Any] | None) -> Sequence[Value] | None:
+            with self.at({variable: i}, before):
+                return body(carried)
+
+        return self.builder.loop_with_hoist(start, stop, step, inside, carry)
+
+    @contextmanager
+    def at(self, values: Mapping[int, Index], before: list[Any] | None = None) -> Iterator[None]:
+        """Variables have values here."""
+        self.frames.append(Frame(before, values))
+        yield
+        for known, key in self.frames.pop().lent:
+            known.pop(key, None)
+
+    @contextmanager
+    def lanes_over(self, variable: int | None, lanes: int, active: int | None = None) -> Iterator[None]:
+        """Each value is one a lane: lane i stands at `variable` + i. `active`: lanes from there on are not stored."""
+        before = self.vector, self.lanes, self.active
+        self.vector, self.lanes, self.active = variable, lanes, active
+        yield
+        self.vector, self.lanes, self.active = before
+
+    def when(self, condition: Value, body: Callable[[], None]) -> None:
+        """Run the body if a scalar condition holds."""
+
+        def inside(before: list[Any]) -> None:
+            with self.at({}, before):
+                body()
+
+        self.builder.when(condition, inside)
+
+    def define(self, key: Expr | object, value: Value) -> None:
+        """What a `Reduced` or `Accumulated` stands for, from here to the end of the innermost frame."""
+        self.frames[-1].known[id(key), "defined"] = key, value
+
+    # --- positions
+
+    def index(self, affine: Affine) -> Index:
+        """A position at the point of the loops (of lane 0), each part computed at its own level."""
+        total: Index = affine.constant
+        remaining = dict(affine.terms)
+        # A variable may be given a value again further inside: that one counts.
+        owner = {v: level for level, frame in enumerate(self.frames) for v in frame.values if v in remaining}
+        depth = 0
+        spelled: list[tuple[int, int]] = []
+        for level, frame in enumerate(self.frames):
+            mine = [(v, remaining.pop(v)) for v in frame.values if owner.get(v) == level]
+            if not mine:
+                continue
+            spelled += mine
+            key = ("index", affine.constant, tuple(spelled))
+            found = frame.known.get(key)
+            if found is None:
+                with self._level(level):
+                    found = total
+                    for v, c in mine:
+                        found = self.builder.index_add(found, self.builder.index_mul(frame.values[v], c))
+                self._remember(level, key, found)
+            total, depth = found, level
+        assert not remaining, f"variables {sorted(remaining)} have no value here (depth {depth})"
+        return total
+
+    @contextmanager
+    def _level(self, level: int) -> Iterator[None]:
+        """Code goes where it runs once for each point of the frames up to `level`."""
+        for frame in self.frames[level + 1 :]:
+            if frame.before is not None:
+                outer, self._host = self._host, frame
+                with self.builder.emitting_into(frame.before):
+                    yield
+                self._host = outer
+                return
+        yield
+
+    def _remember(self, level: int, key: Key, found: Any) -> None:
+        known = self.frames[level].known
+        known[key] = found
+        host = next((frame for frame in self.frames[level + 1 :] if frame.before is not None), self._host)
+        if host is not None:
+            host.lent.append((known, key))
+
+    # --- values
+
+    def value(self, expr: Expr) -> Value:
+        """The expression here: a vector where it differs from lane to lane, else a scalar."""
+        if isinstance(expr, Number):
+            return self.builder.constant(expr.value, expr.dtype)
+        level = self._depth(expr)
+        known = self.frames[level].known
+        key = (id(expr), self.lanes if self._varies(expr) else SCALAR, id(self.mask) if self.mask else 0)
+        found = known.get(key)
+        if found is None:
+            if self.mask is not None:
+                level = len(self.frames) - 1
+            kept, frames = self.frames[level + 1 :], self.frames
+            with self._level(level):
+                self.frames = frames[: level + 1]
+                found = (expr, self._computed(expr))
+                self.frames = frames
+            del kept
+            self._remember(level, key, found)
+        value: Value = found[1]
+        return value
+
+    def spread(self, expr: Expr) -> Value:
+        """The expression in every lane."""
+        value = self.value(expr)
+        if value.lanes == self.lanes:
+            return value
+        if value.text[0] != "%":
+            return self.builder.spread(value, self.lanes)
+        level = self._depth(expr)
+        key = (id(expr), "spread", self.lanes, id(self.mask) if self.mask else 0)
+        found = self.frames[level].known.get(key)
+        if found is None:
+            with self._level(level):
+                found = (expr, self.builder.spread(value, self.lanes))
+            self._remember(level, key, found)
+        spread: Value = found[1]
+        return spread
+
+    def store(self, store: Store, value: Value | None = None) -> None:
+        """Write a store's value, or the given one, to its place."""
+        buffer, b = store.buffer, self.builder
+        step = 0 if self.vector is None else store.offset.coefficient(self.vector)
+        if value is None:
+            value = self.spread(store.value) if step else self.value(store.value)
+        offset = self.index(store.offset)
+        pointer = self.pointer(buffer)
+        if value.lanes == SCALAR:
+            b.store(value, pointer, offset, buffer.dtype)
+        elif step == 1:
+            b.store(value, pointer, offset, buffer.dtype, self.active)
+        else:
+            for i in range(value.lanes if self.active is None else self.active):
+                b.store(b.lane(value, i), pointer, b.index_add(offset, i * step), buffer.dtype)
+
+    # --- inside
+
+    def _mentions(self, expr: Expr) -> frozenset[Any]:
+        """The variables, and the ids of the reductions and sums, that an expression depends on."""
+        found = self._mentioned.get(id(expr))
+        if found is None:
+            for e in walk(expr):
+                if id(e) not in self._mentioned:
+                    own: set[Any] = {v for p in e.positions() for v, _ in p.terms}
+                    if isinstance(e, Reduced):
+                        own.add(("defined", id(e.reduction)))
+                    elif isinstance(e, Accumulated):
+                        own.add(("defined", id(e)))
+                    for x in e.parts:
+                        own |= self._mentioned[id(x)][1]
+                    self._mentioned[id(e)] = e, frozenset(own)
+            found = self._mentioned[id(expr)]
+        return found[1]
+
+    def _depth(self, expr: Expr) -> int:
+        mentioned = self._mentions(expr)
+        for level in range(len(self.frames) - 1, 0, -1):
+            frame = self.frames[level]
+            if any(v in mentioned for v in frame.values):
+                return level
+            if any(("defined", k[0]) in mentioned for k in frame.known if len(k) == 2 and k[1] == "defined"):
+                return level
+        return 0
+
+    def _varies(self, expr: Expr) -> bool:
+        if self.vector is None:
+            return False
+        mentioned = self._mentions(expr)
+        if self.vector in mentioned:
+            return True
+        return any(
+            v.lanes != SCALAR
+            for frame in self.frames
+            for k, (_, v) in ((k, w) for k, w in frame.known.items() if len(k) == 2 and k[1] == "defined")
+            if ("defined", k[0]) in mentioned
+        )
+
+    def _defined(self, key: object) -> Value:
+        for frame in reversed(self.frames):
+            found = frame.known.get((id(key), "defined"))
+            if found is not None:
+                value: Value = found[1]
+                return value
+        raise AssertionError("read before it was reduced")
+
+    def _computed(self, expr: Expr) -> Value:
+        b = self.builder
+        match expr:
+            case Load():
+                return self._loaded(expr.buffer, expr.offset)
+            case Compute():
+                values = [self.value(x) for x in expr.inputs]
+                value: Value = expr.op.scalar(b, *values, **expr.params)
+                return value
+            case Cast():
+                return b.cast(self.value(expr.input), expr.dtype)
+            case Position():
+                return self.position(expr.affine, expr.dtype)
+            case Within():
+                return self._within(expr)
+            case Pick():
+                return self._picked(expr)
+            case Reduced():
+                return self._defined(expr.reduction)
+            case Accumulated():
+                return self._defined(expr)
+            case Random():
+                return self._random(expr)
+        raise AssertionError(expr)
+
+    def _loaded(self, buffer: Buffer, offset: Affine) -> Value:
+        b, step = self.builder, 0 if self.vector is None else offset.coefficient(self.vector)
+        pointer, at = self.pointer(buffer), self.index(offset)
+        if step == 0 or self.lanes == SCALAR:
+            return self._loaded_scalar(pointer, at, buffer)
+        if step == 1:
+            if self.mask is not None:
+                return b.load_masked(pointer, at, buffer.dtype, self._whole_mask())
+            return b.load(pointer, at, buffer.dtype, self.lanes, self.active)
+        gathered = b.undefined(dtypes.work_dtype(buffer.dtype), self.lanes)
+        for i in range(self.lanes if self.active is None else self.active):
+            where = b.index_add(at, i * step)
+            if self.mask is not None:
+                # Outside the bounds, the address of the buffer itself is read instead, and not used.
+                inside = b.lane(self.mask, i) if self.mask.lanes else self.mask
+                where = b.where(inside, b.index_value(where), b.constant(0, dtypes.int64))
+            gathered = b.insert(gathered, b.load(pointer, where, buffer.dtype), i)
+        return gathered
+
+    def _loaded_scalar(self, pointer: str, at: Index, buffer: Buffer) -> Value:
+        b = self.builder
+        if self.mask is not None:
+            inside = self.mask
+            if inside.lanes != SCALAR:  # one element for all lanes: read if any lane wants it
+                inside = b.fold(inside, b.or_)
+            at = b.where(inside, b.index_value(at), b.constant(0, dtypes.int64))
+        return b.load(pointer, at, buffer.dtype)
+
+    def _whole_mask(self) -> Value:
+        assert self.mask is not None
+        mask = self.builder.spread(self.mask, self.lanes)
+        if self.active is not None and self.active != self.lanes:
+            lane = self.builder.iota(dtypes.int32, self.lanes)
+            mask = self.builder.and_(mask, self.builder.lt(lane, self.builder.like(self.active, lane)))
+        return mask
+
+    def position(self, affine: Affine, dtype: np.dtype = dtypes.int64) -> Value:
+        """A position as a number: one a lane where it differs from lane to lane."""
+        b = self.builder
+        here = b.cast(b.index_value(self.index(affine)), dtype)
+        step = 0 if self.vector is None else affine.coefficient(self.vector)
+        if step == 0 or self.lanes == SCALAR:
+            return here
+        return b.add(here, b.iota(dtypes.work_dtype(dtype), self.lanes, step))
+
+    def _within(self, expr: Within) -> Value:
+        b = self.builder
+        mask = self.mask
+        for affine, low, high in expr.bounds:
+            at = self.position(affine)
+            inside = b.and_(b.ge(at, b.like(low, at)), b.lt(at, b.like(high, at)))
+            mask = inside if mask is None else b.and_(mask, inside)
+        assert mask is not None
+        outer, self.mask = self.mask, mask
+        frames, self.frames = self.frames, [*self.frames, Frame(None, {})]  # masked values are not known outside
+        value = self.value(expr.inside)
+        self.frames, self.mask = frames, outer
+        return b.where(mask, value, self.value(expr.outside))
+
+    def picked_offset(
+        self, offset: Affine, indices: Sequence[tuple[Expr, int, int]], name: str
+    ) -> Value:
+        """An offset plus computed indices times strides: see `Pick`."""
+        b = self.builder
+        at: Value = self.position(offset)
+        bad: Value | None = None
+        for index, size, stride in indices:
+            given = b.cast(self.value(index), dtypes.int64)
+            wrapped = b.where(b.lt(given, b.like(0, given)), b.add(given, b.like(size, given)), given)
+            inside = b.and_(b.ge(wrapped, b.like(0, given)), b.lt(wrapped, b.like(size, given)))
+            if self.mask is not None:
+                inside, wrapped = self._only_masked(inside, wrapped)
+            outside = b.not_(inside)
+            bad = outside if bad is None else b.or_(bad, outside)
+            wrapped = b.where(inside, wrapped, b.like(0, wrapped))
+            at = b.add(at, b.mul(wrapped, b.like(stride, wrapped)))
+        if bad is not None:
+            if bad.lanes != SCALAR:
+                if self.active is not None and self.active != bad.lanes:
+                    lane = b.iota(dtypes.int32, bad.lanes)
+                    bad = b.and_(bad, b.lt(lane, b.like(self.active, lane)))
+                bad = b.fold(bad, b.or_)
+            self.fault(bad, name)
+        return at
+
+    def _picked(self, expr: Pick) -> Value:
+        b = self.builder
+        at = self.picked_offset(expr.offset, expr.indices, expr.name)
+        pointer = self.pointer(expr.buffer)
+        if at.lanes == SCALAR:
+            return b.load(pointer, at, expr.buffer.dtype)
+        picked = b.undefined(dtypes.work_dtype(expr.buffer.dtype), at.lanes)
+        for i in range(at.lanes if self.active is None else self.active):
+            picked = b.insert(picked, b.load(pointer, b.lane(at, i), expr.buffer.dtype), i)
+        return picked
+
+    def _only_masked(self, inside: Value, wrapped: Value) -> tuple[Value, Value]:
+        """Where the mask does not hold, index 0 is right."""
+        b = self.builder
+        assert self.mask is not None
+        return (
+            b.or_(inside, b.not_(self.mask)),
+            b.where(self.mask, wrapped, b.like(0, wrapped)),
+        )
+
+    def _random(self, expr: Random) -> Value:
+        raise NotImplementedError

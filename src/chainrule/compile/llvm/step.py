@@ -1,0 +1,250 @@
+"""One module of machine code for a whole schedule: a function for each kernel, and the step that calls them in phases.
+
+Threads run the tasks of a phase side by side: a large one is shared, unit by unit; a small one is done by one thread.
+Between phases stands a barrier. A task begins a new phase if it touches memory that another task of the present one
+writes, unless the same thread does both.
+
+`%table` holds addresses: of the inputs, the constants, the outputs, then the arena and two words for faults. `%scratch`
+is memory that a thread has to itself while a kernel runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chainrule import dtypes
+from chainrule.compile.kernel import Buffer, Contract, Loops, Scan, Scatter, Sort, walk
+from chainrule.compile.llvm import contraction, loops, sequential
+from chainrule.compile.llvm.builder import Builder, Index, Value
+from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.runtime import emit_barrier
+from chainrule.compile.llvm.target import Target
+from chainrule.compile.memory import ALIGNMENT, Arena
+from chainrule.compile.schedule import Schedule, Task, values
+
+_SHARED = 6000.0  # cycles of work from which a task is shared among threads: a barrier costs some hundred
+
+
+class Plan(Protocol):
+    """How one kernel is written; each kind of kernel has its own."""
+
+    @property
+    def units(self) -> int:
+        """Parts that threads share."""
+        ...
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of memory that a thread needs to itself."""
+        ...
+
+    @property
+    def work(self) -> float:
+        """Roughly the cycles that one thread takes for it all."""
+        ...
+
+    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
+        """Code for the units from `lo` to `hi`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Placed:
+    """A task of a phase: shared by all threads, or done by the one that has this slot."""
+
+    task: Task
+    number: int
+    plan: Plan
+    slot: int | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Module:
+    """What was written, and what it expects at run time.
+
+    table: the buffers whose addresses stand in the table, in order; the arena and the fault words follow.
+    scratch: bytes a thread needs. faults: what fault number 1, 2, … means: the name of the op.
+    """
+
+    text: str
+    phases: tuple[tuple[Placed, ...], ...]
+    table: tuple[Buffer, ...]
+    scratch: int
+    faults: tuple[str, ...]
+
+    @property
+    def parallel(self) -> bool:
+        """Does any task pay for more than one thread?"""
+        return any(placed.slot is None or placed.slot > 0 for phase in self.phases for placed in phase)
+
+
+def plan(task: Task, target: Target) -> Plan:
+    """How a task's kernel is written for a target."""
+    match task.kernel:
+        case Loops():
+            return loops.plan(task.kernel, target.vector_bytes)
+        case Contract():
+            return contraction.plan(task.kernel, target)
+        case Scatter():
+            return sequential.plan_scatter(task.kernel)
+        case Scan():
+            return sequential.ScanPlan(task.kernel)
+        case Sort():
+            return sequential.SortPlan(task.kernel)
+
+
+def _cycles(p: Any) -> float:
+    found: float = p.flops / 32 if isinstance(p, contraction.ContractPlan) else p.work
+    return found
+
+
+def written(schedule: Schedule, arena: Arena, target: Target, threads: int) -> Module:
+    """The module of a schedule."""
+    return _Writing(schedule, arena, target, threads).module()
+
+
+class _Writing:
+    def __init__(self, schedule: Schedule, arena: Arena, target: Target, threads: int) -> None:
+        self.schedule, self.target, self.threads = schedule, target, threads
+        self.builder = Builder(target.vector_bytes, fma=target.has_fma)
+        self.offsets = arena.offsets()
+        everything = schedule.buffers()
+        constants = tuple(b for b in everything if b.place == "constant")
+        self.table = (*schedule.inputs, *constants, *schedule.outputs)
+        self.entry = {id(b): i for i, b in enumerate(self.table)}
+        self.faults: list[str] = []
+
+    def module(self) -> Module:
+        """All kernels, then the step."""
+        planned = [plan(task, self.target) for task in self.schedule.tasks]
+        phases = self._phases(planned)
+        scratch = 0
+        for number, (task, p) in enumerate(zip(self.schedule.tasks, planned, strict=True)):
+            scratch = max(scratch, self._kernel(number, task, p))
+        self.stride = -(-scratch // 128) * 128 + 128
+        emit_barrier(self.builder, self.target)
+        self._step(phases)
+        return Module(
+            text=self.builder.text(), phases=phases, table=self.table, scratch=self.stride, faults=tuple(self.faults)
+        )
+
+    # --- a kernel
+
+    def _kernel(self, number: int, task: Task, p: Plan) -> int:
+        """Write one kernel's function; returns the scratch memory it needs."""
+        b = self.builder
+        private: dict[int, int] = {}
+        room = 0
+        for e in walk(*values(task.kernel)):
+            buffer = getattr(e, "buffer", None)
+            if isinstance(buffer, Buffer) and buffer.place == "private" and id(buffer) not in private:
+                private[id(buffer)] = room
+                room = -(-(room + buffer.bytes) // ALIGNMENT) * ALIGNMENT
+
+        def body() -> None:
+            pointers: dict[int, str] = {}
+            entry: list[object] = []
+            b.keep(entry)
+
+            def pointer(buffer: Buffer) -> str:
+                if id(buffer) not in pointers:
+                    with b.emitting_into(entry):
+                        pointers[id(buffer)] = self._address(buffer, private)
+                return pointers[id(buffer)]
+
+            emitter = Emitter(b, pointer, self._fault)
+            lo, hi = Value("%lo", dtypes.int64), Value("%hi", dtypes.int64)
+            p.emit(emitter, lo, hi, "%scratch" if not room else b.let(f"getelementptr i8, ptr %scratch, i64 {room}"))
+            b.ret()
+
+        b.function(f"k{number}", "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi", body, "internal void")
+        return room + p.scratch
+
+    def _address(self, buffer: Buffer, private: dict[int, int]) -> str:
+        b = self.builder
+        if buffer.place == "private":
+            return b.let(f"getelementptr i8, ptr %scratch, i64 {private[id(buffer)]}")
+        if buffer.place == "arena":
+            base = b.table_entry("%table", len(self.table))
+            return b.let(f"getelementptr i8, ptr {base}, i64 {self.offsets[id(buffer)]}")
+        return b.table_entry("%table", self.entry[id(buffer)])
+
+    def _fault(self, bad: Value, name: str) -> None:
+        """Note a fault without a branch: what is fine is noted in a word that nobody reads."""
+        b = self.builder
+        if name not in self.faults:
+            self.faults.append(name)
+        words = b.table_entry("%table", len(self.table) + 1)
+        unread = b.let(f"getelementptr i64, ptr {words}, i64 1")
+        where = b.let(f"select i1 {bad.text}, ptr {words}, ptr {unread}")
+        b.emit(f"store i64 {self.faults.index(name) + 1}, ptr {where}, align 8")
+
+    # --- the step
+
+    def _phases(self, planned: Sequence[Plan]) -> tuple[tuple[Placed, ...], ...]:
+        phases: list[list[Placed]] = [[]]
+        load = [0.0] * self.threads  # of each slot, in the present phase
+        for number, (task, p) in enumerate(zip(self.schedule.tasks, planned, strict=True)):
+            shared = _cycles(p) >= _SHARED and p.units > 1 and self.threads > 1
+            against = [other for other in phases[-1] if self._clash(other.task, task)]
+            slots = {other.slot for other in against}
+            if shared or None in slots or len(slots) > 1:
+                if against:
+                    phases.append([])
+                    load = [0.0] * self.threads
+                slot = None if shared else load.index(min(load))
+            else:
+                slot = slots.pop() if slots else load.index(min(load))
+            if slot is not None:
+                load[slot] += _cycles(p)
+            phases[-1].append(Placed(task=task, number=number, plan=p, slot=slot))
+        return tuple(tuple(phase) for phase in phases if phase)
+
+    def _clash(self, first: Task, second: Task) -> bool:
+        pairs = [(w, x) for w in first.writes for x in (*second.reads, *second.writes)]
+        pairs += [(r, w) for r in first.reads for w in second.writes]
+        return any(self._overlap(x, y) for x, y in pairs)
+
+    def _overlap(self, x: Buffer, y: Buffer) -> bool:
+        if x is y:
+            return True
+        if x.place != "arena" or y.place != "arena":
+            return False
+        start, other = self.offsets[id(x)], self.offsets[id(y)]
+        return start < other + y.bytes and other < start + x.bytes
+
+    def _step(self, phases: Sequence[Sequence[Placed]]) -> None:
+        b = self.builder
+
+        def body() -> None:
+            mine = b.let(f"mul i64 %thread, {self.stride}")
+            scratch = b.let(f"getelementptr i8, ptr %scratch, i64 {mine}")
+            slots = sorted({p.slot for phase in phases for p in phase if p.slot})
+            has: dict[int, Value] = {}
+            for slot in (0, *slots):
+                turn = b.let(f"urem i64 {slot}, %threads") if slot else "0"
+                has[slot] = Value(b.let(f"icmp eq i64 {turn}, %thread"), dtypes.bool_)
+            for i, phase in enumerate(phases):
+                if i:
+                    b.emit("call void @cr_barrier(ptr %control, i64 %threads)")
+                for placed in phase:
+                    self._call(placed, scratch, has)
+            b.ret()
+
+        b.function(
+            "step", "ptr noalias %table, ptr noalias %scratch, ptr %control, i64 %thread, i64 %threads", body
+        )
+
+    def _call(self, placed: Placed, scratch: str, has: dict[int, Value]) -> None:
+        b, units = self.builder, placed.plan.units
+        name = f"k{placed.number}"
+        if placed.slot is not None:
+            call = f"call void @{name}(ptr %table, ptr {scratch}, i64 0, i64 {units})"
+            b.when(has[placed.slot], lambda _: b.emit(call))
+            return
+        start = b.let(f"mul i64 %thread, {units}")
+        stop = b.let(f"add i64 {start}, {units}")
+        lo, hi = b.let(f"udiv i64 {start}, %threads"), b.let(f"udiv i64 {stop}, %threads")
+        b.emit(f"call void @{name}(ptr %table, ptr {scratch}, i64 {lo}, i64 {hi})")

@@ -1,0 +1,112 @@
+"""Places: where the array of each input of a program comes from, at each call. Knows what holds it, not what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Argument:
+    """Leaf number `index` of the arguments."""
+
+    index: int
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A tensor that the function closes over: what its `.data` is then."""
+
+    tensor: Any
+
+
+# What holds a gradient: a tensor given as an argument, or one closed over.
+Holder = Argument | Captured
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class OldGradient:
+    """The `.grad` that a tensor has when the step begins."""
+
+    holder: Holder
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Option:
+    """A number among the options of an optimiser's group; entry `part` of it where it is a tuple."""
+
+    group: dict[str, Any]
+    name: str
+    part: int | None
+
+    def read(self) -> Any:
+        value = self.group[self.name]
+        return value if self.part is None else value[self.part]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class State:
+    """What an optimiser keeps for a parameter under a name: an array, or a whole number (`counts`).
+
+    initial: makes what is kept where nothing is yet; None: there must be something already.
+    """
+
+    optimizer: Any
+    param: Any
+    name: str
+    counts: bool
+    initial: Callable[[], Any] | None
+
+    def entries(self) -> dict[str, Any]:
+        """The dict that holds it, with the initial value where there was none.
+
+        Raises: KeyError: there is none, and nothing to begin with.
+        """
+        if self.initial is None:
+            found: dict[str, Any] = self.optimizer.state[self.param]
+            found[self.name]  # noqa: B018 - a KeyError is the answer
+            return found
+        found = self.optimizer.state.setdefault(self.param, {})
+        if self.name not in found:
+            found[self.name] = self.initial()
+        return found
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Seed and position of a stream of random numbers, of which a call takes `blocks[0]` blocks."""
+
+    generator: Any
+    blocks: list[int]
+
+
+Place = Argument | Captured | OldGradient | Option | State | Stream
+
+
+class Guard(NamedTuple):
+    """What a trace took for granted: `read()` gave `expected`; a call where it gives something else traces anew."""
+
+    read: Callable[[], Any]
+    expected: Any
+    words: str
+
+    def holds(self) -> bool:
+        try:
+            now = self.read()
+        except (AttributeError, KeyError, IndexError, ValueError):  # an empty cell of a closure is a ValueError
+            return False
+        return now is self.expected or (
+            isinstance(now, _PLAIN) and type(now) is type(self.expected) and now == self.expected
+        )
+
+
+_PLAIN = (bool, int, float, str, bytes, tuple, type(None), np.dtype)

@@ -1,0 +1,316 @@
+"""Tracing: a function runs once on symbols, and what it computes, reads and writes becomes a Program.
+
+Nothing of the user's is touched meanwhile: gradients, updates in place, an optimiser's state and the random stream are
+kept here, as nodes; so an exception leaves everything as it was, and other threads see nothing. Every tensor with a
+value that is met is an input, read anew at each call; what the function makes itself is a constant.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, MutableMapping
+from typing import Any, final
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compile.cells import Cell, Number
+from chainrule.compile.optimizing import Kept, Options
+from chainrule.compile.places import Argument, Captured, Guard, Holder, OldGradient, Option, Place, State, Stream
+from chainrule.core.aval import Aval
+from chainrule.core.memory import note_moment
+from chainrule.core.node import (
+    ENGINE_OFF,
+    NO_PARAMS,
+    RECORD,
+    Cut,
+    Node,
+    at_user_line,
+    inferred,
+    make,
+    recording,
+    recording_mode,
+    tick,
+)
+from chainrule.core.provenance import Scope, capture, current_scope
+from chainrule.core.tracing import Tracer
+from chainrule.errors import ChainruleError, InPlaceError, TraceError
+from chainrule.ops import movement
+from chainrule.tensor import Tensor
+from chainrule.tree import flatten
+
+# How far a trail goes back: to the user's line from deep inside a backward pass.
+_DEPTH = 64
+
+# What gives a view of its input's memory where it runs eagerly.
+_VIEWS = frozenset({movement.reshape, movement.permute, movement.slice_, movement.expand, movement.flip})
+
+
+@final
+class GraphTracer(Tracer):
+    """One function being traced.
+
+    inputs, places: the symbols for what is read from outside, and where each comes from.
+    guards: what was taken for granted.
+    """
+
+    def __init__(self) -> None:
+        self.started = tick()
+        self.inputs: list[Any] = []
+        self.places: list[Place] = []
+        self.guards: list[Guard] = []
+        self.sizes: list[tuple[list[Any], int]] = []  # lists that the trace went through, and how long they were
+        self.scopes: dict[int, Scope] = {}
+        self.option_guards: list[Guard] = []
+        self.options_watched: list[tuple[dict[str, Any], str]] = []
+        self.absent: list[Any] = []  # tensors whose `.grad` was None when first looked at
+        self.options_read: dict[tuple[int, str], Options] = {}
+        self.states: dict[tuple[int, int], Kept] = {}
+        self.streams: dict[int, tuple[Any, Stream]] = {}
+        self.first_reads: set[int] = set()  # of tensors whose `.grad` was read before anything set it
+        self.grads: dict[int, tuple[Any, Any]] = {}  # by id of a tensor: that tensor, and its `.grad` now
+        self.opaques: dict[int, Any] = {}  # by id of a node with a backward of a user's own: how it is computed
+        self._now: dict[int, Any] = {}  # by id of a tensor: the node that stands for it
+        self._owner: dict[int, Any] = {}  # by id of a node that stands for a tensor: that tensor
+        self._place: dict[int, Place] = {}  # by id of a tensor that is an input: where it comes from
+        self._shares: dict[int, list[Any]] = {}  # by id of a tensor: nodes with the same memory, under another name
+        self._views: dict[int, list[Any]] = {}  # by id of a node: views of it
+        self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
+        self._kept: list[Any] = []  # whatever is known by its id stays alive
+
+    # --- what a function is given
+
+    def argument(self, x: Any, index: int, name: str) -> Any:
+        """What the function gets for a tensor or an array among its arguments."""
+        if not isinstance(x, Node):
+            return self._input(Argument(index), Tensor.symbolic(name, Aval(x.shape, x.dtype)))
+        symbol = self._symbol(x, name)
+        if x.requires_grad and x.op is None:  # what is trained is known by its identity: to optimisers, for one
+            self._stands_for(symbol, x, Argument(index))
+            self._input(Argument(index), symbol)
+            return x
+        return self._input(Argument(index), symbol)
+
+    def _symbol(self, x: Any, name: str) -> Any:
+        symbol: Any = make(x.makes, None, (), NO_PARAMS, None, x.aval, x.requires_grad, capture(3, _DEPTH))
+        symbol.symbol = name
+        return symbol
+
+    def _input(self, place: Place, symbol: Any) -> Any:
+        self.inputs.append(symbol)
+        self.places.append(place)
+        self._place[id(symbol)] = place
+        return symbol
+
+    def _stands_for(self, symbol: Any, x: Any, place: Place) -> None:
+        self._kept.append(x)
+        self._now[id(x)], self._owner[id(symbol)], self._place[id(x)] = symbol, x, place
+
+    def _capture(self, x: Any) -> Any:
+        symbol = self._symbol(x, "")
+        self._stands_for(symbol, x, Captured(x))
+        return self._input(Captured(x), symbol)
+
+    # --- ops
+
+    def apply(self, op: Any, inputs: tuple[Any, ...], params: Mapping[str, Any], cls: type[Any]) -> Any:
+        values = tuple([self.read(x) for x in inputs])
+        aval = inferred(op, values, params)
+        mode = recording_mode()
+        wants_grad = any(x.requires_grad for x in values)
+        keeps = wants_grad and mode is RECORD and not op.no_gradient
+        node = make(cls, op, values, params, None, aval, keeps, capture(3, _DEPTH))
+        node.scope = scope = current_scope()
+        if scope is not None:
+            self.scopes[id(scope)] = scope
+        if wants_grad and not keeps and mode is not ENGINE_OFF:
+            reason = op.no_gradient or "it was computed under no_grad()"
+            node.cut = Cut(f"{op.name}: {reason}", tuple(weakref.ref(x) for x in values))
+        elif not wants_grad:
+            node.cut = next((x.cut for x in values if x.cut is not None), None)
+        if op in _VIEWS:
+            self._views.setdefault(id(values[0]), []).append(node)
+        return node
+
+    def read(self, x: Any) -> Any:
+        found = self._now.get(id(x))
+        if found is not None:
+            if found is _STALE:
+                raise at_user_line(TraceError(
+                    "compile: this is a view of a tensor that was changed in place since; make the view again after "
+                    "the update, or write y = y … instead of the update"
+                ))  # fmt: skip
+            return found
+        if x.data is None or x.constant is not None or x.made > self.started:
+            return x
+        return self._capture(x)
+
+    def is_constant(self, x: Any) -> bool:
+        return x.data is not None and id(x) not in self._now and (x.constant is not None or x.made > self.started)
+
+    def as_variable(self, x: Any) -> Any:
+        return self._renamed(self.read(x), requires_grad=True)
+
+    def detached(self, x: Any) -> Any:
+        owner = self._owner.get(id(x), x)
+        value = self._renamed(self.read(x), requires_grad=False)
+        self._shares.setdefault(id(owner), []).append(value)
+        self._owner[id(value)] = owner
+        self._kept.append(owner)
+        return value
+
+    def _renamed(self, value: Any, *, requires_grad: bool) -> Any:
+        """The same value as another node."""
+        node = make(
+            value.makes, movement.reshape, (value,), {"shape": value.aval.shape}, None, value.aval, requires_grad,
+            capture(3, _DEPTH),
+        )  # fmt: skip
+        node.scope = current_scope()
+        self._kept.append(node)
+        return node
+
+    def opaque(self, made: Any, value: Any) -> None:
+        self.opaques[id(made)] = value
+
+    # --- updates in place
+
+    def write(self, x: Any, value: Any, name: str) -> None:
+        owner = self._owner.get(id(x), x)
+        if owner.op is not None and owner.requires_grad:
+            raise at_user_line(InPlaceError(
+                f"{name}: this tensor was computed by {owner.op.name}; only leaves change in place; write y = y … "
+                f"instead"
+            ))  # fmt: skip
+        if owner.op in _VIEWS and id(owner) not in self._now:
+            self._detach_view(owner, name)
+        old = self.read(owner)
+        old.mutated = when = tick()
+        note_moment(when)
+        self._outdate(old)
+        if owner.requires_grad:
+            value = self._renamed(value, requires_grad=True)
+            self._owner[id(value)] = owner
+        for y in (owner, *self._shares.get(id(owner), ())):
+            self._now[id(y)] = value
+        self._kept.append(owner)
+
+    def _outdate(self, old: Any) -> None:
+        for view in self._views.pop(id(old), ()):
+            self._now[id(view)] = _STALE
+            self._kept.append(view)
+            self._outdate(view)
+
+    def _detach_view(self, view: Any, name: str) -> None:
+        """A view is about to change, and with it what it is a view of: nobody may read that any more."""
+        base = view
+        while base.op in _VIEWS:
+            base = base.inputs[0]
+        if base.op is None or id(base) in self._place:
+            raise at_user_line(TraceError(
+                f"{name}: an update in place of a view of a tensor from outside cannot be compiled; update the tensor "
+                f"itself, {base.symbol or ''} {base.aval}, or write y = y … instead"
+            ))  # fmt: skip
+        self._outdate(base)
+        self._now[id(base)] = _STALE
+        self._now.pop(id(view))
+        self._kept.append(base)
+
+    # --- gradients
+
+    def grad(self, x: Any) -> Any:
+        owner = self._owner.get(id(x), x)
+        found = self.grads.get(id(owner))
+        if found is not None:
+            return found[1]
+        old = owner._grad
+        if owner.data is not None and owner.made < self.started:
+            self.first_reads.add(id(owner))
+            if old is None:
+                self.absent.append(owner)
+        if old is not None:
+            old = self._old_gradient(owner, old)
+        self.grads[id(owner)] = (owner, old)
+        return old
+
+    def _old_gradient(self, owner: Any, old: Any) -> Any:
+        symbol = self._symbol(old, f"grad of {self._now[id(owner)].symbol}" if id(owner) in self._now else "grad")
+        symbol.requires_grad = False
+        place = OldGradient(self.holder(owner))
+        self._stands_for(symbol, old, place)
+        return self._input(place, symbol)
+
+    def is_input(self, x: Any) -> bool:
+        """Is this a tensor, or the symbol of one, that a call reads?"""
+        return id(x) in self._place
+
+    def value_of_input(self, symbol: Any) -> Any:
+        """What an input holds now, given its symbol."""
+        return self.read(self._owner.get(id(symbol), symbol))
+
+    def holder(self, owner: Any) -> Holder:
+        """How a tensor is found again at a call."""
+        place = self._place.get(id(owner))
+        return place if isinstance(place, Argument) else Captured(owner)
+
+    def set_grad(self, x: Any, grad: Any) -> None:
+        owner = self._owner.get(id(x), x)
+        self.grads[id(owner)] = (owner, grad)
+
+    def add_grad(self, leaf: Any, g: Any) -> None:
+        owner = self._owner.get(id(leaf), leaf)
+        if id(owner) in self._place and (owner.op is not None or owner is leaf):
+            raise at_user_line(TraceError(
+                f"backward: it would go on beyond the compiled function: {owner.aval} was computed outside, from "
+                f"tensors that require a gradient; compute it inside, or pass it detached"
+            ))  # fmt: skip
+        old = self.grad(owner)
+        self.grads[id(owner)] = (owner, g if old is None else old + g)
+
+    # --- optimisers and random numbers
+
+    def array(self, x: Any) -> Cell:
+        return Cell(self, x.aval, tensor=x)
+
+    def options(self, group: dict[str, Any]) -> Mapping[str, Any]:
+        found = Options(self, group)
+        self.sizes.append((group["params"], len(group["params"])))
+        return found
+
+    def state(self, optimizer: Any, param: Any) -> MutableMapping[str, Any]:
+        self.sizes.append((optimizer.param_groups, len(optimizer.param_groups)))
+        key = (id(optimizer), id(param))
+        if key not in self.states:
+            self.states[key] = Kept(self, optimizer, param)
+            place = self._place.get(id(param))
+            if isinstance(place, Argument):
+                self.by_identity[place.index] = param
+        return self.states[key]
+
+    def number(self, place: Option | State, dtype: np.dtype, name: str) -> Any:
+        """An input for a number."""
+        return self._input(place, Tensor.symbolic(name, Aval((), dtype)))
+
+    def kept_array(self, place: State, aval: Aval) -> Any:
+        """An input for an array that an optimiser keeps."""
+        return self._input(place, Tensor.symbolic(place.name, aval))
+
+    def key(self, generator: Any, blocks: int) -> tuple[Any, int]:
+        found = self.streams.get(id(generator))
+        if found is None:
+            stream = Stream(generator, [0])
+            symbol = self._input(stream, Tensor.symbolic("random", Aval((2,), dtypes.int64)))
+            found = self.streams[id(generator)] = (symbol, stream)
+        symbol, stream = found
+        offset = stream.blocks[0]
+        stream.blocks[0] += blocks
+        return symbol, offset
+
+    def refuse(self, what: str, advice: str) -> ChainruleError:
+        return at_user_line(TraceError(f"compile: {what} cannot be compiled; {advice}"))
+
+
+class _Stale:
+    """Stands for a view whose memory was changed."""
+
+
+_STALE: Any = _Stale()

@@ -1,0 +1,121 @@
+"""Layers that bring what flows through a net to one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chainrule import creation, dtypes
+from chainrule.functional import normalisation as functional
+from chainrule.nn import init
+from chainrule.nn.linear import check_sizes
+from chainrule.nn.module import Module
+from chainrule.nn.parameter import Parameter
+from chainrule.tensor import Tensor
+
+
+def _sizes(name: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    found = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    for n in found:
+        check_sizes(name, normalized_shape=n)
+    return found
+
+
+def _filled(shape: tuple[int, ...], value: float, dtype: object) -> Parameter:
+    return Parameter(creation.full(shape, value, dtype=dtype or dtypes.DEFAULT_FLOAT))
+
+
+class LayerNorm(Module):
+    """(x − mean) / √(var + ε) over the last dimensions, times a weight that starts at 1, plus a bias that starts at 0.
+
+    Args:
+        normalized_shape: the last sizes of the input, over which mean and variance are taken.
+        eps: what is added to the variance.
+        elementwise_affine: whether there is a weight and a bias.
+        bias: whether there is a bias beside the weight.
+        dtype: of the parameters; float32 if None.
+    Shape: (…, *normalized_shape), kept.
+    Raises: ArgumentError: a size that is no positive int. ShapeError: an input of another size.
+    Source: Ba, Kiros, Hinton (2016), Layer normalization, arXiv:1607.06450.
+
+    >>> import chainrule as cr
+    >>> cr.nn.LayerNorm(3)(cr.tensor([1.0, 2.0, 3.0])).detach()
+    tensor([-1.2247,  0.    ,  1.2247])
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: object = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _sizes("LayerNorm", normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight = _filled(self.normalized_shape, 1.0, dtype) if elementwise_affine else None
+        self.bias = _filled(self.normalized_shape, 0.0, dtype) if elementwise_affine and bias else None
+
+    def reset_parameters(self) -> None:
+        """The weight 1 and the bias 0 again."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The shape of `input`."""
+        return functional.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        affine = f"elementwise_affine={self.elementwise_affine}"
+        return f"{self.normalized_shape}, eps={self.eps}, {affine}, bias={self.bias is not None}"
+
+
+class RMSNorm(Module):
+    """x / √(mean of x² + ε) over the last dimensions, times a weight that starts at 1.
+
+    Args:
+        normalized_shape: the last sizes of the input, over which the mean is taken.
+        eps: what is added to the mean; None: the distance from 1 to the next float of the dtype.
+        elementwise_affine: whether there is a weight.
+        dtype: of the parameters; float32 if None.
+    Shape: (…, *normalized_shape), kept.
+    Raises: ArgumentError: a size that is no positive int. ShapeError: an input of another size.
+    Source: Zhang, Sennrich (2019), Root mean square layer normalization, arXiv:1910.07467.
+
+    >>> import chainrule as cr
+    >>> cr.nn.RMSNorm(2)(cr.tensor([3.0, 4.0])).detach()
+    tensor([0.8485, 1.1314])
+    """
+
+    weight: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        dtype: object = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = _sizes("RMSNorm", normalized_shape)
+        self.eps, self.elementwise_affine = eps, elementwise_affine
+        self.weight = _filled(self.normalized_shape, 1.0, dtype) if elementwise_affine else None
+
+    def reset_parameters(self) -> None:
+        """The weight 1 again."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The shape of `input`."""
+        return functional.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
