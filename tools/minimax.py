@@ -143,19 +143,19 @@ FITS = (
         lambda z: _log_series(mp.sqrt(z)), lambda z: z * z / 2, mp.mpf(0), (3 - 2 * ROOT2) ** 2, (4, 9),
     ),
     Fit(
-        "SIN", "sin f = f + f³ P(f²), |f| ≤ ½ π",
+        "SIN", "sin f = f + f³ P(f²), |f| ≤ 1.75, a little more than ½ π",
         lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.sin(mp.sqrt(z)), mp.mpf(0),
-        (PI / 2) ** 2 * mp.mpf("1.02"), (5, 9),
+        mp.mpf("1.75") ** 2, (5, 9),
     ),
     Fit(
-        "SIN_QUARTER", "sin f = f + f³ P(f²), |f| ≤ ¼ π",
+        "SIN_QUARTER", "sin f = f + f³ P(f²), |f| ≤ 0.9, a little more than ¼ π",
         lambda z: (mp.sin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z, lambda z: z * mp.sqrt(z) / mp.sin(mp.sqrt(z)), mp.mpf(0),
-        (PI / 4) ** 2 * mp.mpf("1.02"), (3, 7),
+        mp.mpf("0.9") ** 2, (4, 7),
     ),
     Fit(
-        "COS_QUARTER", "cos f = 1 − ½ f² + f⁴ P(f²), |f| ≤ ¼ π",
+        "COS_QUARTER", "cos f = 1 − ½ f² + f⁴ P(f²), |f| ≤ 0.9, a little more than ¼ π",
         lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, lambda z: z**2 / mp.cos(mp.sqrt(z)), mp.mpf(0),
-        (PI / 4) ** 2 * mp.mpf("1.02"), (3, 7),
+        mp.mpf("0.9") ** 2, (4, 7),
     ),
     Fit(
         "ASIN", "asin s = s + s³ P(s²), |s| ≤ ½",

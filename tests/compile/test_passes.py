@@ -103,12 +103,13 @@ MOVES = (
     lambda x, y: x[..., :1], lambda x, y: x[1:], lambda x, y: x[::2], lambda x, y: x[0], lambda x, y: x.unbind(0)[-1],
     lambda x, y: x.flip(0), lambda x, y: x.squeeze(), lambda x, y: F.pad(x, (1, 2)), lambda x, y: x.cumsum(0),
     lambda x, y: F.windows(x, (2,), (2,), (1,)), lambda x, y: F.windows(x, (2,), (1,), (1,)),
-    lambda x, y: x[[0, 0, 1]], lambda x, y: x[[0, 1]], lambda x, y: x.gather(-1, cr.argmax(y, -1, keepdim=True)),
+    lambda x, y: x[[0, 0, 1]], lambda x, y: x[[0, 1]], lambda x, y: x.gather(-1, cr.argmax(y, -1, keepdim=True) % x.shape[-1]),
+    lambda x, y: x.gather(-1, cr.argmax(x, -1, keepdim=True)),
     lambda x, y: F.cross_entropy(x, cr.tensor([1, 0, 2])), lambda x, y: x.tril(),
     lambda x, y: F.scaled_dot_product_attention(x, y, y), lambda x, y: F.scaled_dot_product_attention(x, x, x, is_causal=True),
 )  # fmt: skip
 STEPS = st.lists(
-    st.tuples(st.integers(0, len(MOVES) - 1), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=14
+    st.tuples(st.integers(0, len(MOVES) - 1), st.integers(0, 99), st.integers(0, 99)), min_size=1, max_size=20
 )
 SPECIAL = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([np.inf, -np.inf, np.nan, 0.0, -0.0, 1.0])), max_size=2)
 

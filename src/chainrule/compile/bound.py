@@ -1,7 +1,7 @@
 """Bound: a traced function with its executable, ready to be called. On the path of every step, so written for speed.
 
 A call looks whether what the trace took for granted still holds, hands on arrays that are others than last time, runs,
-and puts results where they belong. Whatever is as in the last call costs one comparison.
+and puts results where they belong. Whatever is as it was in the last call costs one comparison.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import Any, final
 
 import numpy as np
 
-from chainrule.compile.executable import Executable
+from chainrule.compile.executable import Binding, Executable
 from chainrule.compile.outcome import Outcome
 from chainrule.compile.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
+from chainrule.compile.table import PLAIN_MEMORY, Table, base
 from chainrule.core.memory import note_change, note_owned
-from chainrule.core.node import NO_PARAMS, RECORD, Cut, Node, make, recording_mode, tick
+from chainrule.core.node import NO_PARAMS, Cut, Node, make, tick
 from chainrule.core.tracing import module_changes
 from chainrule.tensor import Tensor
 from chainrule.tree import rebuild
@@ -27,6 +28,7 @@ class _Miss:
 
 MISS: Any = _Miss()
 _NO_GRAPH = Cut("compile: a compiled function gives values without a graph; call backward() inside it", ())
+_SIGN = 2**63
 
 
 @final
@@ -39,72 +41,59 @@ class Bound:
     arity: how many there are.
     """
 
-    def __init__(
-        self, outcome: Outcome, executable: Executable, types: Sequence[type[Any]], *, flat: bool
-    ) -> None:  # fmt: skip
+    def __init__(self, outcome: Outcome, executable: Executable, types: Sequence[type[Any]], *, flat: bool) -> None:
         self.outcome, self.executable, self.flat, self.arity = outcome, executable, flat, len(types)
-        program, places = outcome.program, outcome.places
-        self._avals = [x.aval for x in program.inputs]
-        self._updated = {id(x) for x, _ in program.updates}
-        self._writes = [id(x) in self._updated for x in program.inputs]
-        self._arrays: list[Any] = [None] * len(places)  # what each place held at the last call
-        self._table: list[Any] = [None] * len(places)  # what the executable reads: the same, or a copy
-        self._copied: list[int] = []  # places of which the executable reads a copy
-        self._binding: Any = None
-        numbers = [i for i, p in enumerate(places) if isinstance(p, Option)]
-        counts = [i for i, p in enumerate(places) if isinstance(p, State) and p.counts]
-        streams = [i for i, p in enumerate(places) if isinstance(p, Stream)]
-        self._numbers, self._counts = np.zeros(len(numbers)), np.zeros(len(counts), np.int64)
-        self._keys = np.zeros((len(streams), 2), np.int64)
-        for cells, positions in ((self._numbers, numbers), (self._counts, counts)):
-            for n, i in enumerate(positions):
-                self._table[i] = cells[n : n + 1].reshape(())
-        for n, i in enumerate(streams):
-            self._table[i] = self._keys[n]
-        self._number_places = [places[i] for i in numbers]
-        self._option_names = list(outcome.option_names)
-        self._options_seen: list[Any] = [MISS] * len(self._option_names)
+        places, inputs = outcome.places, outcome.program.inputs
+        self.table = table = Table(outcome.program, places)
+        self._binding: Binding | None = None
         self._arguments = [
-            (place.index, i, types[place.index], *self._expected(i), program.inputs[i].requires_grad, self._writes[i])
-            for i, place in enumerate(places) if isinstance(place, Argument)
+            (p.index, i, types[p.index], issubclass(types[p.index], Node), *table.avals[i], inputs[i].requires_grad)
+            for i, p in enumerate(places) if isinstance(p, Argument)
         ]  # fmt: skip
         self._captured = [
-            (place.tensor, i, outcome.program.inputs[i].requires_grad)
-            for i, place in enumerate(places) if isinstance(place, Captured)
-        ]  # fmt: skip
-        self._old = [(place.holder, i) for i, place in enumerate(places) if isinstance(place, OldGradient)]
-        self._states = [(place, i) for i, place in enumerate(places) if isinstance(place, State) and not place.counts]
-        self._state_places = [place for place in places if isinstance(place, State)]
-        self._count_places: list[Any] = [places[i] for i in counts]
-        self._counts_seen: list[Any] = [MISS] * len(counts)
-        self._streams = [
-            (p.generator, p.blocks[0], n) for n, i in enumerate(streams) if isinstance(p := places[i], Stream)
+            (p.tensor, i, inputs[i].requires_grad) for i, p in enumerate(places) if isinstance(p, Captured)
         ]
-        self._optimizers = list({id(p.optimizer): p.optimizer for p in places if isinstance(p, State)}.values())
-        self._entries: list[Any] = []  # dicts of optimisers' states, looked up once for each `optimizer.state`
-        self._count_entries: list[Any] = []
-        self._seen_states: list[Any] = [MISS] * len(self._optimizers)
-        self._modules = [(module, _attributes(module)) for module in outcome.modules]
-        self._modules_seen = module_changes[0]
-        self._changed = [p.tensor for i, p in enumerate(places) if self._writes[i] and isinstance(p, Captured)]
-        self._changed_arguments = [p.index for i, p in enumerate(places) if self._writes[i] and isinstance(p, Argument)]
-        self._owners: list[int] = []  # ids of the memory of what `_changed` holds
-        self._owners_set: set[int] = set()
-        self._cleared = [
-            g.holder.tensor for g in outcome.gradients
-            if g.output is None and g.value is None and isinstance(g.holder, Captured)
-        ]  # fmt: skip
-        self._stored = [
-            g for g in outcome.gradients
-            if not (g.output is None and g.value is None and isinstance(g.holder, Captured))
-        ]  # fmt: skip
+        self._sizes = outcome.sizes
+        self._set_guards()
+        self._set_optimizers()
+        self._old = [(p.holder, i) for i, p in enumerate(places) if isinstance(p, OldGradient)]
         self._absent = [h.tensor for h in outcome.absent if isinstance(h, Captured)]
         self._absent_arguments = [h.index for h in outcome.absent if isinstance(h, Argument)]
+        streams = [p for p in places if isinstance(p, Stream)]
+        self._streams = [(p.generator, p.blocks[0], key) for p, key in zip(streams, table.keys, strict=True)]
+        self._more = bool(self._states or self._old or self._absent_arguments or outcome.by_identity or streams)
+        # after the run
+        self._changed = [p.tensor for i, p in enumerate(places) if table.writes[i] and isinstance(p, Captured)]
+        self._changed_arguments = [p.index for i, p in enumerate(places) if table.writes[i] and isinstance(p, Argument)]
+        self._owners: list[int] | None = None  # ids of the memory of what `_changed` holds, once looked up
+        forgotten = [
+            g.output is None and g.value is None and isinstance(g.holder, Captured) for g in outcome.gradients
+        ]
+        self._cleared: list[Any] = [g.holder.tensor for g, f in zip(outcome.gradients, forgotten, strict=True) if f]  # type: ignore[union-attr]
+        self._stored = [g for g, f in zip(outcome.gradients, forgotten, strict=True) if not f]
+        self._stores = bool(self._stored or outcome.created)
         self._only = outcome.tree.is_leaf() and outcome.results[0].kind == "output"
+        self._cut = _NO_GRAPH if outcome.needs_grad else None
 
-    def _expected(self, position: int) -> tuple[Any, Any]:
-        aval = self._avals[position]
-        return aval.shape, aval.dtype
+    def _set_guards(self) -> None:
+        guards = self.outcome.guards
+        self._names = [(g.place, g.name, g.expected, g) for g in guards if isinstance(g.place, dict)]
+        self._cells = [(g.place, g.expected, g) for g in guards if g.place is not None and not isinstance(g.place, dict)]
+        self._guards = [g for g in guards if g.place is None]
+        self._modules = [(module, _attributes(module)) for module in self.outcome.modules]
+        self._modules_seen = module_changes[0]
+
+    def _set_optimizers(self) -> None:
+        places = self.outcome.places
+        self._options = list(self.outcome.option_names)
+        self._options_seen: list[Any] = [MISS] * len(self._options)
+        self._numbers = [p for p in places if isinstance(p, Option)]
+        self._states = [(i, p) for i, p in enumerate(places) if isinstance(p, State)]
+        self._optimizers = list({id(p.optimizer): p.optimizer for _, p in self._states}.values())
+        self._seen_states: list[Any] = [MISS] * len(self._optimizers)
+        self._entries: list[tuple[dict[str, Any], str, int]] = []  # where the arrays are, for each `optimizer.state`
+        self._count_entries: list[tuple[dict[str, Any], str, int]] = []
+        self._counts_seen: list[Any] = []
 
     # --- one call
 
@@ -112,19 +101,15 @@ class Bound:
         """The function's result for these arguments, or MISS where the trace does not fit them."""
         if not self._holds(leaves) or (self._more and not self._rest_holds(leaves)):
             return MISS
-        binding = self._binding
-        if binding is None:
-            binding = self._binding = bind(self.executable, self._table)
-        outputs = binding.run()
-        if self._noted:
-            self._note(leaves)
-        if self._count_places:
-            self._counts_seen = self._counts.tolist()
-            for entries, name, n in self._count_entries:
-                entries[name] = self._counts_seen[n]
+        if self._binding is None:
+            self._binding = self.table.bind(self.executable)
+        elif self.table.copied:
+            self.table.copy_in()
+        outputs = self._binding.run()
+        self._note(leaves)
         for x in self._cleared:
             x._grad = None
-        if self._stored:
+        if self._stores:
             self._store(leaves, outputs)
         if self._only:
             value = make(Tensor, None, (), NO_PARAMS, outputs[0], None, False, None)
@@ -132,99 +117,124 @@ class Bound:
             return value
         return self._result(leaves, outputs)
 
-    def _holds(self, leaves: Sequence[Any]) -> bool:  # noqa: C901, PLR0911 - in one piece: it is on the path of every step
-        """Does what nearly every function reads still fit? Arrays that are others than last time are handed on."""
-        arrays = self._arrays
-        for index, position, cls, shape, dtype, needs_grad, writes in self._arguments:
+    def _holds(self, leaves: Sequence[Any]) -> bool:  # noqa: C901, PLR0911, PLR0912 - in one piece: a call of a function costs as much as a check
+        """Does what most functions read still fit? Arrays that are others than last time are handed on."""
+        table = self.table
+        arrays = table.arrays
+        for index, position, cls, is_tensor, shape, dtype, needs_grad in self._arguments:
             x = leaves[index]
             if type(x) is not cls:
                 return False
             data = x
-            if cls.__flags__ & _HEAP:  # a tensor: NumPy's own classes are not made at run time
+            if is_tensor:
                 if x.requires_grad is not needs_grad:
                     return False
                 data = x.data
-            if data is not arrays[position]:
-                if data.shape != shape or data.dtype != dtype:
+            if data is arrays[position]:
+                continue
+            if (
+                cls is np.generic or data.base is not None or data.shape != shape or data.dtype != dtype
+                or data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY or table.writes[position] or id(data) in table.owned
+                or table.copied
+            ):  # fmt: skip
+                if data is None or not table.hand_on(position, np.asarray(data), x):
                     return False
-                base = data.base if cls is not np.generic else None
-                if (
-                    writes or data.flags.num & _PLAIN_MEMORY != _PLAIN_MEMORY or self._copied
-                    or (base is not None or id(data) in self._owned)
-                ):  # fmt: skip
-                    if not self._hand_on(position, data, x):
-                        return False
-                elif self._binding is not None:
-                    arrays[position] = self._table[position] = data
-                    self._binding.replace(position, data)
-                else:
-                    arrays[position] = self._table[position] = data
+            else:
+                arrays[position] = table.given[position] = data
+                table.replace(position, data)
+        for x, position, needs_grad in self._captured:
+            if x.requires_grad is not needs_grad:
+                return False
+            if x.data is not arrays[position] and not self._captured_anew(x, position):
+                return False
+        for x in self._absent:
+            if x._grad is not None:
+                return False
+        n = 0
+        seen = self._options_seen
+        for group, name in self._options:
+            if group[name] is not seen[n] and not self._options_anew():
+                return False
+            n += 1
+        for listed, size in self._sizes:
+            if len(listed) != size:
+                return False
+        for namespace, name, expected, guard in self._names:
+            if namespace.get(name) is not expected and not guard.holds():
+                return False
+        for cell, expected, guard in self._cells:
+            if cell.cell_contents is not expected and not guard.holds():
+                return False
+        for guard in self._guards:
+            if not guard.holds():
+                return False
+        return module_changes[0] == self._modules_seen or self._modules_hold()
+
+    def _rest_holds(self, leaves: Sequence[Any]) -> bool:
+        """Does what the fewer functions read fit: optimisers' states, old gradients, random streams?"""
+        for index, x in self.outcome.by_identity:
+            if leaves[index] is not x:
+                return False
+        for index in self._absent_arguments:
+            if leaves[index]._grad is not None:
+                return False
+        arrays = self.table.arrays
+        for holder, position in self._old:
+            grad = _held(holder, leaves)._grad
+            if grad is None or grad.data is None:
+                return False
+            if grad.data is not arrays[position] and not self.table.hand_on(position, grad.data, grad):
+                return False
+        n = 0
+        for optimizer in self._optimizers:
+            if optimizer.state is not self._seen_states[n] and not self._states_anew():
+                return False
+            n += 1
+        try:
+            for entries, name, position in self._entries:
+                data = entries[name]
+                if data is not arrays[position] and not self.table.hand_on(position, data, None):
+                    return False
+            for entries, name, n in self._count_entries:
+                value = entries[name]
+                if value is not self._counts_seen[n]:
+                    self.table.counts[n] = value
+        except (KeyError, AttributeError):  # an entry was deleted, or is of another kind: looked up anew next time
+            self._seen_states = [MISS] * len(self._optimizers)
+            return False
+        for generator, blocks, key in self._streams:
+            seed, position = generator.take(blocks)
+            key[0], key[1] = seed if seed < _SIGN else seed - 2 * _SIGN, position
         return True
+
     # --- what has changed since the last call
 
-    def _hand_on(self, position: int, data: np.ndarray, holder: Any) -> bool:
-        """Another array is at a place. Where the executable cannot work on it as it is, it gets a copy."""
-        flags = data.flags
-        writes = self._writes[position]
-        if flags.c_contiguous and flags.aligned and (flags.writeable or not writes):
-            given = data
-            if self._copied and position in self._copied:
-                self._copied.remove(position)
-        else:
-            given = np.array(data, order="C")
-            if writes and isinstance(holder, Node) and (not flags.writeable or 0 in data.strides):
-                holder.data = data = given  # as an update in place does: memory of its own
-            elif writes and not flags.writeable:
-                return False
-            elif position not in self._copied:
-                self._copied.append(position)
-        owner = data
-        while owner.base is not None and isinstance(owner.base, np.ndarray):
-            owner = owner.base
-        if id(owner) in self._owners_set and not writes and self._shares(position, data):
+    def _captured_anew(self, x: Any, position: int) -> bool:
+        if x.data is None or not self.table.hand_on(position, x.data, x):
             return False
-        self._arrays[position] = data
-        self._table[position] = given
-        if self._binding is not None:
-            self._binding.replace(position, given)
-        return True
-
-    def _shares(self, position: int, data: np.ndarray) -> bool:
-        """Does this array, which is only read, share memory with one that is updated?"""
-        return any(
-            writes and i != position and self._arrays[i] is not None and np.may_share_memory(self._arrays[i], data)
-            for i, writes in enumerate(self._writes)
-        )
-
-    def _captured_anew(self, x: Any, position: int, data: Any) -> bool:
-        shape, dtype = self._expected(position)
-        if data is None or data.shape != shape or data.dtype != dtype or not self._hand_on(position, data, x):
-            return False
-        if self._writes[position]:
+        if self.table.writes[position]:
             x.constant = None
-            self._owners = [id(o) for y in self._changed if (o := _owner(y.data)) is not None]
-            self._owners_set = {id(_base(y.data)) for y in self._changed}
+            self._owners = None
         return True
 
     def _options_anew(self) -> bool:
-        for guard in self.outcome.option_guards:
-            if not guard.holds():
-                self._options_seen = [MISS] * len(self._option_names)
-                return False
-        for n, place in enumerate(self._number_places):
-            self._numbers[n] = place.read()  # type: ignore[union-attr]
+        if not all(guard.holds() for guard in self.outcome.option_guards):
+            return False
+        for n, place in enumerate(self._numbers):
+            self.table.numbers[n] = place.read()
+        self._options_seen[:] = [group[name] for group, name in self._options]
         return True
 
     def _states_anew(self) -> bool:
         try:
-            for place in self._state_places:  # in the order in which the rule sets them
-                place.entries()
-            self._entries = [place.entries() for place, _ in self._states]
-            self._count_entries = [place.entries() for place in self._count_places]
+            found = [(place.entries(), place.name, i, place.counts) for i, place in self._states]
         except KeyError:
             return False
+        self._entries = [(entries, name, i) for entries, name, i, counts in found if not counts]
+        counted = [(entries, name) for entries, name, _, counts in found if counts]
+        self._count_entries = [(entries, name, n) for n, (entries, name) in enumerate(counted)]
+        self._counts_seen = [MISS] * len(counted)
         self._seen_states = [optimizer.state for optimizer in self._optimizers]
-        self._counts_seen = [MISS] * len(self._counts_seen)
         return True
 
     def _modules_hold(self) -> bool:
@@ -234,47 +244,45 @@ class Bound:
         self._modules_seen = seen
         return True
 
-    def _bind(self) -> bool:
-        self._binding = self.executable.bind(list(self._table))
-        return True
-
-    def _copy_in(self) -> None:
-        for position in self._copied:
-            np.copyto(self._table[position], self._arrays[position])
-
     # --- after the run
 
     def _note(self, leaves: Sequence[Any]) -> None:
         """What was updated counts as changed in place, as after an update that was not compiled."""
-        for position in self._copied:
-            if self._writes[position]:
-                np.copyto(self._arrays[position], self._table[position])
-        when = tick()
-        for x in self._changed:
-            x.mutated = when
-        if len(self._owners) != len(self._changed) or not note_owned(self._owners, when):
-            for x in self._changed:
-                note_change(x.data, when)
-        for index in self._changed_arguments:
-            x = leaves[index]
-            if isinstance(x, Node):
+        if self.table.copied:
+            self.table.copy_back()
+        changed = self._changed
+        if changed:
+            when = tick()
+            for x in changed:
                 x.mutated = when
-            note_change(x.data if isinstance(x, Node) else x, when)
+            if self._owners is None or not note_owned(self._owners, when):
+                for x in changed:
+                    note_change(x.data, when)
+                whole = all(base(x.data) is x.data for x in changed)
+                self._owners = [id(x.data) for x in changed] if whole else None
+        for index in self._changed_arguments:
+            leaf = leaves[index]
+            if isinstance(leaf, Node):
+                leaf.changed()
+            else:
+                note_change(leaf, tick())
+        if self._count_entries:
+            self._counts_seen = counts = self.table.counts.tolist()
+            for entries, name, n in self._count_entries:
+                entries[name] = counts[n]
 
     def _store(self, leaves: Sequence[Any], outputs: list[np.ndarray]) -> None:
         for holder, output, value in self._stored:
-            owner = _held(holder, leaves)
-            owner._grad = value if output is None else Tensor.leaf(outputs[output])
+            _held(holder, leaves)._grad = value if output is None else Tensor.leaf(outputs[output])
         for place, output in self.outcome.created:
             place.optimizer.state.setdefault(place.param, {})[place.name] = outputs[output]
 
     def _result(self, leaves: Sequence[Any], outputs: list[np.ndarray]) -> Any:
-        cut = _NO_GRAPH if self.outcome.needs_grad and recording_mode() is RECORD else None
-        made = []
+        made: list[Any] = []
         for kind, value in self.outcome.results:
             if kind == "output":
                 tensor = make(Tensor, None, (), NO_PARAMS, outputs[value], None, False, None)
-                tensor.cut = cut
+                tensor.cut = self._cut
                 made.append(tensor)
             else:
                 made.append(leaves[value] if kind == "argument" else value)
@@ -292,29 +300,18 @@ class Bound:
                     return f"{name} of a {type(module).__name__} changed"
         if any(x._grad is not None for x in self._absent):
             return "a tensor has a .grad where there was none"
-        if any(len(found) != size for found, size in self.outcome.sizes):
+        if any(len(found) != size for found, size in self._sizes):
             return "the parameters of an optimiser changed"
-        if any(x.data is None or x.data.shape != self._avals[i].shape for x, i, _ in self._captured):
-            return "a tensor that is closed over has another shape"
-        return "a tensor that is closed over changed, or the state of an optimiser"
-
-
-_SIGN = 2**63
+        if any(leaves[index] is not x for index, x in self.outcome.by_identity):
+            return "another tensor is given, for which the optimiser keeps nothing"
+        for x, i, needs_grad in self._captured:
+            if x.requires_grad is not needs_grad or x.data is None or x.aval != self.table.avals[i]:
+                return f"{self.outcome.program.inputs[i].symbol} was {self.table.avals[i]}, is now {x.aval}"
+        return "which tensors share memory changed, or the state of an optimiser"
 
 
 def _held(holder: Holder, leaves: Sequence[Any]) -> Any:
     return leaves[holder.index] if isinstance(holder, Argument) else holder.tensor
-
-
-def _owner(data: Any) -> Any:
-    """The array, if it owns its memory."""
-    return data if data is not None and not isinstance(data.base, np.ndarray) else None
-
-
-def _base(data: np.ndarray) -> np.ndarray:
-    while isinstance(data.base, np.ndarray):
-        data = data.base
-    return data
 
 
 _PLAIN = (bool, int, float, str, type(None))
@@ -325,4 +322,3 @@ def _attributes(module: Any) -> dict[str, Any]:
     found = {name: value if isinstance(value, _PLAIN) else id(value) for name, value in vars(module).items()}
     found.setdefault("training", module.training)
     return found
-

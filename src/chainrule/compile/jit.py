@@ -80,7 +80,7 @@ class Compiled:
     def _traced(self, given: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
         outcome = trace(self.eager, given, self._names, keep_grads=self._keep_grads)
         flat = not kwargs and len(given.leaves) == len(args) and all(is_dynamic(x) for x in args)
-        bound = Bound(outcome, self._build(outcome.program), flat, len(args))
+        bound = Bound(outcome, self._build(outcome.program), [type(x) for x in given.leaves], flat=flat)
         if self.traces >= TRACES_BEFORE_WARNING:
             self._warn(given)
         self.traces += 1

@@ -93,11 +93,16 @@ Place = Argument | Captured | OldGradient | Option | State | Stream
 
 
 class Guard(NamedTuple):
-    """What a trace took for granted: `read()` gave `expected`; a call where it gives something else traces anew."""
+    """What a trace took for granted: `read()` gave `expected`; a call where it gives something else traces anew.
+
+    place: for a variable, the namespace (a dict) or the cell it is read from, for whoever is in a hurry; name: in it.
+    """
 
     read: Callable[[], Any]
     expected: Any
     words: str
+    place: Any = None
+    name: str = ""
 
     def holds(self) -> bool:
         try:

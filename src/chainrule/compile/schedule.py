@@ -439,7 +439,7 @@ class _Scheduling:
         load = self._load(key, (Affine(),))
         assert isinstance(load, Load)
         value = Random(
-            op.name, load.buffer, 0, offset, seed.aval.size, {k: v for k, v in seed.params.items()}, seed.aval.dtype
+            op.name, load.buffer, seed.params["offset"], offset, seed.aval.size, seed.params, seed.aval.dtype
         )
         store = Store(buffer=buffer, offset=offset, value=value)
         outer = tuple(range(len(group.frame)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -93,8 +94,19 @@ def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
 # --- what a function reads by name
 
 
-def named_values(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[[], Any], Any]]:
-    """(name, how to read it, value) of the globals and closed-over variables that a function and those it calls read.
+class Variable(NamedTuple):
+    """A variable that a function reads, the namespace or cell that it is read from, and its value."""
+
+    name: str
+    place: Any
+    value: Any
+
+    def read(self) -> Any:
+        return self.place[self.name] if isinstance(self.place, dict) else self.place.cell_contents
+
+
+def named_values(function: Callable[..., Any]) -> Iterator[Variable]:
+    """The globals and closed-over variables that a function and those it calls read.
 
     Of code outside the library, as far as names lead: modules, classes and functions are followed or passed over, not
     given.
@@ -107,27 +119,23 @@ def named_values(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[[
         if not isinstance(f, types.FunctionType) or id(f) in seen or is_ours(f.__code__):
             continue
         seen.add(id(f))
-        for name, read in _names(f):
-            try:
-                value = read()
-            except (KeyError, ValueError):  # a builtin, a name that is set later, an empty cell
-                continue
-            if isinstance(value, types.FunctionType | types.MethodType):
-                pending.append(value)
-            elif not isinstance(value, _PASSED_OVER):
-                yield name, read, value
+        for variable in _variables(f):
+            if isinstance(variable.value, types.FunctionType | types.MethodType):
+                pending.append(variable.value)
+            elif not isinstance(variable.value, _PASSED_OVER):
+                yield variable
 
 
 _PASSED_OVER = (types.ModuleType, type, types.BuiltinFunctionType)
 
 
-def _names(f: types.FunctionType) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _variables(f: types.FunctionType) -> Iterator[Variable]:
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-        yield name, lambda cell=cell: cell.cell_contents
-    for code in _codes(f.__code__):
-        for name in code.co_names:
-            if name in f.__globals__:
-                yield name, lambda name=name: f.__globals__[name]
+        with contextlib.suppress(ValueError):  # the cell is empty
+            yield Variable(name, cell, cell.cell_contents)
+    for name in dict.fromkeys(name for code in _codes(f.__code__) for name in code.co_names):
+        if name in f.__globals__:
+            yield Variable(name, f.__globals__, f.__globals__[name])
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -141,9 +149,9 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 def name_guards(function: Callable[..., Any]) -> list[Guard]:
     """That the names a function reads still mean what they meant."""
     return [
-        Guard(read, value, f"the variable {name}")
-        for name, read, value in named_values(function)
-        if isinstance(value, _GUARDED) or hasattr(value, "named_parameters") or hasattr(value, "param_groups")
+        Guard(v.read, v.value, f"the variable {v.name}", v.place, v.name)
+        for v in named_values(function)
+        if isinstance(v.value, _GUARDED) or hasattr(v.value, "named_parameters") or hasattr(v.value, "param_groups")
     ]
 
 

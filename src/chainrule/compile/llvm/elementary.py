@@ -34,7 +34,8 @@ The largest error, in units of the last place, on any target; about half a unit 
     pow          1.5      1.4
     rsqrt        1.5      1.5
 
-sin, cos and tan hold this for |x| ≤ 2²¹ in float32 and |x| ≤ 2⁵⁰ in float64; beyond, they are some number in their range.
+sin, cos and tan keep to this for |x| ≤ 2²⁰ in float32 and |x| ≤ 2⁴⁹ in float64; of larger x they are some number in
+their range.
 """
 
 from __future__ import annotations

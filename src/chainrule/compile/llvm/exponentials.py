@@ -123,7 +123,7 @@ class Exponentials(Polynomials):
 
     def log_sigmoid(self, x: Value) -> Value:
         """-log(1 + e⁻ˣ)."""
-        return self.sub(self.minimum(x, self.like(0, x)), self._log1p_exp(self.neg(self.abs(x))))
+        return self.sub(self.minimum(x, self.like(-0.0, x)), self._log1p_exp(self.neg(self.abs(x))))
 
     def erf(self, x: Value) -> Value:
         """The error function: a polynomial near 0; beyond 1 one minus an exponential of a polynomial."""

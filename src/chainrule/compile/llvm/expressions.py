@@ -33,6 +33,7 @@ from chainrule.compile.kernel import (
     walk,
 )
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
+from chainrule.compile.llvm.random import drawn
 
 Key = tuple[Any, ...]
 
@@ -403,4 +404,8 @@ class Emitter:
         )
 
     def _random(self, expr: Random) -> Value:
-        raise NotImplementedError
+        b, pointer = self.builder, self.pointer(expr.key)
+        seed = b.load(pointer, 0, dtypes.int64)
+        counter = b.add(b.load(pointer, 1, dtypes.int64), b.constant(expr.offset, dtypes.int64))
+        number = self.position(expr.number)
+        return drawn(b, expr.kind, (seed, counter), number, expr.count, expr.params, expr.dtype)

@@ -86,10 +86,11 @@ class Logarithms(Polynomials):
         layout, one = LAYOUT[x.dtype], self.like(1, x)
         u = self.add(x, one)
         back = self.sub(u, one)
-        lost = self.add(self.sub(one, self.sub(u, back)), self.sub(x, back))
+        lost = self.mul(self.add(self.sub(one, self.sub(u, back)), self.sub(x, back)), self.like(0.5, x))
         e, m, raw = self._exponent_and_rest(u, tiny=False)
         field = self.and_(raw, self.like(-(1 << layout.places), raw))
-        scale = self.from_bits(self.sub(self.like((2 * layout.bias) << layout.places, raw), field), x.dtype)
+        # 2¹⁻ᵉ: for the greatest numbers 2⁻ᵉ would be beyond the exponents.
+        scale = self.from_bits(self.sub(self.like((2 * layout.bias + 1) << layout.places, raw), field), x.dtype)
         return self._log_sum(e, self.fma(lost, scale, self.sub(m, one)))
 
     def log1p(self, x: Value) -> Value:

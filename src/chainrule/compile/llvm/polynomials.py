@@ -63,6 +63,7 @@ class Polynomials(Conversions):
         if self._has_fma:
             return self.fma(n, constant, x)
         high, low = self._product(n, constant)
+        low = self.where(self.lt(self.abs(high), self.like(1e18, x)), low, self.like(0, x))  # nan of huge numbers
         return self.add(self.add(x, high), low)
 
     def _sum(self, large: Value, small: Value) -> tuple[Value, Value]:

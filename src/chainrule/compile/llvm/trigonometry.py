@@ -10,7 +10,7 @@ from chainrule.compile.llvm.values import Value
 
 
 class Trigonometry(Polynomials):
-    """Angles. Sine, cosine and tangent are right for |x| ≤ 2²¹ (float32) or 2⁵⁰; beyond, some number in their range."""
+    """Angles. Sine, cosine and tangent are right for |x| ≤ 2²⁰ (float32) or 2⁴⁹; beyond, some number in their range."""
 
     def _turned_back(self, x: Value, n: Value, period: float) -> Value:
         """x - n · period · π, to the last bit of the difference: π in three parts."""
@@ -19,7 +19,7 @@ class Trigonometry(Polynomials):
         f = self._minus_product(f, n, second)
         f = self.fma(n, self.like(-third, x), f)
         # Huge x leave no angle: keep it one that the polynomial can bear. nan passes.
-        bound = self.like(period * 1.6, x)
+        bound = self.like(period * 1.75, x)
         return self.maximum(self.minimum(f, bound), self.neg(bound))
 
     def _odd(self, biased: Value, f: Value) -> Value:

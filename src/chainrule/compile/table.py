@@ -1,0 +1,108 @@
+"""Table: the arrays that an executable runs on, one a place of the program, and which of them are copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import numpy as np
+
+from chainrule.compile.executable import Binding, Executable, PlainBinding
+from chainrule.compile.places import Option, Place, State, Stream
+from chainrule.compile.program import Program
+from chainrule.core.node import Node
+
+# C-contiguous and aligned, in NumPy's flags.
+PLAIN_MEMORY = 0x0001 | 0x0100
+
+
+@final
+class Table:
+    """The arrays of a program's inputs.
+
+    arrays: what each place held when it was last looked at.
+    given: what the executable reads: the same array, or a copy where it cannot work on it (`copied`).
+    numbers, counts, keys: the memory of what is no array where it comes from: options, counts, random streams.
+    owned: ids of the memory that is updated; nothing else may share it.
+    replace: tells the executable of another array, once there is a binding.
+    """
+
+    def __init__(self, program: Program, places: Sequence[Place]) -> None:
+        self.avals = [x.aval for x in program.inputs]
+        updated = {id(x) for x, _ in program.updates}
+        self.writes = [id(x) in updated for x in program.inputs]
+        self.arrays: list[Any] = [None] * len(places)
+        self.given: list[Any] = [None] * len(places)
+        self.copied: list[int] = []
+        self.owned: set[int] = set()
+        self.replace: Callable[[int, np.ndarray], object] = lambda position, array: None
+        options = [i for i, place in enumerate(places) if isinstance(place, Option)]
+        counts = [i for i, place in enumerate(places) if isinstance(place, State) and place.counts]
+        streams = [i for i, place in enumerate(places) if isinstance(place, Stream)]
+        self.numbers, self.counts = np.zeros(len(options)), np.zeros(len(counts), np.int64)
+        self.keys = np.zeros((len(streams), 2), np.int64)
+        for cells, positions in ((self.numbers, options), (self.counts, counts)):
+            for n, i in enumerate(positions):
+                self.given[i] = cells[n : n + 1].reshape(())
+        for n, i in enumerate(streams):
+            self.given[i] = self.keys[n]
+
+    def bind(self, executable: Executable) -> Binding:
+        """The executable on these arrays."""
+        own = getattr(executable, "bind", None)
+        binding: Binding = PlainBinding(executable, list(self.given)) if own is None else own(list(self.given))
+        self.replace = binding.replace
+        return binding
+
+    def hand_on(self, position: int, data: np.ndarray, holder: Any) -> bool:
+        """Another array is at a place, whose holder is a tensor or no matter. False where the program cannot take it."""
+        aval, writes = self.avals[position], self.writes[position]
+        if data.shape != aval.shape or data.dtype != aval.dtype:
+            return False
+        given = data
+        if position in self.copied:
+            self.copied.remove(position)
+        if data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY or (writes and not data.flags.writeable):
+            given = np.array(data, order="C")
+            if writes and isinstance(holder, Node) and (not data.flags.writeable or 0 in data.strides):
+                holder.data = data = given  # as an update in place does: memory of its own
+            elif writes and not data.flags.writeable:
+                return False
+            else:
+                self.copied.append(position)
+        self.arrays[position] = None
+        if self._shares(position, data):
+            return False
+        self.arrays[position], self.given[position] = data, given
+        if writes:
+            self.owned = {id(base(x)) for x, w in zip(self.arrays, self.writes, strict=True) if w and x is not None}
+        self.replace(position, given)
+        return True
+
+    def _shares(self, position: int, data: np.ndarray) -> bool:
+        """Is this memory that is updated under another name, or updated here and read under another name?"""
+        here = self.writes[position]
+        if not here and id(base(data)) not in self.owned:
+            return False
+        return any(
+            (here or writes) and x is not None and np.may_share_memory(x, data)
+            for x, writes in zip(self.arrays, self.writes, strict=True)
+        )
+
+    def copy_in(self) -> None:
+        """What the executable reads a copy of may have changed."""
+        for position in self.copied:
+            np.copyto(self.given[position], self.arrays[position])
+
+    def copy_back(self) -> None:
+        """What it wrote into a copy belongs into the array."""
+        for position in self.copied:
+            if self.writes[position]:
+                np.copyto(self.arrays[position], self.given[position])
+
+
+def base(data: np.ndarray) -> np.ndarray:
+    """The array that owns the memory."""
+    while isinstance(data.base, np.ndarray):
+        data = data.base
+    return data
