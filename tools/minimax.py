@@ -122,7 +122,8 @@ FAR = {np.float32: mp.mpf("4"), np.float64: mp.mpf("6")}
 FITS = (
     Fit(
         "EXP2", "2ᶠ = 1 + f P(f), |f| ≤ ½",
-        lambda f: (mp.mpf(2) ** f - 1) / f, lambda f: abs(f) / mp.mpf(2) ** f, mp.mpf("-0.5005"), mp.mpf("0.5005"), (7, 12),
+        lambda f: (mp.mpf(2) ** f - 1) / f, lambda f: abs(f) / mp.mpf(2) ** f, mp.mpf("-0.5005"), mp.mpf("0.5005"),
+        (7, 12),
     ),
     Fit(
         "EXP", "eᶠ − 1 = f + f² P(f), |f| ≤ ½ log 2",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import chainrule.compile.cache as cache_module
 from chainrule.compile import cache
+from chainrule.compile.llvm import engine
 from chainrule.compile.llvm.target import describe, host
 from chainrule.errors import ArgumentError
 
@@ -20,7 +20,7 @@ IR = "define i64 @seven() { ret i64 7 }"
 def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / "kept"))
     monkeypatch.delenv("CHAINRULE_CACHE_SIZE", raising=False)
-    monkeypatch.setattr(cache_module, "_counts", cache_module._Counts())
+    monkeypatch.setattr(cache, "_counts", cache._Counts())
     return tmp_path / "kept"
 
 
@@ -54,7 +54,7 @@ def test_clearing_removes_every_entry_and_nothing_else(folder):
 
 def test_object_code_is_compiled_once(monkeypatch):
     first = cache.object_code(IR, host())
-    monkeypatch.setattr("chainrule.compile.llvm.engine.compile_text", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(engine, "compile_text", lambda *_: pytest.fail("compiled again"))
     assert cache.object_code(IR, host()) == first
 
 

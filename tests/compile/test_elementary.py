@@ -1,6 +1,7 @@
 """The compiled elementary functions against the true ones: the error, in units of the last place, is the stated one."""
 
 import functools
+import itertools
 import math
 import re
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from chainrule import dtypes
-from chainrule.compile.llvm import elementary
+from chainrule.compile.llvm import elementary, engine
+from chainrule.compile.llvm.builder import Builder
 
 FLOATS = (dtypes.float32, dtypes.float64)
 
@@ -193,16 +195,12 @@ def test_huge_angles_stay_in_range(dtype, target, compiled):
 
 
 def test_no_function_calls_the_c_library(target, compiled):
-    from chainrule.compile.llvm import engine
-    from chainrule.compile.llvm.builder import Builder
-
     b = Builder(target.vector_bytes, target.has_fma)
 
     def body():
-        for name in TRUTH:
-            for dtype in FLOATS:
-                x = b.load("%x", 0, dtype, b.lanes(dtype))
-                b.store(getattr(b, name)(x), "%x", 0, dtype)
+        for name, dtype in itertools.product([*TRUTH, *TWO, "floor_divide", "remainder"], FLOATS):
+            values = [b.load("%x", i, dtype, b.lanes(dtype)) for i in range(1 if name in TRUTH else 2)]
+            b.store(getattr(b, name)(*values), "%x", 0, dtype)
         b.ret()
 
     b.function("f", "ptr %x", body)

@@ -184,7 +184,7 @@ def test_an_opaque_function_is_refused_with_what_to_do():
     made = Cube.apply(x)
     s = symbol("x", 2, dtype=np.dtype(np.float32))
     program = outputs(node(made.op, s, aval=made.aval), inputs=(s,))
-    with pytest.raises(TraceError, match="is a cr.Function that is applied as a whole, .*; make its forward of functions"):
+    with pytest.raises(TraceError, match=r"is a cr\.Function applied as a whole, .*; make its forward of functions"):
         verify(program)
 
 

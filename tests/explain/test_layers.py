@@ -1,5 +1,6 @@
 """What explanations say of convolution, normalisation and attention: short, in the terms of the layer, and checked."""
 
+import numpy as np
 import pytest
 
 import chainrule as cr
@@ -98,25 +99,28 @@ def test_attention_computes_its_weights_again():
 
 
 @pytest.mark.parametrize("program", [network, normalised, attended])
-def test_rules_agree_with_numbers_and_the_source_runs(program):
-    loss, wrt = program()
-    assert "all agree" in str(cr.check(loss.double()))
-    for style in ("chainrule", "numpy"):
-        try:
-            source = cr.backward_source(loss, style=style)
-        except cr.errors.ChainruleError as error:
-            assert "NumPy" in str(error)
-            continue
-        compile(source, "backward", "exec")
+def test_rules_agree_with_numbers(program):
+    loss, _ = program()
+    assert "all agree" in str(cr.check(loss))
+
+
+@pytest.mark.parametrize("style", ["chainrule", "numpy"])
+def test_the_backward_pass_as_source_runs(style):
+    rng = np.random.default_rng(0)
+    values = {name: rng.normal(size=(4, 4)) for name in ("s", "wq", "wk", "wv")}
+    s, wq, wk, wv = (cr.tensor(value, requires_grad=name != "s") for name, value in values.items())
+    loss = F.layer_norm(F.scaled_dot_product_attention(s @ wq, s @ wk, s @ wv, is_causal=True), 4).pow(3).sum()
+    names = {}
+    exec(cr.backward_source(loss, style=style), names)
+    given = values.values() if style == "numpy" else (x.detach() for x in (s, wq, wk, wv))
+    found = names["backward"](*given)
+    loss.backward()
+    for gradient, w in zip(found, (wq, wk, wv), strict=True):
+        np.testing.assert_allclose(np.asarray(gradient), w.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_unending_numbers_are_written_as_code_knows_them():
-    x = cr.tensor([1.0, -1.0], requires_grad=True)
-    loss = cr.where(x > 0, x * x, -cr.inf).exp().sum()
-    source = cr.backward_source(loss)
-    assert "-cr.inf" in source
-    names = {"cr": cr}
-    exec(source, names)
-    (found,) = [names["backward"](x.detach())]
-    loss.backward()
-    assert found.tolist() == x.grad.tolist()
+    x, y = (cr.tensor([1.0, -1.0], requires_grad=True) for _ in range(2))
+    loss = cr.where(x > y, x * y, -cr.inf).exp().sum()
+    assert ", -cr.inf)" in cr.backward_source(loss)
+    assert ", -np.inf)" in cr.backward_source(loss, style="numpy")

@@ -23,7 +23,8 @@ def with_entries(x: Any, key: Any, value: Any) -> Any:
     """
     cls, aval = x.makes, x.aval
     if isinstance(key, Node) and key.aval == Aval(aval.shape, dtypes.bool_) and known(key) is None:
-        return elementwise.where(key, _given(cls, value, aval, ()), x)
+        mask: Any = key
+        return elementwise.where(mask, _given(cls, value, aval, ()), x)
     plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
     number = np.arange(aval.size).reshape(aval.shape)
     try:

@@ -8,9 +8,9 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.array import elementwise
-from chainrule.array.entries import with_entries
 from chainrule.array.align import as_node, is_scalar, value_of
 from chainrule.array.elementwise import Operand
+from chainrule.array.entries import with_entries
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, at_user_line, recording, recording_mode
 from chainrule.core.tracing import tracer
 from chainrule.errors import DTypeError, InPlaceError, OutOfRangeError, ShapeError
@@ -44,7 +44,7 @@ def writable(x: Tensor, name: str = "writable") -> np.ndarray:
     Raises: InPlaceError: the tensor was computed from others.
     """
     tracing = tracer()
-    return _memory(x, name) if tracing is None else tracing.array(x)  # type: ignore[no-any-return]
+    return _memory(x, name) if tracing is None else tracing.array(x)
 
 
 def _is_leaf(x: Any) -> bool:

@@ -32,6 +32,11 @@ def pull(roots: Sequence[tuple[Node, Any]], wrt: Sequence[Node], visit: Visit | 
     return _walk(order, roots, lambda x: id(x) in through, wanted, visit)
 
 
+def is_origin(x: Node) -> bool:
+    """Does a gradient end here? While a function is traced, what it differentiates by may be a node with inputs."""
+    return x.op is None or (tracer() is not None and x.requires_grad and not any(map(needs_gradient, x.inputs)))
+
+
 def gradients(root: Node, g: Any) -> list[tuple[Any, Any]]:
     """(leaf, cotangent) of every leaf under `root` that requires a gradient, given the cotangent of `root`.
 
@@ -41,8 +46,7 @@ def gradients(root: Node, g: Any) -> list[tuple[Any, Any]]:
     if tracer() is None:
         found = _walk(order, [(root, g)], needs_gradient, frozenset(), None)
         return [(x, found[id(x)]) for x in order if x.op is None and id(x) in found]
-    # While a function is traced, a leaf that was updated is a node: one that needs a gradient, and whose inputs do not.
-    leaves = {id(x) for x in order if x.op is None or not any(map(needs_gradient, x.inputs))}
+    leaves = {id(x) for x in order if is_origin(x)}
     found = _walk(order, [(root, g)], needs_gradient, leaves, None)
     return [(x, found[id(x)]) for x in order if id(x) in leaves and id(x) in found]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.autodiff.forward import push
-from chainrule.autodiff.reverse import needs_gradient, pull
+from chainrule.autodiff.reverse import is_origin, needs_gradient, pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, ancestors, at_user_line, recording
 from chainrule.core.tracing import tracer
@@ -162,7 +162,7 @@ class _Fresh:
     def seen_from_outside(self, outputs: Sequence[Any]) -> bool:
         """Does anything else need a gradient of these: an outer transform, or a tensor the function closes over?"""
         own = {id(x) for x in self.leaves}
-        return any(x.op is None and id(x) not in own for x in ancestors(outputs, needs_gradient))
+        return any(is_origin(x) and id(x) not in own for x in ancestors(outputs, needs_gradient))
 
     def pulled(self, roots: list[tuple[Any, Any]]) -> list[Any]:
         """The cotangent of each leaf; recorded where something outside may differentiate it again."""

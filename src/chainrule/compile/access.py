@@ -6,7 +6,7 @@ moves until it comes to nodes that somebody else says how to read: what lies in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,32 +199,29 @@ class Lowering:
 
     def _reshaped(self, before: Sequence[int], after: Sequence[int], where: Index) -> Where:
         """The position before a reshape, given the one after it."""
-        found: list[Affine | Expr] = []
-        i = j = 0
-        while i < len(before) or j < len(after):
-            if i < len(before) and before[i] == 1:
-                found.append(Affine())
-                i += 1
-                continue
-            if j < len(after) and after[j] == 1:
-                j += 1
-                continue
-            held, made = [i], [j]
-            have, want = before[i], after[j]
-            i, j = i + 1, j + 1
-            while have != want:
-                if have < want:
-                    have *= before[i]
-                    held.append(i)
-                    i += 1
-                else:
-                    want *= after[j]
-                    made.append(j)
-                    j += 1
+        found: list[Affine | Expr] = [Affine()] * len(before)
+        for held, made in segments(before, after):
             part = self._segment([before[d] for d in held], [after[d] for d in made], [where[d] for d in made])
             if part is None:
                 return Flat(_flat(after, where))
-            found += part
+            for d, w in zip(held, part, strict=True):
+                found[d] = w
+        return tuple(found)
+
+    def pushed(self, node: Node, where: tuple[Affine, ...]) -> tuple[Affine, ...] | None:
+        """Where an entry goes: the position after a permutation or a reshape, given the one before."""
+        if node.op is movement.permute:
+            return tuple(where[d] for d in node.params["dims"])
+        if node.op is not movement.reshape:
+            return None
+        before, after = node.inputs[0].aval.shape, node.aval.shape
+        found: list[Affine] = [Affine()] * len(after)
+        for held, made in segments(before, after):
+            part = self._segment([after[d] for d in made], [before[d] for d in held], [where[d] for d in held])
+            if part is None:
+                return None
+            for d, w in zip(made, part, strict=True):
+                found[d] = w  # type: ignore[call-overload]
         return tuple(found)
 
     def _segment(
@@ -257,6 +254,30 @@ class Lowering:
         if found is None:
             raise MisfitError(node)
         return tuple(found)
+
+
+def segments(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """The dimensions before and after a reshape that hold the same entries, as small as they go; sizes of 1 left out."""
+    i = j = 0
+    while True:
+        while i < len(before) and before[i] == 1:
+            i += 1
+        while j < len(after) and after[j] == 1:
+            j += 1
+        if i == len(before) or j == len(after):
+            return
+        held, made, have, want = [i], [j], before[i], after[j]
+        i, j = i + 1, j + 1
+        while have != want:
+            if have < want:
+                have *= before[i]
+                held.append(i)
+                i += 1
+            else:
+                want *= after[j]
+                made.append(j)
+                j += 1
+        yield held, made
 
 
 def _flat(shape: Sequence[int], where: Index) -> Affine:

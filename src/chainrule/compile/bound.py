@@ -36,22 +36,21 @@ class Bound:
     """One trace of a function, and the executable of its program.
 
     outcome: the trace.
-    types: the class of each leaf of the arguments.
-    flat: are they all tensors and arrays, and given by position?
+    flat: are all arguments tensors and arrays, given by position?
     arity: how many there are.
     """
 
-    def __init__(self, outcome: Outcome, executable: Executable, types: Sequence[type[Any]], *, flat: bool) -> None:
-        self.outcome, self.executable, self.flat, self.arity = outcome, executable, flat, len(types)
-        places, inputs = outcome.places, outcome.program.inputs
+    def __init__(self, outcome: Outcome, executable: Executable, leaves: Sequence[Any], *, flat: bool) -> None:
+        self.outcome, self.executable, self.flat, self.arity = outcome, executable, flat, len(leaves)
+        places = outcome.places
         self.table = table = Table(outcome.program, places)
         self._binding: Binding | None = None
         self._arguments = [
-            (p.index, i, types[p.index], issubclass(types[p.index], Node), *table.avals[i], inputs[i].requires_grad)
+            (p.index, i, type(leaves[p.index]), *table.avals[i], getattr(leaves[p.index], "requires_grad", None))
             for i, p in enumerate(places) if isinstance(p, Argument)
         ]  # fmt: skip
         self._captured = [
-            (p.tensor, i, inputs[i].requires_grad) for i, p in enumerate(places) if isinstance(p, Captured)
+            (p.tensor, i, p.tensor.requires_grad) for i, p in enumerate(places) if isinstance(p, Captured)
         ]
         self._sizes = outcome.sizes
         self._set_guards()
@@ -67,10 +66,11 @@ class Bound:
         self._changed_arguments = [p.index for i, p in enumerate(places) if table.writes[i] and isinstance(p, Argument)]
         self._owners: list[int] | None = None  # ids of the memory of what `_changed` holds, once looked up
         forgotten = [
-            g.output is None and g.value is None and isinstance(g.holder, Captured) for g in outcome.gradients
-        ]
-        self._cleared: list[Any] = [g.holder.tensor for g, f in zip(outcome.gradients, forgotten, strict=True) if f]  # type: ignore[union-attr]
-        self._stored = [g for g, f in zip(outcome.gradients, forgotten, strict=True) if not f]
+            g.holder for g in outcome.gradients
+            if g.output is None and g.value is None and isinstance(g.holder, Captured)
+        ]  # fmt: skip
+        self._cleared = [h.tensor for h in forgotten]
+        self._stored = [g for g in outcome.gradients if g.holder not in forgotten]
         self._stores = bool(self._stored or outcome.created)
         self._only = outcome.tree.is_leaf() and outcome.results[0].kind == "output"
         self._cut = _NO_GRAPH if outcome.needs_grad else None
@@ -78,7 +78,7 @@ class Bound:
     def _set_guards(self) -> None:
         guards = self.outcome.guards
         self._names = [(g.place, g.name, g.expected, g) for g in guards if isinstance(g.place, dict)]
-        self._cells = [(g.place, g.expected, g) for g in guards if g.place is not None and not isinstance(g.place, dict)]
+        self._cells = [(g.place, g.expected, g) for g in guards if not isinstance(g.place, dict | None)]
         self._guards = [g for g in guards if g.place is None]
         self._modules = [(module, _attributes(module)) for module in self.outcome.modules]
         self._modules_seen = module_changes[0]
@@ -90,7 +90,7 @@ class Bound:
         self._numbers = [p for p in places if isinstance(p, Option)]
         self._states = [(i, p) for i, p in enumerate(places) if isinstance(p, State)]
         self._optimizers = list({id(p.optimizer): p.optimizer for _, p in self._states}.values())
-        self._seen_states: list[Any] = [MISS] * len(self._optimizers)
+        self._seen_states: list[tuple[Any, int]] = [(MISS, 0)] * len(self._optimizers)
         self._entries: list[tuple[dict[str, Any], str, int]] = []  # where the arrays are, for each `optimizer.state`
         self._count_entries: list[tuple[dict[str, Any], str, int]] = []
         self._counts_seen: list[Any] = []
@@ -117,27 +117,27 @@ class Bound:
             return value
         return self._result(leaves, outputs)
 
-    def _holds(self, leaves: Sequence[Any]) -> bool:  # noqa: C901, PLR0911, PLR0912 - in one piece: a call of a function costs as much as a check
+    def _holds(self, leaves: Sequence[Any]) -> bool:  # noqa: C901, PLR0911 - in one piece: a call costs as much as a check
         """Does what most functions read still fit? Arrays that are others than last time are handed on."""
         table = self.table
         arrays = table.arrays
-        for index, position, cls, is_tensor, shape, dtype, needs_grad in self._arguments:
+        for index, position, cls, shape, dtype, needs_grad in self._arguments:
             x = leaves[index]
             if type(x) is not cls:
                 return False
-            data = x
-            if is_tensor:
-                if x.requires_grad is not needs_grad:
-                    return False
+            if needs_grad is None:  # an array, or a NumPy scalar
+                data = np.asarray(x)
+            elif x.requires_grad is not needs_grad:
+                return False
+            else:
                 data = x.data
             if data is arrays[position]:
                 continue
             if (
-                cls is np.generic or data.base is not None or data.shape != shape or data.dtype != dtype
+                data.base is not None or data.shape != shape or data.dtype != dtype or table.copied
                 or data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY or table.writes[position] or id(data) in table.owned
-                or table.copied
             ):  # fmt: skip
-                if data is None or not table.hand_on(position, np.asarray(data), x):
+                if not table.hand_on(position, data, x):
                     return False
             else:
                 arrays[position] = table.given[position] = data
@@ -150,12 +150,9 @@ class Bound:
         for x in self._absent:
             if x._grad is not None:
                 return False
-        n = 0
-        seen = self._options_seen
-        for group, name in self._options:
-            if group[name] is not seen[n] and not self._options_anew():
+        for (group, name), seen in zip(self._options, self._options_seen):  # noqa: B905 - twice as fast without strict
+            if group[name] is not seen and not self._options_anew():
                 return False
-            n += 1
         for listed, size in self._sizes:
             if len(listed) != size:
                 return False
@@ -171,7 +168,7 @@ class Bound:
         return module_changes[0] == self._modules_seen or self._modules_hold()
 
     def _rest_holds(self, leaves: Sequence[Any]) -> bool:
-        """Does what the fewer functions read fit: optimisers' states, old gradients, random streams?"""
+        """Does what fewer functions read fit: optimisers' states, old gradients, random streams?"""
         for index, x in self.outcome.by_identity:
             if leaves[index] is not x:
                 return False
@@ -185,11 +182,18 @@ class Bound:
                 return False
             if grad.data is not arrays[position] and not self.table.hand_on(position, grad.data, grad):
                 return False
-        n = 0
-        for optimizer in self._optimizers:
-            if optimizer.state is not self._seen_states[n] and not self._states_anew():
+        if self._states and not self._states_hold():
+            return False
+        for generator, blocks, key in self._streams:
+            seed, counter = generator.take(blocks)
+            key[0], key[1] = seed if seed < _SIGN else seed - 2 * _SIGN, counter
+        return True
+
+    def _states_hold(self) -> bool:
+        arrays = self.table.arrays
+        for optimizer, (seen, size) in zip(self._optimizers, self._seen_states, strict=True):
+            if (optimizer.state is not seen or len(seen) != size) and not self._states_anew():
                 return False
-            n += 1
         try:
             for entries, name, position in self._entries:
                 data = entries[name]
@@ -200,11 +204,8 @@ class Bound:
                 if value is not self._counts_seen[n]:
                     self.table.counts[n] = value
         except (KeyError, AttributeError):  # an entry was deleted, or is of another kind: looked up anew next time
-            self._seen_states = [MISS] * len(self._optimizers)
+            self._seen_states = [(MISS, 0)] * len(self._optimizers)
             return False
-        for generator, blocks, key in self._streams:
-            seed, position = generator.take(blocks)
-            key[0], key[1] = seed if seed < _SIGN else seed - 2 * _SIGN, position
         return True
 
     # --- what has changed since the last call
@@ -234,7 +235,7 @@ class Bound:
         counted = [(entries, name) for entries, name, _, counts in found if counts]
         self._count_entries = [(entries, name, n) for n, (entries, name) in enumerate(counted)]
         self._counts_seen = [MISS] * len(counted)
-        self._seen_states = [optimizer.state for optimizer in self._optimizers]
+        self._seen_states = [(optimizer.state, len(optimizer.state)) for optimizer in self._optimizers]
         return True
 
     def _modules_hold(self) -> bool:

@@ -1,8 +1,8 @@
 """What was compiled, kept on disk: payloads of bytes by a key, for this and for later processes.
 
-Knows files; knows no program. A key is any text that says all that the payload depends on. An entry is read back only if
-it is whole: its file begins with a magic word, the digest of its key and of its payload, so a file that was cut short,
-damaged, or put there by something else is passed over, and replaced when the payload has been made again.
+Knows files; knows no program. A key is any text that says all that the payload depends on. An entry is read back only
+if it is whole: its file begins with a magic word, the digest of its key and of its payload, so a file that was cut
+short, damaged, or put there by something else is passed over, and replaced when the payload has been made again.
 
 The digests guard against accidents. Object code is run: whoever may write into the directory may run code as this user,
 which is why it is made readable and writable by the user alone.
@@ -205,8 +205,8 @@ def _warn(place: Path, error: OSError) -> None:
     if first:
         reason = error.strerror or type(error).__name__
         warnings.warn(
-            f"compile: expected to keep compiled code in {place}, which cannot be written ({reason}); every process will "
-            "compile anew. Set CHAINRULE_CACHE_DIR to a directory of yours, or CHAINRULE_CACHE_SIZE=0",
+            f"compile: expected to keep compiled code in {place}, which cannot be written ({reason}); each process "
+            "compiles anew. Set CHAINRULE_CACHE_DIR to a directory of yours, or CHAINRULE_CACHE_SIZE=0",
             RuntimeWarning,
             stacklevel=2,
         )

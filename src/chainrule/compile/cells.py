@@ -75,37 +75,37 @@ class Traced:
         raise self.tracer.refuse("the values of an array that is being traced", _RULES)
 
     def __add__(self, other: Any) -> Any:
-        return np.add(self, other)  # type: ignore[call-overload]
+        return np.add(self, other)
 
     def __radd__(self, other: Any) -> Any:
-        return np.add(other, self)  # type: ignore[call-overload]
+        return np.add(other, self)
 
     def __sub__(self, other: Any) -> Any:
-        return np.subtract(self, other)  # type: ignore[call-overload]
+        return np.subtract(self, other)
 
     def __rsub__(self, other: Any) -> Any:
-        return np.subtract(other, self)  # type: ignore[call-overload]
+        return np.subtract(other, self)
 
     def __mul__(self, other: Any) -> Any:
-        return np.multiply(self, other)  # type: ignore[call-overload]
+        return np.multiply(self, other)
 
     def __rmul__(self, other: Any) -> Any:
-        return np.multiply(other, self)  # type: ignore[call-overload]
+        return np.multiply(other, self)
 
     def __truediv__(self, other: Any) -> Any:
-        return np.true_divide(self, other)  # type: ignore[call-overload]
+        return np.true_divide(self, other)
 
     def __rtruediv__(self, other: Any) -> Any:
-        return np.true_divide(other, self)  # type: ignore[call-overload]
+        return np.true_divide(other, self)
 
     def __pow__(self, other: Any) -> Any:
-        return np.power(self, other)  # type: ignore[call-overload]
+        return np.power(self, other)
 
     def __rpow__(self, other: Any) -> Any:
-        return np.power(other, self)  # type: ignore[call-overload]
+        return np.power(other, self)
 
     def __neg__(self) -> Any:
-        return np.negative(self)  # type: ignore[call-overload]
+        return np.negative(self)
 
     def __bool__(self) -> bool:
         raise self.tracer.refuse("a branch on a value in an update rule", _RULES)
@@ -116,7 +116,7 @@ class Traced:
     def __eq__(self, other: object) -> Any:
         raise self.tracer.refuse("a comparison in an update rule", _RULES)
 
-    __int__ = __float__  # type: ignore[assignment]
+    __int__ = __float__
     __lt__ = __le__ = __gt__ = __ge__ = __ne__ = __eq__
     __hash__ = object.__hash__
 
@@ -265,7 +265,9 @@ def _operand(x: Any, dtype: np.dtype) -> Any:
 def _fitted(value: Any, aval: Aval) -> Any:
     """A node of `value` with this shape and dtype."""
     if not isinstance(value, Node):
-        return Tensor.filled(aval, value) if np.ndim(value) == 0 else Tensor.leaf(np.full(aval.shape, value, aval.dtype))
+        return (
+            Tensor.filled(aval, value) if np.ndim(value) == 0 else Tensor.leaf(np.full(aval.shape, value, aval.dtype))
+        )
     with recording(ENGINE_OFF):
         return expand(to_dtype(value, aval.dtype), aval.shape)
 
@@ -317,7 +319,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.zeros_like: _like(0),
     np.ones_like: _like(1),
     np.empty_like: _like(0),
-    np.full_like: lambda tracer, like, value, **kwargs: Cell(tracer, like.aval, fill=value),
+    np.full_like: lambda tracer, like, fill, **kwargs: Cell(tracer, like.aval, fill=fill),
     np.copyto: _copyto,
     np.copy: lambda tracer, x, **kwargs: x.copy(),
     np.clip: _clip,

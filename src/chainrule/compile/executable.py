@@ -13,8 +13,8 @@ from chainrule.compile.program import Program
 class Executable(Protocol):
     """A program that can be run.
 
-    Arrays are one an input of the program, C-contiguous, aligned, of the input's shape and dtype; those that the program
-    updates are writable, and share no memory with any other. The results are arrays of their own.
+    Arrays are one an input of the program, C-contiguous, aligned, of the input's shape and dtype; those that the
+    program updates are writable, and share no memory with any other. The results are arrays of their own.
     """
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -11,12 +11,14 @@ Then, from the results back, each group says which values of other groups it rea
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
-from chainrule.compile.access import Flat, Lowering, MisfitError, Where, is_free, is_move
-from chainrule.compile.kernel import Affine, Expr, Number
+from chainrule.compile.access import Flat, Lowering, MisfitError, Where, is_free, is_move, segments
+from chainrule.compile.kernel import Affine, Expr, Number, row_major
 from chainrule.compile.program import Program
 from chainrule.core.family import Elementwise, Reduction
 from chainrule.core.node import Node
@@ -57,10 +59,15 @@ class Group:
     loads: dict[int, Node] = field(default_factory=dict)
     before: set[int] = field(default_factory=set)  # numbers of groups that have to run earlier
 
+    # Of a product: which dimensions of the frame are rows, which columns, and the sizes that are summed over.
+    rows: tuple[int, ...] = ()
+    columns: tuple[int, ...] = ()
+    summed: tuple[int, ...] = ()
+
     @property
     def extents(self) -> dict[int, int]:
-        """The rounds of each loop variable: one a dimension of the frame."""
-        return dict(enumerate(self.frame))
+        """The rounds of each loop variable: one a dimension of the frame, then one a summed size."""
+        return dict(enumerate((*self.frame, *self.summed)))
 
     @property
     def points(self) -> tuple[Affine, ...]:
@@ -72,19 +79,46 @@ class Group:
         return any(node is seed for seed in self.seeds)
 
     def place(self, shape: tuple[int, ...]) -> tuple[Affine, ...] | None:
-        """Where a value of this shape stands at a point of the loops; None if it does not run along with them."""
-        sizes = [n for n in shape if n != 1]
+        """Where a value of this shape stands at a point of the loops; None if it does not run along with them.
+
+        A dimension of the value may be several of the loops' joined.
+        """
+        if shape == self.frame:
+            return self.points
+        if 0 in shape:
+            return None
         full = [v for v, n in enumerate(self.frame) if n != 1]
-        rows = [v for v in full if v not in self.reduced]
-        for variables in (full, rows):
-            if sizes == [self.frame[v] for v in variables]:
-                along = iter(variables)
-                return tuple(Affine.variable(next(along)) if n != 1 else Affine() for n in shape)
-        return None
+        return self._along(shape, full) or self._along(shape, [v for v in full if v not in self.reduced])
+
+    def _along(self, shape: tuple[int, ...], variables: list[int]) -> tuple[Affine, ...] | None:
+        at, found = 0, []
+        for n in shape:
+            first, have = at, 1
+            while have < n and at < len(variables):
+                have *= self.frame[variables[at]]
+                at += 1
+            if have != n:
+                return None
+            found.append(self.joined(variables[first:at]))
+        return tuple(found) if at == len(variables) else None
+
+    def joined(self, variables: Sequence[int]) -> Affine:
+        """One position for several loops, counted row by row."""
+        sizes = tuple(self.extents[v] for v in variables)
+        return Affine.total(
+            (Affine.variable(v), s) for v, n, s in zip(variables, sizes, row_major(sizes), strict=True) if n != 1
+        )
+
+    def operands(self) -> tuple[tuple[Affine, ...], tuple[Affine, ...]]:
+        """Of a product: where its two operands are read."""
+        count = len(self.frame)
+        summed = self.joined(range(count, count + len(self.summed)))
+        batch = self.points[: count - len(self.rows) - len(self.columns)]
+        return (*batch, self.joined(self.rows), summed), (*batch, summed, self.joined(self.columns))
 
     def is_full(self, shape: tuple[int, ...]) -> bool:
         """Does a value of this shape have an entry for every point, reduced dimensions included?"""
-        return [n for n in shape if n != 1] == [n for n in self.frame if n != 1]
+        return math.prod(shape) == math.prod(self.frame)
 
 
 @dataclass(eq=False)
@@ -94,9 +128,10 @@ class Grouping:
     program: Program
     groups: list[Group] = field(default_factory=list)
     home: dict[int, Group] = field(default_factory=dict)  # of heavy and of joined nodes, by id
+    places: dict[int, tuple[Affine, ...]] = field(default_factory=dict)  # where a node with a home stands in its loops
     required: dict[int, Node] = field(default_factory=dict)
     position: dict[int, int] = field(default_factory=dict)
-    again: dict[int, Node] = field(default_factory=dict)  # stored at first thought, but cheap to compute where it is read
+    kept: dict[int, Node] | None = None  # what is worth storing, once that is known
     fixed: set[int] = field(default_factory=set)  # what has to be stored: results, operands
     users: dict[int, int] = field(default_factory=dict)
 
@@ -118,6 +153,8 @@ class Grouping:
                 self._sources[id(node)] = frozenset()
             elif isinstance(node.op, Reduction):
                 self._reduction(node)
+            elif node.op is contraction.matmul:
+                self._product(node)
             elif is_heavy(node):
                 self._start(_SPECIAL[node.op], node.aval.shape, frozenset(), node)
             else:
@@ -130,8 +167,28 @@ class Grouping:
             self._seed(group, seed)
         return group
 
+    def _product(self, node: Node) -> None:
+        """A product's loops run over the dimensions that its rows, columns and sums were joined from."""
+        x, y = node.inputs
+        lead = len(node.aval.shape) - 2
+        rows, columns = _origins(x, lead), _origins(y, lead + 1)
+        summed = _refined(_origins(x, lead + 1), _origins(y, lead))
+        group = Group(
+            "contract", len(self.groups), (*node.aval.shape[:-2], *rows, *columns),
+            rows=tuple(range(lead, lead + len(rows))),
+            columns=tuple(range(lead + len(rows), lead + len(rows) + len(columns))),
+            summed=summed,
+        )  # fmt: skip
+        self.groups.append(group)
+        self._seed(group, node)
+
     def _seed(self, group: Group, node: Node) -> None:
         group.seeds.append(node)
+        if group.kind == "contract":
+            (*batch, rows, _), (*_, columns) = group.operands()
+            self.places[id(node)] = (*batch, rows, columns)
+        elif (place := group.place(node.aval.shape)) is not None:
+            self.places[id(node)] = place
         self.home[id(node)] = group
         group.before |= self._from(node.inputs) - {group.number}
         self._sources[id(node)] = frozenset({group.number})
@@ -146,9 +203,9 @@ class Grouping:
         key = _key(frame, reduced)
         sources = self._sources[id(x)]
         for group in reversed(self.groups):
-            if group.kind != "loops" or _key(group.frame, group.reduced) != key:
+            if group.kind != "loops" or len(group.frame) != len(frame) or _key(group.frame, group.reduced) != key:
                 continue
-            if (group.number in sources or self._related(group, x)) and self._may_join(group, x, full=True):
+            if (group.number in sources or self._related(group, x)) and self._may_join(group, x, group.points):
                 self._seed(group, node)
                 return
         self._start("loops", frame, reduced, node)
@@ -159,35 +216,65 @@ class Grouping:
         return any(id(leaf) in read for leaf in self._stops(x) if leaf.aval.shape)
 
     def _stops(self, node: Node) -> Iterator[Node]:
-        if is_free(node) and (id(node) not in self.home or is_move(node)):
-            for x in node.inputs:
-                yield from self._stops(x)
-        elif node.constant is None:
-            yield node
+        """The heavy nodes and inputs that a value is computed from, free nodes between looked through."""
+        seen: set[int] = set()
+        todo = [node]
+        while todo:
+            x = todo.pop()
+            if id(x) in seen:
+                continue
+            seen.add(id(x))
+            if is_free(x):
+                todo += x.inputs
+            elif x.constant is None:
+                yield x
 
     def _free(self, node: Node) -> None:
         sources = self._from(node.inputs)
         self._sources[id(node)] = sources
-        if not sources or is_move(node):
+        if not sources:
+            return
+        if is_move(node):
+            self._follow(node)
             return
         for number in sorted(sources, reverse=True)[:2]:
             group = self.groups[number]
-            if group.kind not in ("loops", "contract"):
-                continue
-            if self._may_join(group, node, full=False):
-                self.home[id(node)] = group
-                group.before |= sources - {number}
-                self._sources[id(node)] = frozenset({number})
+            if group.kind in ("loops", "contract") and self._join(group, node, sources):
                 return
 
-    def _may_join(self, group: Group, node: Node, *, full: bool) -> bool:
-        """Can the node be computed at the points of a group, from what is computed there at the same points?"""
+    def _follow(self, node: Node) -> None:
+        """A permutation or reshape of what is computed in a group can be stored by it, at other places."""
+        (x,) = node.inputs[:1]
+        group = self.home.get(id(x))
+        if group is None or id(x) not in self.places or group.kind not in ("loops", "contract"):
+            return
+        place = Lowering(_nothing, group.extents).pushed(node, self.places[id(x)])
+        if place is not None:
+            self.home[id(node)], self.places[id(node)] = group, place
+
+    def _join(self, group: Group, node: Node, sources: frozenset[int]) -> bool:
+        for place in self._places(group, node):
+            if self._may_join(group, node, place):
+                self.home[id(node)], self.places[id(node)] = group, place
+                group.before |= sources - {group.number}
+                self._sources[id(node)] = frozenset({group.number})
+                return True
+        return False
+
+    def _places(self, group: Group, node: Node) -> list[tuple[Affine, ...]]:
+        """Where a node may stand in a group's loops: by its sizes, or where an operand of its shape stands."""
         shape = node.aval.shape
-        place = group.place(shape)
-        if place is None or (full and not group.is_full(shape)):
-            return False
-        if not full and group.reduced and group.is_full(shape) and _single_row(group):
-            return False
+        if group.reduced and group.is_full(shape) and _single_row(group):
+            return []
+        by_size = group.place(shape)
+        found = [] if by_size is None else [by_size]
+        for x in node.inputs:
+            if self.home.get(id(x)) is group and x.aval.shape == shape and id(x) in self.places:
+                found.append(self.places[id(x)])
+        return list(dict.fromkeys(found))
+
+    def _may_join(self, group: Group, node: Node, place: tuple[Affine, ...]) -> bool:
+        """Can the node be computed at the points of a group, from what is computed there at the same points?"""
         try:
             others = self._reads(group, node, place)
         except MisfitError:
@@ -208,7 +295,7 @@ class Grouping:
                 return None
             if own is group:
                 if group.holds(x):
-                    fits = fits and _same(where, self._seed_place(group, x))
+                    fits = fits and _same(where, self.places.get(id(x)))
                     return Number(0, x.aval.dtype)
                 return None
             if own is not None and not is_move(x):
@@ -220,9 +307,6 @@ class Grouping:
 
         Lowering(leaf, group.extents).lowered(node, place)
         return found if fits else None
-
-    def _seed_place(self, group: Group, seed: Node) -> tuple[Affine, ...] | None:
-        return group.place(seed.aval.shape)
 
     def _depends(self, group: Group, on: int) -> bool:
         """Does a group have to run after another?"""
@@ -245,8 +329,8 @@ class Grouping:
         """
         homes = dict(self.home)
         self._stores()
-        self.again = self._cheap_again()
-        if self.again:
+        self.kept = self._worth_storing()
+        if self.kept.keys() != self.required.keys():
             self.home = homes
             self.groups = [g for g in self.groups if g.seeds]
             self.required, self.fixed = {}, set()
@@ -254,19 +338,62 @@ class Grouping:
                 group.placed, group.loads = [], {}
             self._stores()
 
-    def _cheap_again(self) -> dict[int, Node]:
-        """Stored nodes that readers can as well compute from other stored ones, with a few operations and no more loads."""
-        stored = dict(self.required)
-        found: dict[int, Node] = {}
-        for node in sorted(self.required.values(), key=lambda n: -self.position[id(n)]):
-            if id(node) in self.fixed or not is_free(node):
+    def _worth_storing(self) -> dict[int, Node]:
+        """What is stored, without what readers can as well compute from the rest with a few operations.
+
+        Where storing one more node spares several, as the input of an activation whose derivative takes it apart, that
+        one is stored instead.
+        """
+        stored, found = dict(self.required), dict[int, Node]()
+        self._spare(stored, found)
+        by_group: dict[int, list[Node]] = {}
+        for node in stored.values():
+            if self._sparable(node) and id(node) in self.home:
+                by_group.setdefault(self.home[id(node)].number, []).append(node)
+        for number, nodes in by_group.items():
+            if len(nodes) < 2:
+                continue
+            between = self._between(number, nodes, stored)
+            while between:
+                trials = []
+                for extra in between:
+                    with_it, spared = {**stored, id(extra): extra}, dict[int, Node]()
+                    self._spare(with_it, spared, keep=extra)
+                    trials.append((len(spared) - len(found.keys() & spared.keys()), extra, with_it, spared))
+                gain, extra, with_it, spared = max(trials, key=lambda t: (t[0], -self.position[id(t[1])]))
+                if gain <= 1:
+                    break
+                stored, found = with_it, {**found, **spared}
+                between = [n for n in between if n is not extra]
+        return stored
+
+    def _sparable(self, node: Node) -> bool:
+        return id(node) not in self.fixed and is_free(node) and not is_move(node)
+
+    def _spare(self, stored: dict[int, Node], found: dict[int, Node], keep: Node | None = None) -> None:
+        """Move what is cheap to compute from the rest from `stored` to `found`, the last first."""
+        for node in sorted(stored.values(), key=lambda n: -self.position[id(n)]):
+            if node is keep or not self._sparable(node):
                 continue
             del stored[id(node)]
             if self._is_cheap(node, stored):
                 found[id(node)] = node
             else:
                 stored[id(node)] = node
-        return found
+
+    def _between(self, number: int, nodes: Sequence[Node], stored: Mapping[int, Node]) -> list[Node]:
+        """Full values of a group that are not stored, and that stored ones are computed from."""
+        found: dict[int, Node] = {}
+        todo = [x for n in nodes for x in n.inputs]
+        while todo:
+            x = todo.pop()
+            own = self.home.get(id(x))
+            if id(x) in found or own is None or own.number != number or not is_free(x):
+                continue
+            if id(x) not in stored and not is_move(x) and self.users.get(id(x), 0) > 1 and own.is_full(x.aval.shape):
+                found[id(x)] = x
+            todo += x.inputs
+        return list(found.values())
 
     def _is_cheap(self, node: Node, stored: Mapping[int, Node]) -> bool:
         ops, leaves, todo, seen = 0, 0, [node], set[int]()
@@ -328,13 +455,13 @@ class Grouping:
             sources = self._from([node])
             if any(self._depends(self.groups[n], reader.number) for n in sources if n != reader.number):
                 continue
-            self.home[id(node)] = reader
+            self.home[id(node)], self.places[id(node)] = reader, place
             del reader.loads[id(node)]
             reader.before |= sources - {reader.number}
             return reader
         group = self._start("loops", node.aval.shape, frozenset(), None)
         group.before |= self._from([node])
-        self.home[id(node)] = group
+        self.home[id(node)], self.places[id(node)] = group, group.points
         return group
 
     def _read_in_place(self, reader: Group, node: Node, place: Where) -> bool:
@@ -350,10 +477,9 @@ class Grouping:
             return None
 
         lowering = Lowering(leaf, reader.extents)
-        for root in (*reader.placed, *(s.inputs[0] for s in reader.seeds)):
-            at = reader.place(root.aval.shape)
-            if at is None or reader.holds(root):
-                continue
+        roots = [(root, self.places[id(root)]) for root in reader.placed if not reader.holds(root)]
+        roots += [(seed.inputs[0], reader.points) for seed in reader.seeds]
+        for root, at in roots:
             try:
                 lowering.lowered(root, at)
             except MisfitError:
@@ -366,15 +492,13 @@ class Grouping:
             if isinstance(node.op, Reduction):
                 self._demand_value(group, node.inputs[0], group.points)
             elif group.kind == "contract":
-                for x in node.inputs:
-                    self._demand_operand(group, x)
+                for x, place in zip(node.inputs, group.operands(), strict=True):
+                    self._demand_operand(group, x, place)
             else:
                 for x in node.inputs:
                     self._demand_value(group, x, None)
             return
-        place = group.place(node.aval.shape)
-        assert place is not None
-        self._demand_value(group, node, place)
+        self._demand_value(group, node, self.places[id(node)])
 
     def _demand_value(self, group: Group, node: Node, place: Where | None) -> None:
         extents = group.extents
@@ -390,10 +514,8 @@ class Grouping:
             else:
                 return
 
-    def _demand_operand(self, group: Group, node: Node) -> None:
+    def _demand_operand(self, group: Group, node: Node, place: tuple[Affine, ...]) -> None:
         """An operand of a product is read as it lies in memory, through moves."""
-        extents = dict(enumerate(node.aval.shape))
-        place = tuple(Affine.variable(v) if n != 1 else Affine() for v, n in extents.items())
 
         def leaf(x: Node, where: Where) -> Expr | None:
             if id(x) in group.loads:
@@ -406,7 +528,7 @@ class Grouping:
 
         while True:
             try:
-                Lowering(leaf, extents).lowered(node, place)
+                Lowering(leaf, group.extents).lowered(node, place)
             except MisfitError as misfit:
                 self.fixed.add(id(misfit.node))
                 self._require(misfit.node, group)
@@ -432,7 +554,7 @@ class Grouping:
                     self._require(x, group)
                     return nothing
                 return None
-            if id(x) in self.again:
+            if self.kept is not None and is_free(x) and id(x) not in self.kept:
                 return None
             if not is_free(x) or (own is not None and not is_move(x)) or self._dear(x):
                 self._require(x, group)
@@ -483,6 +605,38 @@ def _single_row(group: Group) -> bool:
         if d not in group.reduced:
             kept *= n
     return bool(group.reduced) and kept == 1 and points > _SMALL
+
+
+def _origins(node: Node, dim: int) -> tuple[int, ...]:
+    """The sizes that a dimension was joined from by reshapes, as far as nothing is computed between."""
+    while node.op is not None and is_move(node) and node.op is not movement.cat:
+        if node.op is movement.permute:
+            dim = node.params["dims"][dim]
+        elif node.op is movement.reshape:
+            before, after = node.inputs[0].aval.shape, node.aval.shape
+            held = next((held for held, made in segments(before, after) if made == [dim]), None)
+            if held is None:
+                break
+            if len(held) > 1:
+                return tuple(size for d in held for size in _origins(node.inputs[0], d))
+            dim = held[0]
+        else:
+            break
+        node = node.inputs[0]
+    return (node.aval.shape[dim],)
+
+
+def _refined(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes that both ways of joining one dimension can be joined from; the dimension itself if there are none."""
+    cuts = {math.prod(sizes[i:]) for sizes in (first, second) for i in range(len(sizes) + 1)}
+    ordered = sorted(cuts, reverse=True)
+    if any(big % small for big, small in pairwise(ordered)):
+        return (math.prod(first),)
+    return tuple(big // small for big, small in pairwise(ordered)) or (1,)
+
+
+def _nothing(node: Node, where: Where) -> Expr | None:
+    return None
 
 
 def _same(where: Where, place: Sequence[Affine] | None) -> bool:

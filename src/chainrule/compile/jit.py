@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any, final
@@ -80,7 +81,7 @@ class Compiled:
     def _traced(self, given: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
         outcome = trace(self.eager, given, self._names, keep_grads=self._keep_grads)
         flat = not kwargs and len(given.leaves) == len(args) and all(is_dynamic(x) for x in args)
-        bound = Bound(outcome, self._build(outcome.program), [type(x) for x in given.leaves], flat=flat)
+        bound = Bound(outcome, self._build(outcome.program), given.leaves, flat=flat)
         if self.traces >= TRACES_BEFORE_WARNING:
             self._warn(given)
         self.traces += 1
@@ -98,8 +99,12 @@ class Compiled:
             f"compile: {name} has been traced {self.traces} times, and is now traced again: {why}; a number that "
             f"changes is traced once if it is passed as a tensor or a NumPy scalar, a shape if it is padded",
             RetraceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a function among the attributes of a class does, it becomes a method."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def __getattr__(self, name: str) -> Any:
         if name == "eager":  # asked before it is set, when an instance is copied
@@ -122,7 +127,8 @@ def compile(function: Callable[..., Any] | None = None, *, keep_grads: bool = Fa
         keep_grads: whether `.grad` is kept where the function itself has used it up, in an optimiser's step.
         build: what makes an executable of a program; None: the library's own.
     Raises, when it is called:
-        TraceError, SymbolicValueError: it does what depends on values, such as `if loss > 1`; the message names the line.
+        TraceError, SymbolicValueError: it does what depends on values, as `if loss > 1` does; the message names the
+            line.
         DTypeError: an argument that is neither a tensor nor can be compared with that of the next call.
 
     >>> import chainrule as cr

@@ -1,28 +1,32 @@
-"""A program as machine code, ready to run: its memory, its table of addresses, and the call."""
+"""A program as machine code, ready to run: its memory, its tables of addresses, and the call."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from chainrule.compile import cache
+from chainrule.compile.executable import Binding
 from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.step import Module, written
 from chainrule.compile.llvm.target import Target, host
 from chainrule.compile.memory import ALIGNMENT, Arena, planned
 from chainrule.compile.program import Program
 from chainrule.compile.schedule import Schedule, scheduled
+from chainrule.core.node import at_user_line
 from chainrule.errors import OutOfRangeError
+
+_SMALL = 4096  # bytes: a result up to this size is copied out of memory of its own, which costs less than an address
 
 
 @dataclass(eq=False)
 class Native:
-    """A program compiled for this machine.
+    """A program compiled for this machine: an `Executable`. One call at a time, since its temporaries are its own.
 
-    Call it with the arrays of its inputs: contiguous, of their avals; those that are updated are written to. One call
-    at a time: its temporaries are its own.
+    ticks: of a program that is timed, what each task has taken so far, by thread, in ticks of the processor's counter.
     """
 
     program: Program
@@ -32,55 +36,104 @@ class Native:
     target: Target
 
     def __post_init__(self) -> None:
-        self._code = engine.load(cache.object_code(self.module.text, self.target))
-        self._pool = pool.pool()
-        threads = pool.get_num_threads() if self.module.parallel else 1
-        self._constants = [aligned(b.array) for b in self.module.table if b.array is not None]
-        self._memory = _aligned_bytes(self.arena.size)
-        self._scratch = _aligned_bytes(self.module.scratch * threads)
-        self._faults = np.zeros(2, np.int64)
-        addresses = np.zeros(len(self.module.table) + 2, np.int64)
-        first = len(self.schedule.inputs)
-        for i, array in enumerate(self._constants):
-            addresses[first + i] = array.ctypes.data
-        self._first_output = first + len(self._constants)
-        addresses[-2], addresses[-1] = self._memory.ctypes.data, self._faults.ctypes.data
-        self.table = addresses
-        self.launcher = self._pool.launcher(
-            self._code.address("step"), addresses.ctypes.data, self._scratch.ctypes.data, threads
-        )
+        self.code = engine.load(cache.object_code(self.module.text, self.target))
+        self.pool = pool.pool()
+        self.threads = pool.get_num_threads() if self.module.parallel else 1
+        self.constants = [aligned(b.array) for b in self.module.table if b.array is not None]
+        self.memory = aligned_bytes(self.arena.size)
+        self.scratch = aligned_bytes(self.module.scratch * self.threads)
+        self.faults = np.zeros(2, np.int64)
+        self.ticks = np.zeros((self.threads, len(self.schedule.tasks)), np.int64)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        outputs = [np.empty(x.aval.shape, x.aval.dtype) for x in self.program.outputs]
-        for i, array in enumerate(arrays):
-            self.table[i] = array.ctypes.data
-        for i, array in enumerate(outputs):
-            self.table[self._first_output + i] = array.ctypes.data
-        self.launcher()
-        if self._faults[0]:
-            self._raise_fault()
-        return outputs
+        return self.bind(list(arrays)).run()
 
-    def _raise_fault(self) -> None:
-        name = self.module.faults[int(self._faults[0]) - 1]
-        self._faults[:] = 0
-        raise OutOfRangeError(f"{name}: an index is out of range; run the function without compile to see which")
+    def bind(self, arrays: list[np.ndarray]) -> Binding:
+        """The program on these arrays."""
+        return NativeBinding(self, arrays)
 
     def assembly(self) -> str:
         """The machine code, to be read."""
         return engine.assembly(self.module.text, self.target)
 
 
-def compiled(program: Program, target: Target | None = None) -> Native:
+@final
+class NativeBinding:
+    """A program on arrays: a table with their addresses, and the pool's job that is given it."""
+
+    __slots__ = ("_arrays", "_fault", "_job", "_large", "_launch", "_launcher", "_native", "_results", "_small", "_table")
+
+    def __init__(self, native: Native, arrays: list[np.ndarray]) -> None:
+        self._native, self._arrays = native, arrays
+        addresses = [array.ctypes.data for array in (*arrays, *native.constants)]
+        first = len(addresses)
+        # A large result gets memory of its own at each run; a small one is written to the same place, and copied.
+        self._results: list[np.ndarray | None] = []
+        self._large: list[tuple[int, int, tuple[int, ...], np.dtype]] = []
+        for number, x in enumerate(native.program.outputs):
+            size = x.aval.size * x.aval.dtype.itemsize
+            if size <= _SMALL:
+                self._results.append(np.zeros(x.aval.shape, x.aval.dtype))
+                addresses.append(self._results[-1].ctypes.data)  # type: ignore[union-attr]
+            else:
+                self._results.append(None)
+                self._large.append((number, first + number, *x.aval))
+                addresses.append(0)
+        addresses += [native.memory.ctypes.data, native.faults.ctypes.data, native.ticks.ctypes.data]
+        self._table = np.array(addresses, np.int64)
+        self._small: Callable[[], np.ndarray] | None = None
+        if len(self._results) == 1 and self._results[0] is not None:
+            self._small = self._results[0].copy
+        self._launcher = native.pool.launcher(
+            native.code.address("step"), self._table.ctypes.data, native.scratch.ctypes.data, native.threads
+        )
+        self._launch, self._job = self._launcher.launch, self._launcher.job_pointer
+        self._fault = memoryview(native.faults) if native.module.faults else None
+
+    def replace(self, position: int, array: np.ndarray) -> None:
+        self._arrays[position] = array
+        self._table[position] = array.ctypes.data
+
+    def run(self) -> list[np.ndarray]:
+        """The outputs, in new arrays."""
+        outputs: list[np.ndarray] = []
+        if self._small is None:
+            outputs = self._allocated()
+        if self._launch(self._job):
+            self._launcher.wake_and_launch()
+        if self._fault is not None and self._fault[0]:
+            self._raise_fault()
+        if self._small is not None:
+            return [self._small()]
+        return [o if kept is None else kept.copy() for o, kept in zip(outputs, self._results, strict=True)]
+
+    def _allocated(self) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = [self._table] * len(self._results)
+        for number, entry, shape, dtype in self._large:
+            outputs[number] = array = np.empty(shape, dtype)
+            self._table[entry] = array.ctypes.data
+        return outputs
+
+    def _raise_fault(self) -> None:
+        faults = self._native.faults
+        name = self._native.module.faults[int(faults[0]) - 1]
+        faults[:] = 0
+        raise at_user_line(OutOfRangeError(
+            f"{name}: an index is out of range in a compiled function; call its .eager with these arguments to see which"
+        ))  # fmt: skip
+
+
+def compiled(program: Program, target: Target | None = None, *, timed: bool = False) -> Native:
     """Machine code for a program that has gone through its passes."""
     target = target or host()
     schedule = scheduled(program)
     arena = planned(schedule)
-    module = written(schedule, arena, target, min(pool.get_num_threads(), 8))
+    module = written(schedule, arena, target, min(pool.get_num_threads(), 8), timed=timed)
     return Native(program, schedule, arena, module, target)
 
 
-def _aligned_bytes(size: int) -> np.ndarray:
+def aligned_bytes(size: int) -> np.ndarray:
+    """Memory that begins at a cache line."""
     room = np.zeros(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + size]
@@ -88,7 +141,7 @@ def _aligned_bytes(size: int) -> np.ndarray:
 
 def aligned(array: np.ndarray) -> np.ndarray:
     """A copy that begins at a cache line."""
-    memory = _aligned_bytes(max(array.nbytes, 1))[: array.nbytes]
+    memory = aligned_bytes(max(array.nbytes, 1))[: array.nbytes]
     copy = memory.view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy

@@ -1,4 +1,4 @@
-"""What an optimiser's update rule is given while it is traced: the options of a group, and what is kept for a parameter."""
+"""What an optimiser's update rule is given while it is traced: a group's options, and what is kept for a parameter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Options(Mapping[str, Any]):
     def _number(self, name: str, part: int | None, value: Any) -> Number:
         place = Option(self._group, name, part)
         tracer = self._tracer
-        guarded = []
+        guarded: list[bool] = []
 
         def truth() -> bool:
             is_set = bool(place.read())
@@ -143,10 +143,11 @@ class Kept(MutableMapping[str, Any]):
     def guards(self) -> list[Guard]:
         """That what was missing, and is not created filled, is missing still."""
         optimizer, param = self.optimizer, self.param
-        return [
-            Guard(lambda name=name: name in optimizer.state.get(param, {}), False, f"whether an optimiser has {name!r}")
-            for name in dict.fromkeys(self._missed) if name not in self.inputs
-        ]  # fmt: skip
+
+        def guard(name: str) -> Guard:
+            return Guard(lambda: name in optimizer.state.get(param, {}), False, f"whether an optimiser has {name!r}")
+
+        return [guard(name) for name in dict.fromkeys(self._missed) if name not in self.inputs]
 
     def __delitem__(self, name: str) -> None:
         raise self._tracer.refuse("deleting from an optimiser's state", _STATE)

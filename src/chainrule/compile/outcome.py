@@ -116,7 +116,8 @@ class _Finish:
         program, places = self._program(updates)
         self._refuse_overlaps(program, places)
         self._name_inputs()
-        t = self.tracer
+        t, modules = self.tracer, self._modules()
+        forwards = [type(module).forward for module in modules]
         options = [p for p in places if isinstance(p, Option)]
         watched = {(id(g), n): (g, n) for g, n in [*((p.group, p.name) for p in options), *t.options_watched]}
         return Outcome(
@@ -126,13 +127,13 @@ class _Finish:
             tree=tree,
             gradients=gradients,
             created=created,
-            guards=(*t.guards, *name_guards(self.function), *(g for kept in t.states.values() for g in kept.guards())),
+            guards=(*t.guards, *name_guards(self.function, *forwards), *self._state_guards()),
             option_guards=tuple(t.option_guards),
             option_names=tuple(watched.values()),
             sizes=tuple({id(found): (found, n) for found, n in t.sizes}.values()),
             absent=tuple(t.holder(x) for x in t.absent),
             by_identity=tuple(t.by_identity.items()),
-            modules=self._modules(),
+            modules=modules,
             needs_grad=needs_grad,
         )
 
@@ -253,6 +254,9 @@ class _Finish:
 
     # --- for guards and names
 
+    def _state_guards(self) -> list[Guard]:
+        return [guard for kept in self.tracer.states.values() for guard in kept.guards()]
+
     def _modules(self) -> tuple[Any, ...]:
         found: dict[int, Any] = {}
         for scope in self.tracer.scopes.values():
@@ -308,4 +312,3 @@ def _without_opaques(roots: list[Any], computed: dict[int, Any]) -> list[Any]:
             again.scope = node.scope
             new[id(node)] = again
     return [new.get(id(root), root) for root in roots]
-

@@ -1,4 +1,4 @@
-"""Places: where the array of each input of a program comes from, at each call. Knows what holds it, not what it means."""
+"""Places: where the array of each input of a program comes from, at each call. Knows what holds it, no more."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ class State:
         """
         if self.initial is None:
             found: dict[str, Any] = self.optimizer.state[self.param]
-            found[self.name]  # noqa: B018 - a KeyError is the answer
+            if self.name not in found:
+                raise KeyError(self.name)
             return found
         found = self.optimizer.state.setdefault(self.param, {})
         if self.name not in found:

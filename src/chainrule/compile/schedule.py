@@ -185,7 +185,7 @@ class _Scheduling:
         """Does a group read the old value of `x` only where it writes the new one?"""
         if id(x) not in group.loads:
             return True
-        place = group.place(value.aval.shape)
+        place = self.grouping.places.get(id(value))
         if place is None or group.kind not in ("loops", "contract"):
             return False
         if group.kind == "contract" and any(x is y for s in group.seeds for y in _behind(s.inputs, group)):
@@ -207,9 +207,8 @@ class _Scheduling:
 
         lowering = Lowering(leaf, group.extents)
         for node in group.placed:
-            at = group.place(node.aval.shape)
-            if at is not None and not group.holds(node):
-                lowering.lowered(node, at)
+            if not group.holds(node):
+                lowering.lowered(node, self.grouping.places[id(node)])
         for seed in group.seeds:
             if group.kind == "loops":
                 lowering.lowered(seed.inputs[0], group.points)
@@ -286,8 +285,7 @@ class _Scheduling:
                 reductions[id(seed)] = self._fold(group, seed, lowering)
         stores = []
         for node in group.placed:
-            place = group.place(node.aval.shape)
-            assert place is not None
+            place = self.grouping.places[id(node)]
             value = Reduced(reductions[id(node)]) if group.holds(node) else lowering.lowered(node, place)
             buffer = self.memory[id(node)]
             stores.append((group.is_full(node.aval.shape), Store(buffer=buffer, offset=_offset(place, buffer), value=value)))
@@ -340,15 +338,8 @@ class _Scheduling:
 
     def _contract(self, group: Group) -> Contract:
         (seed,) = group.seeds
-        x, y = seed.inputs
-        n = len(group.frame)
-        points = group.points
-        size = x.aval.shape[-1]
-        extents = {**group.extents, n: size}
-        summed = Affine.variable(n) if size != 1 else Affine()
-        lowering = Lowering(self._reading(group), extents)
-        left = lowering.lowered(x, (*points[:-1], summed))
-        right = lowering.lowered(y, (*points[:-2], summed, points[-1]))
+        lowering = Lowering(self._reading(group), group.extents)
+        left, right = (lowering.lowered(x, at) for x, at in zip(seed.inputs, group.operands(), strict=True))
         accumulated = Accumulated(seed.aval.dtype)
 
         def own(node: Node, where: Where) -> Expr | None:
@@ -357,18 +348,17 @@ class _Scheduling:
         epilogue = Lowering(self._reading(group, own), group.extents)
         stores = []
         for node in group.placed:
-            place = group.place(node.aval.shape)
-            assert place is not None
+            place = self.grouping.places[id(node)]
             buffer = self.memory[id(node)]
             stores.append(Store(buffer=buffer, offset=_offset(place, buffer), value=epilogue.lowered(node, place)))
-        variables = tuple(range(n))
+        count = len(group.frame)
         return Contract(
             name="_".join(_names(group)),
-            extents=extents,
-            batch=variables[:-2],
-            rows=variables[-2:-1],
-            columns=variables[-1:],
-            summed=(n,),
+            extents=group.extents,
+            batch=tuple(range(count - len(group.rows) - len(group.columns))),
+            rows=group.rows,
+            columns=group.columns,
+            summed=tuple(range(count, count + len(group.summed))),
             left=left,
             right=right,
             accumulate=dtypes.work_dtype(seed.aval.dtype),

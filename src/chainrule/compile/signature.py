@@ -105,14 +105,14 @@ class Variable(NamedTuple):
         return self.place[self.name] if isinstance(self.place, dict) else self.place.cell_contents
 
 
-def named_values(function: Callable[..., Any]) -> Iterator[Variable]:
-    """The globals and closed-over variables that a function and those it calls read.
+def named_values(*functions: Callable[..., Any]) -> Iterator[Variable]:
+    """The globals and closed-over variables that functions and those they call read.
 
     Of code outside the library, as far as names lead: modules, classes and functions are followed or passed over, not
     given.
     """
     seen: set[int] = set()
-    pending = [function]
+    pending = list(functions)
     while pending:
         f: Any = pending.pop()
         f = getattr(f, "__func__", f)
@@ -146,11 +146,11 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(constant)
 
 
-def name_guards(function: Callable[..., Any]) -> list[Guard]:
-    """That the names a function reads still mean what they meant."""
+def name_guards(*functions: Callable[..., Any]) -> list[Guard]:
+    """That the names that functions read still mean what they meant."""
     return [
         Guard(v.read, v.value, f"the variable {v.name}", v.place, v.name)
-        for v in named_values(function)
+        for v in named_values(*functions)
         if isinstance(v.value, _GUARDED) or hasattr(v.value, "named_parameters") or hasattr(v.value, "param_groups")
     ]
 
@@ -178,5 +178,3 @@ def _said(entry: tuple[Any, ...]) -> str:
         extra = "" if not rest[1] else ", requires_grad=True"
         return f"a tensor {rest[0]}{extra}"
     return repr(rest[0])
-
-

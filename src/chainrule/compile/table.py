@@ -55,7 +55,7 @@ class Table:
         return binding
 
     def hand_on(self, position: int, data: np.ndarray, holder: Any) -> bool:
-        """Another array is at a place, whose holder is a tensor or no matter. False where the program cannot take it."""
+        """Another array is at a place, held by a tensor or by anything else. False where the program cannot take it."""
         aval, writes = self.avals[position], self.writes[position]
         if data.shape != aval.shape or data.dtype != aval.dtype:
             return False

@@ -14,7 +14,8 @@ from typing import Any, final
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.cells import Cell, Number
+from chainrule.autodiff.reverse import is_origin
+from chainrule.compile.cells import Cell
 from chainrule.compile.optimizing import Kept, Options
 from chainrule.compile.places import Argument, Captured, Guard, Holder, OldGradient, Option, Place, State, Stream
 from chainrule.core.aval import Aval
@@ -28,7 +29,6 @@ from chainrule.core.node import (
     at_user_line,
     inferred,
     make,
-    recording,
     recording_mode,
     tick,
 )
@@ -37,7 +37,6 @@ from chainrule.core.tracing import Tracer
 from chainrule.errors import ChainruleError, InPlaceError, TraceError
 from chainrule.ops import movement
 from chainrule.tensor import Tensor
-from chainrule.tree import flatten
 
 # How far a trail goes back: to the user's line from deep inside a backward pass.
 _DEPTH = 64
@@ -76,6 +75,7 @@ class GraphTracer(Tracer):
         self._shares: dict[int, list[Any]] = {}  # by id of a tensor: nodes with the same memory, under another name
         self._views: dict[int, list[Any]] = {}  # by id of a node: views of it
         self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
+        self._computed_outside: set[int] = set()  # ids of arguments that were computed, and lead on to other tensors
         self._kept: list[Any] = []  # whatever is known by its id stays alive
 
     # --- what a function is given
@@ -89,6 +89,8 @@ class GraphTracer(Tracer):
             self._stands_for(symbol, x, Argument(index))
             self._input(Argument(index), symbol)
             return x
+        if x.op is not None:
+            self._computed_outside.add(id(symbol))
         return self._input(Argument(index), symbol)
 
     def _symbol(self, x: Any, name: str) -> Any:
@@ -176,7 +178,7 @@ class GraphTracer(Tracer):
 
     def write(self, x: Any, value: Any, name: str) -> None:
         owner = self._owner.get(id(x), x)
-        if owner.op is not None and owner.requires_grad:
+        if owner.requires_grad and not is_origin(owner):
             raise at_user_line(InPlaceError(
                 f"{name}: this tensor was computed by {owner.op.name}; only leaves change in place; write y = y … "
                 f"instead"
@@ -237,6 +239,7 @@ class GraphTracer(Tracer):
         symbol.requires_grad = False
         place = OldGradient(self.holder(owner))
         self._stands_for(symbol, old, place)
+        self._shares.setdefault(id(old), []).append(symbol)  # the function handles the symbol, as its `.grad`
         return self._input(place, symbol)
 
     def is_input(self, x: Any) -> bool:
@@ -258,7 +261,7 @@ class GraphTracer(Tracer):
 
     def add_grad(self, leaf: Any, g: Any) -> None:
         owner = self._owner.get(id(leaf), leaf)
-        if id(owner) in self._place and (owner.op is not None or owner is leaf):
+        if id(owner) in self._place and (owner.op is not None or id(owner) in self._computed_outside):
             raise at_user_line(TraceError(
                 f"backward: it would go on beyond the compiled function: {owner.aval} was computed outside, from "
                 f"tensors that require a gradient; compute it inside, or pass it detached"

@@ -35,7 +35,7 @@ def verify(program: Program, after: str = "tracing", checked: Checked | None = N
     for node in program.nodes:
         if isinstance(node.op, Opaque):
             raise TraceError(
-                f"compile: {_said(node)} is a cr.Function that is applied as a whole, which cannot be compiled; make its "
+                f"compile: {_said(node)} is a cr.Function applied as a whole, which cannot be compiled; make its "
                 f"forward of functions of tensors, or call it outside the compiled function"
             )
     problem = next(_problems(program, checked), None)

@@ -114,8 +114,8 @@ class Node:
     """
 
     __slots__ = (
-        "__weakref__", "_aval", "_grad", "constant", "cut", "data", "inputs", "made", "mutated", "op", "origin", "params",
-        "requires_grad", "scope", "symbol", "trail",
+        "__weakref__", "_aval", "_grad", "constant", "cut", "data", "inputs", "made", "mutated", "op", "origin",
+        "params", "requires_grad", "scope", "symbol", "trail",
     )  # fmt: skip
 
     op: Op | None
@@ -266,7 +266,8 @@ def apply(  # noqa: C901, PLR0915 - in one piece: it is on the path of every op,
             node = tracing.apply(op, inputs, params, cls)
             return node
         if symbolic:
-            node = make(cls, op, inputs, params, None, inferred(op, inputs, params), wants_grad and not op.no_gradient, None)
+            aval = inferred(op, inputs, params)
+            node = make(cls, op, inputs, params, None, aval, wants_grad and not op.no_gradient, None)
             return node
     try:
         data = _quiet.run(op.reference, *values, **params) if params else _quiet.run(op.reference, *values)

@@ -96,9 +96,7 @@ class Tracer(ABC):
 
     @abstractmethod
     def key(self, generator: Any, blocks: int) -> tuple[Any, int]:
-        """(key, offset) of the next `blocks` blocks of a random stream: a node of its seed and position, and how far
-        beyond that position they begin.
-        """  # fmt: skip
+        """The next `blocks` blocks of a random stream: (a node of its seed and position, how far beyond they begin)."""
 
     @abstractmethod
     def opaque(self, made: Any, value: Any) -> None:
@@ -107,5 +105,3 @@ class Tracer(ABC):
     @abstractmethod
     def refuse(self, what: str, advice: str) -> Exception:
         """The error for what a traced function cannot do."""
-
-

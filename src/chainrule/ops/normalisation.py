@@ -14,7 +14,7 @@ from chainrule.core.family import Fused, Rule
 from chainrule.core.notation import POWER, Notation
 from chainrule.core.sample import Arg, Misuse, floats
 from chainrule.errors import DTypeError, ShapeError
-from chainrule.ops.elementwise import rsqrt
+from chainrule.ops.elementwise import reciprocal, rsqrt
 from chainrule.ops.reduction import amax, sum_
 from chainrule.ops.transcendental import exp, log
 
@@ -52,7 +52,7 @@ def _softmax(x: Any, *, dim: int) -> Any:
     if not x.aval.shape[dim]:
         return x
     grown = exp(x - amax(x, dim=(dim,), keepdim=True))
-    return grown / sum_(grown, dim=(dim,), keepdim=True)
+    return grown * reciprocal(sum_(grown, dim=(dim,), keepdim=True))  # the sum is 1 at least: its inverse is harmless
 
 
 def _log_softmax(x: Any, *, dim: int) -> Any:

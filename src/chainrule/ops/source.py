@@ -3,8 +3,8 @@
 Random numbers are Philox4x32-10: block number `counter + i` of the stream of `seed`, mixed ten times, gives four 32-bit
 words. Nothing is carried from one number to the next, so any slice of any stream can be made again, on any machine,
 by any engine, in any order. The key is an input, int64[2], since it is another at each step of a compiled program; the
-op draws from `offset` blocks beyond its counter. NumPy's own Philox works on 64-bit words and its normal numbers take a varying count of
-them; neither can be remade inside a compiled vector loop, which is why this one is written out here.
+op draws from `offset` blocks beyond its counter. NumPy's own Philox works on 64-bit words and its normal numbers take a
+varying count of them; neither can be remade inside a compiled vector loop, which is why this one is written out here.
 
 Source: Salmon, Moraes, Dror, Shaw (2011), Parallel random numbers: as easy as 1, 2, 3.
 https://doi.org/10.1145/2063384.2063405; the known-answer vectors of its Random123 library are in the tests.

@@ -78,8 +78,8 @@ class SGD(Optimizer):
                 buffer = state["momentum_buffer"] = direction.copy()
             else:
                 buffer *= momentum
-                scaled = np.multiply(direction, 1 - dampening, out=self._temporary(param, 1)) if dampening else direction
-                buffer += scaled
+                part = np.multiply(direction, 1 - dampening, out=self._temporary(param, 1)) if dampening else direction
+                buffer += part
             if group["nesterov"]:
                 ahead = np.multiply(buffer, momentum, out=self._temporary(param, 1))
                 direction = np.add(direction, ahead, out=self._temporary(param))

@@ -116,8 +116,7 @@ class Module:
         assert value.lanes == SCALAR, (value, lanes)
         kind = llvm_type(value.dtype, lanes)
         if value.text[0] != "%":
-            scalar = f"{LLVM[value.dtype]} {value.text}"
-            return Value("<" + ", ".join([scalar] * lanes) + ">", value.dtype, lanes)
+            return Value(f"splat ({LLVM[value.dtype]} {value.text})", value.dtype, lanes)
         one = self.let(f"insertelement {kind} poison, {LLVM[value.dtype]} {value.text}, i32 0")
         return Value(
             self.let(f"shufflevector {kind} {one}, {kind} poison, <{lanes} x i32> zeroinitializer"), value.dtype, lanes

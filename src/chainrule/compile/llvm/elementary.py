@@ -103,14 +103,8 @@ class Elementary(Trigonometry, Powers):
         rest = size
         for _ in range(2):  # each takes off as many bits of the quotient as a float has
             quotient = self.trunc(self.div(rest, divisor))
-            rest = self._minus_product_of(rest, quotient, divisor)
+            rest = self._minus_product(rest, quotient, divisor)
             rest = self.where(self.lt(rest, self.like(0, x)), self.add(rest, divisor), rest)
         rest = self.where(self.ge(rest, divisor), self.sub(rest, divisor), rest)
         unbounded = self.and_(self.eq(divisor, self.like(math.inf, y)), self.isfinite(x))
         return self.copysign(self.where(unbounded, size, rest), x)
-
-    def _minus_product_of(self, x: Value, n: Value, c: Value) -> Value:
-        if self._has_fma:
-            return self.fma(self.neg(n), c, x)
-        high, low = self._product(n, c)
-        return self.sub(self.sub(x, high), low)

@@ -18,8 +18,8 @@ from chainrule.errors import MissingExtraError
 if TYPE_CHECKING:
     from chainrule.compile.llvm.target import Target
 
-# How hard the code generator tries, 0 to 3. From 1 to 3 matrix products came out the same, in code and in time to compile:
-# the loops are written as they shall run.
+# How hard the code generator tries, 0 to 3. From 1 to 3 matrix products came out as fast, and compiled as fast: the
+# loops are written as they shall run.
 LEVEL = 2
 
 
@@ -37,19 +37,19 @@ def llvm() -> Any:
 
 @functools.cache
 def version() -> str:
-    """What decides which code comes out, beside the IR and the target: "llvmlite 0.50.0"; loads no LLVM."""
-    # A release of llvmlite brings the LLVM it was built with: its version says both.
-    try:
-        return f"llvmlite {importlib.metadata.version('llvmlite')}"
-    except importlib.metadata.PackageNotFoundError:
-        return "no llvmlite"
+    """What decides which code comes out, beside the IR and the target: "llvmlite 0.50.0, LLVM 22.1.0"."""
+    binding = llvm()
+    number = ".".join(map(str, binding.llvm_version_info))
+    return f"llvmlite {importlib.metadata.version('llvmlite')}, LLVM {number}"
 
 
 @functools.cache
 def _machine(triple: str, cpu: str, features: str, level: int) -> Any:
     """LLVM's code generator for a target."""
     binding = llvm()
-    if triple != binding.get_process_triple():  # another kind of machine: only to look at its code, or to carry it there
+    if (
+        triple != binding.get_process_triple()
+    ):  # another kind of machine: only to look at its code, or to carry it there
         binding.initialize_all_targets()
         binding.initialize_all_asmprinters()
     # LLVM's defaults for a JIT: code and data may lie anywhere, and the loader runs no risk of an address out of reach.
@@ -87,7 +87,7 @@ def assembly(ir: str, target: Target, level: int = LEVEL) -> str:
 
 
 class Code:
-    """Functions in memory, ready to be called. They are gone with this object: keep it as long as an address is used."""
+    """Functions in memory, ready to be called. They are gone with this object: keep it while an address is in use."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine

@@ -57,14 +57,13 @@ class Polynomials(Conversions):
         high = self.sub(scaled, self.sub(scaled, x))
         return high, self.sub(x, high)
 
-    def _minus_product(self, x: Value, n: Value, c: float) -> Value:
+    def _minus_product(self, x: Value, n: Value, c: Value) -> Value:
         """x - n · c where that nearly cancels, on any target as if rounded once."""
-        constant = self.like(-c, x)
         if self._has_fma:
-            return self.fma(n, constant, x)
-        high, low = self._product(n, constant)
+            return self.fma(self.neg(n), c, x)
+        high, low = self._product(n, c)
         low = self.where(self.lt(self.abs(high), self.like(1e18, x)), low, self.like(0, x))  # nan of huge numbers
-        return self.add(self.add(x, high), low)
+        return self.sub(self.sub(x, high), low)
 
     def _sum(self, large: Value, small: Value) -> tuple[Value, Value]:
         """large + small and what rounding took from it; |large| ≥ |small|."""

@@ -2,9 +2,9 @@
 
 Knows addresses of machine code and blocks of memory; knows no tensor and no program. `runtime.py` is the other half.
 
-A worker stays on duty, spinning, for a bounded time after each job, so that steps that follow each other need no waking;
-then it sleeps on a lock. The caller finds a worker asleep before it publishes anything: `Launcher` wakes it and calls
-again. So an interrupt between two calls leaves nothing half done.
+A worker stays on duty, spinning, for a bounded time after each job, so that steps that follow each other need no
+waking; then it sleeps on a lock. The caller finds a worker asleep before it publishes anything: `Launcher` wakes it and
+calls again. So an interrupt between two calls leaves nothing half done.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from chainrule.compile import cache
-from chainrule.compile.llvm import engine, runtime, target
-from chainrule.compile.llvm.runtime import CONTROL, CONTROL_BYTES, JOB, JOB_WORDS, MOST_THREADS
+from chainrule.compile.llvm import choice, engine, runtime, target
+from chainrule.compile.llvm.blocks import CONTROL, CONTROL_BYTES, JOB, JOB_WORDS, MOST_THREADS
 from chainrule.errors import ArgumentError
 
-# In microseconds. A loop in Python rarely takes longer than the first between two steps; waking a worker takes 50 or so.
+# In microseconds. A loop in Python rarely takes longer than the first between two steps; waking a worker takes 50.
 DUTY, SHORTEST_DUTY = 200.0, 25.0
 PATIENCE = 20.0  # at a barrier, before the core is offered to others
 WAKE_PATIENCE = 100.0  # for a worker that answered, or was started, until it is on duty
@@ -78,7 +78,7 @@ class Worker:
 
     def __init__(self, pool: Pool, number: int) -> None:
         self.number = number
-        self.leaves = False
+        self._leaves = threading.Event()
         self.awake = pool.control.view(np.uint8)[CONTROL["awake"] :][number : number + 1]
         self._pool = pool
         self._bell, self._answer = threading.Lock(), threading.Lock()  # held: taking one again sleeps until it is rung
@@ -104,19 +104,19 @@ class Worker:
 
     def leave(self) -> None:
         """Send it away, and wait until it is gone."""
-        self.leaves = True
+        self._leaves.set()
         _release(self._bell)
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         pool, duty = self._pool, DUTY
-        while not self.leaves:
+        while True:
             served = pool.work(pool.control_address, self.number, pool.pauses(duty))
             if served < 0:  # another of this number, from a start that was interrupted
                 return
             duty = DUTY if served else max(SHORTEST_DUTY, duty / 2)
-            if self.leaves:
+            if self._leaves.is_set():
                 return
             self._bell.acquire()
             _step_aside(pool.caller_core)
@@ -174,7 +174,7 @@ class Pool:
                 self._workers.pop()
 
     def wake(self, threads: int) -> None:
-        """Have the workers 1 … threads - 1 come on duty, as far as they are allowed; those that are not there, start."""
+        """Have the workers 1 … threads - 1 come on duty, as far as allowed; those that are not there, start."""
         with self._lock:
             self.caller_core = _core()
             for number in range(1, min(threads, self.threads)):
@@ -195,7 +195,8 @@ class Pool:
 
         Args:
             step: of `void @step(ptr %table, ptr %scratch, ptr %control, i64 %thread, i64 %threads)`.
-            table, scratch: what it is given.
+            table: the addresses it is given.
+            scratch: memory, its own part for each thread.
             threads: the most it may be run by; `scratch` has room for so many.
             adapts: measure one thread against several and use the faster; else always several.
         """
@@ -209,7 +210,7 @@ class Pool:
 class Launcher:
     """A step and what it is given: `launcher()` runs it and returns when it is done.
 
-    job: the block of memory it stands in, 64-bit words at the positions `runtime.JOB`; "table" and "scratch" may be
+    job: the block of memory it stands in, 64-bit words at the positions `blocks.JOB`; "table" and "scratch" may be
     changed between calls. For the shortest way in, call `launch(job_pointer)` and, if that is not 0, `wake_and_launch`.
     Two Python threads may call the same launcher at once if the step may run twice at once.
     """
@@ -223,7 +224,7 @@ class Launcher:
         self.job_pointer = ctypes.c_void_p(self.job.ctypes.data)
         words = {"control": pool.control_address, "step": step, "table": table, "scratch": scratch, "threads": threads}
         # The first trial is of one thread, then of several: whichever is better is kept.
-        words |= {"adapts": adapts, "many": 1, "trial": runtime.TRIAL if adapts else 0, "patience": 1}
+        words |= {"adapts": adapts, "many": 1, "trial": choice.TRIAL if adapts else 0, "patience": 1}
         for name, word in words.items():
             self.job[JOB[name]] = word
 

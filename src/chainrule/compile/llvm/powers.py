@@ -28,6 +28,8 @@ class Powers(Exponentials, Logarithms):
         size = abs(exponent)
         if size > _LARGEST_PRODUCT or 2 * size != int(2 * size):
             return self.pow(x, self.like(exponent, x))
+        if exponent == 0.5:
+            return self.sqrt(x)  # as NumPy and PyTorch, of -inf too
         found = self._whole_power(x, int(size))
         if size != int(size):
             # √-0 is -0 and √-inf is nan, but as powers they are 0 and inf.
@@ -66,7 +68,8 @@ class Powers(Exponentials, Logarithms):
         found = self.where(odd, self.copysign(found, x), found)
         imaginary = self.and_(self.lt(x, zero), self.and_(self.not_(whole), self.isfinite(x)))
         found = self.where(imaginary, self.like(math.nan, x), found)
-        found = self.where(self.isnan(self.add(size, y)), self.add(size, y), found)
+        unknown = self.or_(self.isnan(x), self.isnan(y))
+        found = self.where(unknown, self.like(math.nan, x), found)
         # (-1)^±inf, x⁰ and 1^y are 1, even if the other is nan.
         unit = self.and_(self.eq(size, one), self.eq(self.abs(y), self.like(math.inf, y)))
         unit = self.or_(unit, self.or_(self.eq(y, zero), self.eq(x, one)))

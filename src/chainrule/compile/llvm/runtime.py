@@ -1,60 +1,24 @@
-"""The threads' half that is machine code: how a step is handed out, waited for, timed, and a barrier between its phases.
+"""The threads' half that is machine code: a step is handed out, waited for, and timed; a barrier between its phases.
 
 Knows two blocks of memory, the pool's `Control` and a step's `Job`, and no Python; `pool.py` is the other half.
 
-A step is `void @step(ptr %table, ptr %scratch, ptr %control, i64 %thread, i64 %threads)`, run by every thread that takes
-part, each with its number. It must be right for every number of threads from 1 up: how many run is decided at each call.
-Between phases it calls `void @cr_barrier(ptr %control, i64 %threads)`; none is needed at its end.
+A step is `void @step(ptr %table, ptr %scratch, ptr %control, i64 %thread, i64 %threads)`, run by every thread that
+takes part, each with its number. It must be right for every number of threads from 1 up: each call decides how many
+run. Between phases it calls `void @cr_barrier(ptr %control, i64 %threads)`; none is needed at its end.
 
 Publishing: the caller takes `busy`, so that one job runs at a time, writes the job beside `word`, then `word` itself: a
 count of the jobs, and how many threads take part. A worker that sees a new word with its number in it may read the job,
 since nothing is published before all that take part are done. A worker falls asleep only while it holds `busy` too: so
 the caller, once it has found all it needs awake, loses none of them.
-
-One thread or all: where a core is busy with something else, waiting for it costs more than the second thread gains. Each
-call is timed, and `Job` keeps both times. One way is used until its trial of the other, now and then, was faster by a
-sixteenth. After a trial that failed, the next one waits until 64, 128, … 4096 calls have passed and the trial has cost
-less than a fiftieth of the time. Several threads are given up sooner, without a trial, once they have lost the time of
-16 steps against one, where gains make good for losses and one slow call counts for at most eight.
 """
 
 from __future__ import annotations
 
-from chainrule import dtypes
-from chainrule.compile.llvm.builder import Builder, Value
+from chainrule.compile.llvm.blocks import CONTROL, JOB
+from chainrule.compile.llvm.builder import Builder
+from chainrule.compile.llvm.choice import Choice
 from chainrule.compile.llvm.target import Target
 
-MOST_THREADS = 256  # one byte each in Control's list of who is awake
-
-# Offsets in bytes. What different threads write lies 128 bytes apart: two lines of 64, since processors fetch
-# neighbours in pairs, or one line of 128, which others have.
-CONTROL = {
-    "word": 0, "step": 8, "table": 16, "scratch": 24,
-    "busy": 128,
-    "arrived": 256,
-    "turn": 384,
-    "done": 512,
-    # written by Python: threads at most; the C library's way to give the core away, or 0; pauses before that
-    "limit": 640, "yield": 648, "patience": 656, "wake_patience": 664,
-    "awake": 768,
-}  # fmt: skip
-CONTROL_BYTES = CONTROL["awake"] + MOST_THREADS
-
-# Positions among 64-bit words. The second line changes at each call.
-JOB = {
-    "control": 0, "step": 1, "table": 2, "scratch": 3, "threads": 4, "adapts": 5,
-    "many": 16,  # which way is in use: 0 one thread, 1 several
-    "time_one": 17, "time_many": 18,  # moving averages, in ticks of the processor's counter
-    "trial": 19, "trial_time": 20,  # calls left of a trial of the other way, and the time of all but the first
-    "wait": 21, "patience": 22,  # ticks until the next trial, and the calls that the last wait was made of
-    "debt": 23, "lost": 24,  # what several threads lost against one: with slow calls cut, and as it was
-    "since": 25,  # calls since the way in use changed
-    "calls_one": 26, "calls_many": 27,
-}  # fmt: skip
-JOB_WORDS = 32
-
-TRIAL = 6  # calls; the first, which may have had to wake somebody, does not count
-_FIRST_WAIT, _LONGEST_WAIT = 64, 4096
 _ROUNDS = 32  # pauses between one offer of the core and the next
 
 _BARRIER = """
@@ -304,9 +268,9 @@ def has_counter(target: Target) -> bool:
 def emit_barrier(builder: Builder, target: Target) -> None:
     """Define `void @cr_barrier(ptr %control, i64 %threads)` in a module, for the steps in it.
 
-    Every thread counts itself in; the last opens the next turn, which the others watch on a line of its own. That is one
-    write of a shared line per thread: a tenth of a microsecond for a few threads, some microseconds for 64, where a tree
-    of counters would pay. A thread that waits longer than Control's patience offers its core to others, again and again.
+    Every thread counts itself in; the last opens the next turn, which the others watch on a line of its own. That is
+    one write of a shared line per thread: a tenth of a microsecond for a few threads, some microseconds for 64, where a
+    tree of counters would pay. A thread that waits longer than Control's patience offers its core to others.
     """
     _define(builder, target, "internal void", "cr_give", "ptr %control", _GIVE)
     _define(builder, target, "internal void", "cr_barrier", "ptr %control, i64 %threads", _BARRIER)
@@ -321,7 +285,7 @@ def runtime_text(target: Target) -> str:
     for name in ("umin", "smax"):
         builder.declare(f"i64 @llvm.{name}.i64(i64, i64)")
     _define(builder, target, "internal i32", "cr_run", "ptr %job, i32 %woken", _RUN)
-    _Notes(builder).define()
+    Choice(builder).define()
     for name, woken in (("cr_launch", 0), ("cr_launch_woken", 1)):
         call = f"  %result = tail call i32 @cr_run(ptr %job, i32 {woken})\n  ret i32 %result"
         _define(builder, target, "i32", name, "ptr %job", call)
@@ -359,122 +323,3 @@ def _define(builder: Builder, target: Target, result: str, name: str, arguments:
             builder.emit(line.strip())
 
     builder.function(name, arguments, body, result)
-
-
-class _Notes:
-    """Writes how a job's figures change after a call: `%many` says which way it ran, `%time` how long it took."""
-
-    def __init__(self, builder: Builder) -> None:
-        self.b = builder
-        self.many, self.time = Value("%many", dtypes.int64), Value("%time", dtypes.int64)
-        self.zero = self.number(0)
-
-    def number(self, value: int) -> Value:
-        return self.b.constant(value, dtypes.int64)
-
-    def times(self, value: Value, factor: int) -> Value:
-        return self.b.mul(value, self.number(factor))
-
-    def get(self, name: str) -> Value:
-        return self.b.load("%job", JOB[name], dtypes.int64)
-
-    def put(self, **values: Value) -> None:
-        for name, value in values.items():
-            self.b.store(value, "%job", JOB[name], dtypes.int64)
-
-    def define(self) -> None:
-        """Define `cr_note`, and the two functions that it chooses from."""
-        arguments = "ptr %job, i64 %many, i64 %time"
-        for name, body in (("cr_trial", self.trial), ("cr_usual", self.usual), ("cr_note", self.note)):
-            self.b.function(name, arguments, body, "internal void")
-
-    def leave_unless(self, condition: Value) -> None:
-        """Return from the function here, unless the condition holds."""
-        leave, stay = self.b.register("leave"), self.b.register("stay")
-        self.b.emit(f"br i1 {condition.text}, label %{stay}, label %{leave}")
-        self.b.start(leave)
-        self.b.ret()
-        self.b.start(stay)
-
-    def note(self) -> None:
-        """The moving averages and the counts; then on to the trial, or to the usual way."""
-        b = self.b
-        is_many = b.ne(self.many, self.zero)
-        for name, mine in (("one", b.not_(is_many)), ("many", is_many)):
-            old = self.get(f"time_{name}")
-            step = b.int_div(b.sub(b.minimum(self.time, self.times(old, 4)), old), self.number(8))
-            moved = b.where(b.eq(old, self.zero), self.time, b.add(old, step))
-            self.put(**{f"time_{name}": b.where(mine, moved, old)})
-            calls = self.get(f"calls_{name}")
-            self.put(**{f"calls_{name}": b.add(calls, b.where(mine, self.number(1), self.zero))})
-        trying = b.gt(self.get("trial"), self.zero)
-        arguments = "ptr %job, i64 %many, i64 %time"
-        for name, condition in (("cr_usual", trying), ("cr_trial", b.not_(trying))):
-            skip, call = b.register("skip"), b.register("call")
-            b.emit(f"br i1 {condition.text}, label %{skip}, label %{call}")
-            b.start(call)
-            b.emit(f"tail call void @{name}({arguments})")
-            b.ret()
-            b.start(skip)
-        b.ret()
-
-    def trial(self) -> None:
-        """One call of a trial; its last decides. Several threads that took eight times as long end it at once."""
-        b, zero = self.b, self.zero
-        is_many, one, trial = b.ne(self.many, zero), self.get("time_one"), self.get("trial")
-        left = b.sub(trial, self.number(1))
-        hopeless = b.and_(b.and_(is_many, b.gt(one, zero)), b.gt(self.time, self.times(one, 8)))
-        uncounted = b.and_(b.eq(trial, self.number(TRIAL)), b.not_(hopeless))
-        spent = b.add(self.get("trial_time"), b.where(uncounted, zero, self.time))
-        self.put(trial=left, trial_time=spent)
-        self.leave_unless(b.or_(hopeless, b.eq(left, zero)))
-
-        calls = b.maximum(b.sub(self.number(TRIAL - 1), left), self.number(1))
-        found = b.int_div(spent, calls)
-        usual_time = b.where(is_many, one, self.get("time_many"))
-        unknown = b.eq(usual_time, zero)  # nothing to compare with: that way is tried next
-        better = b.or_(unknown, b.lt(self.times(found, 16), self.times(usual_time, 15)))
-        longer = b.minimum(self.times(self.get("patience"), 2), self.number(_LONGEST_WAIT))
-        patience = b.where(better, self.number(_FIRST_WAIT), longer)
-        cost = b.sub(spent, b.mul(calls, usual_time))
-        wait = b.where(better, b.mul(patience, found), b.maximum(b.mul(patience, usual_time), self.times(cost, 50)))
-        self.put(
-            time_one=b.where(is_many, one, found),
-            time_many=b.where(is_many, found, self.get("time_many")),
-            many=b.where(better, self.many, b.sub(self.number(1), self.many)),
-            since=b.where(better, zero, self.get("since")),
-            patience=patience,
-            wait=wait,
-            debt=zero,
-            lost=zero,
-            trial=b.where(unknown, self.number(TRIAL), zero),
-            trial_time=zero,
-        )
-        b.ret()
-
-    def usual(self) -> None:
-        """A call of the usual way: is it time for a trial, or to give several threads up?"""
-        b, zero = self.b, self.zero
-        is_many, one = b.ne(self.many, zero), self.get("time_one")
-        since = b.add(self.get("since"), self.number(1))
-        cut = b.minimum(self.time, self.times(one, 8))
-        debt = b.where(is_many, b.maximum(zero, b.add(self.get("debt"), b.sub(cut, one))), zero)
-        loss = b.maximum(zero, b.sub(self.time, one))
-        lost = b.where(b.gt(debt, zero), b.add(self.get("lost"), loss), zero)
-        give_up = b.gt(debt, self.times(one, 16))
-        wait = b.sub(self.get("wait"), self.time)
-        due = b.and_(b.not_(give_up), b.le(wait, zero))
-
-        longer = b.minimum(self.times(self.get("patience"), 2), self.number(_LONGEST_WAIT))
-        fresh = b.where(b.gt(since, self.number(4 * _FIRST_WAIT)), self.number(_FIRST_WAIT), longer)
-        self.put(
-            since=b.where(give_up, zero, since),
-            debt=b.where(give_up, zero, debt),
-            lost=b.where(give_up, zero, lost),
-            many=b.where(give_up, zero, self.many),
-            patience=b.where(give_up, fresh, self.get("patience")),
-            wait=b.where(give_up, b.maximum(b.mul(fresh, one), self.times(lost, 50)), wait),
-            trial=b.where(due, self.number(TRIAL), zero),
-            trial_time=zero,
-        )
-        b.ret()

@@ -100,14 +100,17 @@ def _cycles(p: Any) -> float:
     return found
 
 
-def written(schedule: Schedule, arena: Arena, target: Target, threads: int) -> Module:
-    """The module of a schedule."""
-    return _Writing(schedule, arena, target, threads).module()
+def written(schedule: Schedule, arena: Arena, target: Target, threads: int, *, timed: bool = False) -> Module:
+    """The module of a schedule.
+
+    timed: add up, for each task and thread, the ticks of the processor's counter it takes: see `Native.ticks`.
+    """
+    return _Writing(schedule, arena, target, threads, timed).module()
 
 
 class _Writing:
-    def __init__(self, schedule: Schedule, arena: Arena, target: Target, threads: int) -> None:
-        self.schedule, self.target, self.threads = schedule, target, threads
+    def __init__(self, schedule: Schedule, arena: Arena, target: Target, threads: int, timed: bool) -> None:
+        self.schedule, self.target, self.threads, self.timed = schedule, target, threads, timed
         self.builder = Builder(target.vector_bytes, fma=target.has_fma)
         self.offsets = arena.offsets()
         everything = schedule.buffers()
@@ -242,9 +245,26 @@ class _Writing:
         name = f"k{placed.number}"
         if placed.slot is not None:
             call = f"call void @{name}(ptr %table, ptr {scratch}, i64 0, i64 {units})"
-            b.when(has[placed.slot], lambda _: b.emit(call))
+            b.when(has[placed.slot], lambda _: self._run(placed, call))
             return
         start = b.let(f"mul i64 %thread, {units}")
         stop = b.let(f"add i64 {start}, {units}")
         lo, hi = b.let(f"udiv i64 {start}, %threads"), b.let(f"udiv i64 {stop}, %threads")
-        b.emit(f"call void @{name}(ptr %table, ptr {scratch}, i64 {lo}, i64 {hi})")
+        self._run(placed, f"call void @{name}(ptr %table, ptr {scratch}, i64 {lo}, i64 {hi})")
+
+    def _run(self, placed: Placed, call: str) -> None:
+        b = self.builder
+        if not self.timed:
+            b.emit(call)
+            return
+        b.declare("i64 @llvm.readcyclecounter()")
+        before = b.let("call i64 @llvm.readcyclecounter()")
+        b.emit(call)
+        after = b.let("call i64 @llvm.readcyclecounter()")
+        spent = b.let(f"sub i64 {after}, {before}")
+        ticks = b.table_entry("%table", len(self.table) + 2)
+        row = b.let(f"mul i64 %thread, {len(self.schedule.tasks)}")
+        at = b.let(f"add i64 {row}, {placed.number}")
+        where = b.let(f"getelementptr i64, ptr {ticks}, i64 {at}")
+        old = b.let(f"load i64, ptr {where}, align 8")
+        b.emit(f"store i64 {b.let(f'add i64 {old}, {spent}')}, ptr {where}, align 8")

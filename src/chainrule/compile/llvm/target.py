@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from chainrule.compile.llvm.engine import llvm
 from chainrule.errors import ArgumentError
 
-# What a restricted target is: name, LLVM's CPU, bytes of a vector register, how many there are, and what the host needs.
+# A restricted target: name, LLVM's CPU, bytes of a vector register, how many there are, and what the host needs.
 _V2 = ("sse4.2", "popcnt")
 _V3 = (*_V2, "avx2", "fma", "f16c", "bmi", "bmi2", "lzcnt", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
@@ -45,7 +45,7 @@ class Target:
 
     @property
     def arch(self) -> str:
-        """The first part of the triple, in one spelling: "x86_64", "aarch64", …"""
+        """The first part of the triple in one spelling, such as "x86_64" or "aarch64"."""
         arch = self.triple.split("-")[0]
         return {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
 

@@ -15,12 +15,13 @@ class Trigonometry(Polynomials):
     def _turned_back(self, x: Value, n: Value, period: float) -> Value:
         """x - n · period · π, to the last bit of the difference: π in three parts."""
         first, second, third = (period * part for part in coefficients.PI[x.dtype])
-        f = self._minus_product(x, n, first)
-        f = self._minus_product(f, n, second)
-        f = self.fma(n, self.like(-third, x), f)
-        # Huge x leave no angle: keep it one that the polynomial can bear. nan passes.
-        bound = self.like(period * 1.75, x)
-        return self.maximum(self.minimum(f, bound), self.neg(bound))
+        f = self._minus_product(x, n, self.like(first, x))
+        f = self._minus_product(f, n, self.like(second, x))
+        return self.fma(n, self.like(-third, x), f)
+
+    def _within(self, x: Value, bound: float) -> Value:
+        """x kept between -bound and bound. nan passes."""
+        return self.maximum(self.minimum(x, self.like(bound, x)), self.like(-bound, x))
 
     def _odd(self, biased: Value, f: Value) -> Value:
         """f, negated where the whole number in the lowest bits is odd."""
@@ -30,7 +31,8 @@ class Trigonometry(Polynomials):
 
     def _sine(self, f: Value) -> Value:
         square = self.mul(f, f)
-        return self.fma(self.mul(f, square), self._polynomial(coefficients.SIN, f, square), f)
+        found = self.fma(self.mul(f, square), self._polynomial(coefficients.SIN, f, square), f)
+        return self._within(found, 1.0)  # rounding may lead beyond; and huge x have left no angle
 
     def sin(self, x: Value) -> Value:
         """The sine: x = n π + f, and sin x = ± sin f."""
@@ -51,7 +53,7 @@ class Trigonometry(Polynomials):
         """The tangent: x = n ½ π + f, and tan x is sin f / cos f or -cos f / sin f."""
         whole = self.like(LAYOUT[x.dtype].whole, x)
         biased = self.fma(x, self.like(2 / math.pi, x), whole)
-        f = self._turned_back(x, self.sub(biased, whole), 0.5)
+        f = self._within(self._turned_back(x, self.sub(biased, whole), 0.5), 0.9)
         square = self.mul(f, f)
         sine = self.fma(self.mul(f, square), self._polynomial(coefficients.SIN_QUARTER, x, square), f)
         cosine = self.fma(self._polynomial(coefficients.COS_QUARTER, x, square), square, self.like(-0.5, x))
@@ -100,7 +102,7 @@ class Trigonometry(Polynomials):
         return t, self.mul(self.mul(t, square), self._polynomial(coefficients.ATAN, t, square))
 
     def atan(self, x: Value) -> Value:
-        """The arc tangent; beyond 1 it is ½ π − atan(1 / x)."""
+        """The arc tangent; beyond 1 it is ½ π less that of 1 / x."""
         one, size = self.like(1, x), self.abs(x)
         t, rest = self._angle(self.minimum(size, one), self.maximum(size, one))
         half_pi, half_pi_rest = (0.5 * part for part in coefficients.PI[x.dtype][:2])
@@ -128,4 +130,5 @@ class Trigonometry(Polynomials):
         found, lost = self._sum(turn, self.mul(sign, t))
         flat = self.add(found, self.add(lost, self.fma(sign, rest, turn_rest)))
         found = self.where(self.eq(turn, zero), self.add(t, rest), flat)
-        return self.copysign(self.where(self.isnan(self.add(x, y)), self.add(x, y), found), y)
+        unknown = self.or_(self.isnan(x), self.isnan(y))
+        return self.copysign(self.where(unknown, self.like(math.nan, x), found), y)

@@ -93,4 +93,4 @@ def literal(number: float | bool, dtype: np.dtype, lanes: int) -> str:
     text = one_literal(number, dtype)
     if lanes == SCALAR:
         return text
-    return "<" + ", ".join([f"{LLVM[dtype]} {text}"] * lanes) + ">"
+    return f"splat ({LLVM[dtype]} {text})"

@@ -9,7 +9,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.compile.passes.rewriting import rewritten, stored
 from chainrule.compile.program import Program
-from chainrule.core.node import Node, Ratio
+from chainrule.core.node import Ratio
 from chainrule.ops import comparison, elementwise, indexing, movement, source
 
 

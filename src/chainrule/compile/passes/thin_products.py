@@ -27,7 +27,7 @@ def _thin(node: Any) -> Any:
     if node.op is not contraction.matmul:
         return None
     x, y = node.inputs
-    rows, inner, columns = *x.aval.shape[-2:], y.aval.shape[-1]
+    (rows, inner), columns = x.aval.shape[-2:], y.aval.shape[-1]
     if inner == 0:
         return type(node).number(node.aval, Ratio(0))
     if inner == 1:

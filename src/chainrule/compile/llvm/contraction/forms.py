@@ -37,6 +37,7 @@ def forms(kernel: Contract, axes: Axes, width: int) -> Iterator[Form]:
     for swapped, (points, _), (vectors, operand) in ((False, rows, columns), (True, columns, rows)):
         for lanes in vectors or (NONE,):
             cost = _vector_cost(kernel, axes, points, vectors, lanes, operand, width)
+            cost *= 1.1 if swapped else 1  # of forms that are alike, the one that is written as the kernel is
             yield Form(swapped=swapped, dot=False, points=points, vectors=vectors, lanes=lanes, cost=cost)
         for lanes in axes.summed:
             if contiguous(kernel.left, lanes) and contiguous(kernel.right, lanes):
@@ -62,9 +63,25 @@ def _vector_cost(
         turns = any(contiguous(operand, a) for a in axes.summed)
         cost += wide * summed * (TURNED if turns else 2.0 * width)
     touched = [s.offset for s in kernel.epilogue] + positions(*(s.value for s in kernel.epilogue))
+    turned = turned_row(kernel, points, lanes) is not None
     for position in touched:
-        cost += wide * product(points) * (1 if lanes.step(position) in {0, 1} else 2 * width)
-    return cost
+        cost += wide * product(points) * (1 if turned or lanes.step(position) in {0, 1} else 2 * width)
+    return cost + wide * product(points) * TURNED * turned
+
+
+def turned_row(kernel: Contract, points: tuple[Axis, ...], lanes: Axis) -> Axis | None:
+    """The axis along which results are stored, where they lie beside each other along it but not along the lanes.
+
+    A tile of results is turned in registers, then; None: it is stored along the lanes.
+    """
+    if beside(kernel, lanes):
+        return None
+    return max((a for a in points if beside(kernel, a)), key=lambda a: a.extent, default=None)
+
+
+def beside(kernel: Contract, axis: Axis) -> bool:
+    """Do the results along an axis stand beside each other in memory?"""
+    return all(axis.step(s.offset) == 1 for s in kernel.epilogue)
 
 
 def _dot_cost(axes: Axes, lanes: Axis, width: int) -> float:

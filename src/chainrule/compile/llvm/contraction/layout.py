@@ -9,12 +9,13 @@ from functools import cached_property
 from chainrule import dtypes
 from chainrule.compile.kernel import Contract, Expr, Load
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
-from chainrule.compile.llvm.contraction.forms import Form, forms
+from chainrule.compile.llvm.contraction.forms import Form, beside, forms, turned_row
 from chainrule.compile.llvm.contraction.grid import Grid
 from chainrule.compile.llvm.contraction.sources import plain
 from chainrule.compile.llvm.target import Target
 
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
+PANEL = 256  # bytes of a line of a panel, at least
 PAGE = 4096  # bytes
 ALIGNMENT = 64  # bytes
 SHORTEST = 64  # points of a summed axis that are done at a time, at least
@@ -27,10 +28,12 @@ class Layout:
     The output is cut into tiles, numbered panel by panel: a panel is a run of vectors (the lanes' axis) at one point of
     the batch, and its tiles go down the rows.
 
-    width: elements of a vector.
+    width: elements of a vector. span: elements along the panel's axis that one tile of registers takes; a panel may be
+        several of them wide, so that the points of a tile are read from far away once for all of these.
     packed: is the vectors' operand copied, panel by panel?
     turned: the summed axis along which it is read while it is copied, if not along the lanes.
     points_along: the axis along which the other operand is copied, tile by tile; None: it is read where it is.
+    results_turned: is a tile of results turned, and stored along the points?
     block: a summed axis and how many of its positions are done at a time; the sums wait in memory meanwhile.
     """
 
@@ -41,9 +44,11 @@ class Layout:
     panels: Grid
     tiles: Grid
     width: int
+    span: int
     packed: bool
     turned: Axis | None
     points_along: Axis | None
+    results_turned: bool
     block: tuple[Axis, int] | None
 
     @cached_property
@@ -84,13 +89,20 @@ def decide(kernel: Contract, target: Target) -> Layout:
     width = target.vector_bytes // size
     form = min(forms(kernel, axes, width), key=lambda f: f.cost)
     row = max(form.points, key=lambda a: a.extent, default=NONE)
+    stored_along = None if form.dot else turned_row(kernel, form.points, form.lanes)
+    row = stored_along or row
     if form.dot:
         column = _dot_column(kernel, form)
         high, wide = _dot_size(row.extent, column.extent, target.registers >= 32)
     else:
         column = form.lanes
         high, wide = _vector_size(row.extent, -(-column.extent // width), target.registers >= 32)
+        if stored_along is not None:  # squares, or nearly: the fewest shuffles for a result
+            high, wide = _high(row.extent, 16 if target.registers >= 32 else 12), 1
         wide *= width
+    span = wide
+    if not form.dot and stored_along is None:
+        wide *= max(PANEL // (wide * kernel.accumulate.itemsize), 1)
     tiles = Grid(tuple(a for a in form.points if a is not row), row, high)
     operands = (kernel.right, kernel.left) if form.swapped else (kernel.left, kernel.right)
     packed, turned, points_along = False, None, None
@@ -107,9 +119,11 @@ def decide(kernel: Contract, target: Target) -> Layout:
         panels=Grid((*axes.batch, *(a for a in form.vectors if a is not column)), column, wide),
         tiles=tiles,
         width=width,
+        span=span,
         packed=packed,
         turned=turned,
         points_along=points_along,
+        results_turned=stored_along is not None,
         block=_block(axes, wide * kernel.accumulate.itemsize) if packed or points_along is not None else None,
     )
 
@@ -145,7 +159,7 @@ def _dot_size(rows: int, columns: int, many: bool) -> tuple[int, int]:
     if rows == 1:
         return 1, _high(columns, 16 if many else 8)
     wide = _high(columns, 5 if many else 3)
-    return _high(rows, max(((30 if many else 14) - wide) // (wide + 1), 1)), wide
+    return _high(rows, max((25 if many else 11) // (wide + many), 1)), wide
 
 
 def _dot_column(kernel: Contract, form: Form) -> Axis:
@@ -155,11 +169,6 @@ def _dot_column(kernel: Contract, form: Form) -> Axis:
         return beside(kernel, axis) and axis.extent >= 3, axis.extent
 
     return max(form.vectors, key=worth, default=NONE)
-
-
-def beside(kernel: Contract, axis: Axis) -> bool:
-    """Do the results along an axis stand beside each other in memory?"""
-    return all(axis.step(s.offset) == 1 for s in kernel.epilogue)
 
 
 def _runs(operand: Expr, axes: Axes) -> Iterator[Axis]:

@@ -10,6 +10,7 @@ import numpy as np
 from chainrule.compile.kernel import Expr, Load
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
+from chainrule.compile.llvm.contraction.grid import opaque
 from chainrule.compile.llvm.expressions import Emitter
 
 
@@ -123,5 +124,6 @@ def source(emitter: Emitter, expr: Expr, dtype: np.dtype, point: Mapping[int, In
         return Computed(emitter, expr, dtype, point)
     with emitter.at(point):
         at = emitter.index(expr.offset)
+    at = opaque(emitter.builder, at)
     strides = {axis: axis.step(expr.offset) for axis in axes}
     return Memory(emitter.builder, emitter.pointer(expr.buffer), dtype, strides, at)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
+from chainrule.compile.llvm.builder import SCALAR, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
 from chainrule.compile.llvm.contraction.grid import repeat
 from chainrule.compile.llvm.contraction.sources import Source
@@ -103,11 +103,6 @@ def zero(dtype: np.dtype, lanes: int) -> Value:
     if lanes == SCALAR:
         return Value("0" if not dtypes.is_float(dtype) else "0.0", dtype)
     return Value("zeroinitializer", dtype, lanes)
-
-
-def add_product(b: Builder, x: Value, y: Value, total: Value, fused: bool) -> Value:
-    """x · y + total, in one instruction where the target has one."""
-    return b.fma(x, y, total) if fused else b.add(b.mul(x, y), total)
 
 
 def sets_for(accumulators: int, rounds: int) -> int:

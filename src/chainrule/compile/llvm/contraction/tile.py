@@ -14,7 +14,7 @@ from chainrule.compile.kernel import Accumulated, Store, walk
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import NONE, Axis
 from chainrule.compile.llvm.contraction.sources import Source
-from chainrule.compile.llvm.contraction.summation import Step, add_product
+from chainrule.compile.llvm.contraction.summation import Step
 from chainrule.compile.llvm.expressions import Emitter
 
 
@@ -40,7 +40,7 @@ def segments(size: int, lanes: int, masks: bool) -> list[Segment]:
     return found
 
 
-def vector_step(b: Builder, rows: Axis, count: int, along: Axis, parts: Sequence[Segment], fused: bool) -> Step:
+def vector_step(b: Builder, rows: Axis, count: int, along: Axis, parts: Sequence[Segment]) -> Step:
     """The multiply-adds of a vector tile: accumulators row by row."""
 
     def step(points: Source, vectors: Source, accs: list[Value], _active: int | None) -> list[Value]:
@@ -50,15 +50,13 @@ def vector_step(b: Builder, rows: Axis, count: int, along: Axis, parts: Sequence
             spread = {lanes: b.spread(element, lanes) for lanes in {s.lanes for s in parts}}
             for j, s in enumerate(parts):
                 n = i * len(parts) + j
-                accs[n] = add_product(b, spread[s.lanes], held[j], accs[n], fused)
+                accs[n] = b.fma(spread[s.lanes], held[j], accs[n])
         return accs
 
     return step
 
 
-def dot_step(
-    b: Builder, first: tuple[Axis, int], second: tuple[Axis, int], along: Axis, lanes: int, fused: bool
-) -> Step:
+def dot_step(b: Builder, first: tuple[Axis, int], second: tuple[Axis, int], along: Axis, lanes: int) -> Step:
     """The multiply-adds of a dot tile: accumulators by points of the first axis, then of the second."""
 
     def step(left: Source, right: Source, accs: list[Value], active: int | None) -> list[Value]:
@@ -67,7 +65,7 @@ def dot_step(
             mine = left.moved(first[0], i).vector(along, lanes, active)
             for j, other in enumerate(held):
                 n = i * len(held) + j
-                accs[n] = add_product(b, mine, other, accs[n], fused)
+                accs[n] = b.fma(mine, other, accs[n])
         return accs
 
     return step

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from chainrule import dtypes
 from chainrule.compile.llvm.builder import SCALAR, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis, contiguous
+from chainrule.compile.llvm.contraction.forms import beside
 from chainrule.compile.llvm.contraction.grid import Kind, index_divmod, index_max, index_min, index_sub, repeat
-from chainrule.compile.llvm.contraction.layout import Layout, beside
-from chainrule.compile.llvm.contraction.packing import copy, copy_run, turn
+from chainrule.compile.llvm.contraction.layout import Layout
+from chainrule.compile.llvm.contraction.packing import copy, copy_run, transposed, turn
 from chainrule.compile.llvm.contraction.sources import Memory, Source, source
 from chainrule.compile.llvm.contraction.summation import Summation, sets_for, zero
 from chainrule.compile.llvm.contraction.tile import (
@@ -226,7 +227,11 @@ class Writing:
     # --- tiles
 
     def _parts(self, columns: Run) -> list[Segment]:
-        return segments(columns.size, self.layout.width, self.masks)
+        width = self.layout.width
+        if not self.layout.results_turned:
+            return segments(columns.size, width, self.masks)
+        # Squares of results are turned: whole vectors only.
+        return [Segment(at, width, min(width, columns.size - at)) for at in range(0, columns.size, width)]
 
     def _zeros(self, rows: Run, columns: Run) -> list[Value]:
         dtype = self.layout.kernel.accumulate
@@ -236,15 +241,15 @@ class Writing:
 
     def _sums(self, rows: Run, columns: Run, vectors: Source, part: Part, kept: Memory | None) -> list[Value]:
         """The sums of a tile over a part of the summed axes, added to those kept from earlier parts."""
-        layout, b, fused = self.layout, self.emitter.builder, self.layout.target.has_fma
+        layout, b = self.layout, self.emitter.builder
         loops = self._loops(part)
         if layout.form.dot:
             lanes, width = layout.form.lanes, layout.width
-            step = dot_step(b, (rows.axis, rows.size), (columns.axis, columns.size), lanes, width, fused)
+            step = dot_step(b, (rows.axis, rows.size), (columns.axis, columns.size), lanes, width)
             loops = [*(x for x in loops if x[0] != lanes), *(x for x in loops if x[0] == lanes)]
         else:
             width = 1
-            step = vector_step(b, rows.axis, rows.size, columns.axis, self._parts(columns), fused)
+            step = vector_step(b, rows.axis, rows.size, columns.axis, self._parts(columns))
         points = self._packed_points(rows, part)
         start = self._zeros(rows, columns)
         sets = sets_for(len(start), loops[-1][0].extent // width if loops else 1)
@@ -258,8 +263,35 @@ class Writing:
         if self.layout.form.dot:
             self._finish_dot(rows, columns, sums)
             return
+        if self.layout.results_turned:
+            self._finish_turned(rows, columns, sums)
+            return
         row, column = (rows.axis, rows.start, rows.size), (columns.axis, columns.start)
         self.epilogue.vectors(rows.point, row, column, self._parts(columns), sums)
+
+    def _finish_turned(self, rows: Run, columns: Run, sums: Sequence[Value]) -> None:
+        b, width, parts = self.emitter.builder, self.layout.width, self._parts(columns)
+        for first in range(0, rows.size, width):
+            count = min(width, rows.size - first)
+            along = (rows.axis, b.index_add(rows.start, first))
+            for j, part in enumerate(parts):
+                square = [sums[(first + i) * len(parts) + j] for i in range(count)]
+                square += [zero(square[0].dtype, width)] * (width - count)
+                lines = transposed(b, square)[: part.active]
+                across = (columns.axis, b.index_add(columns.start, part.offset), len(lines))
+                for s in segments(count, width, self.masks):
+                    cut = [self._lanes(line, s) for line in lines]
+                    moved = (along[0], b.index_add(along[1], s.offset))
+                    self.epilogue.vectors(rows.point, across, moved, [s._replace(offset=0)], cut)
+
+    def _lanes(self, x: Value, part: Segment) -> Value:
+        """Some lanes of a vector."""
+        b = self.emitter.builder
+        if part.lanes == SCALAR:
+            return b.lane(x, part.offset)
+        if part.lanes == x.lanes:
+            return x
+        return b.shuffle(x, x, range(part.offset, part.offset + part.lanes))
 
     def _finish_dot(self, rows: Run, columns: Run, sums: Sequence[Value]) -> None:
         point = rows.point
