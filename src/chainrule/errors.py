@@ -15,6 +15,7 @@ ChainruleError
 ├── TraceError (RuntimeError)           a function that cannot be compiled as it is written
 ├── DerivativeRuleError (RuntimeError)  a derivative rule broke its contract (ours, or a user's cr.Function)
 ├── ProgramError (RuntimeError)         a program to be compiled is not sound (ours; names the pass that left it so)
+├── OutOfMemoryError (MemoryError)      a compiled step needs more memory than there is
 ├── DataError (ValueError)              data that cannot be trained on
 ├── TrainingError (RuntimeError)        a training run that cannot go on: its loss is not a finite scalar
 ├── MissingExtraError (ImportError)     an optional dependency that is not installed
@@ -84,6 +85,10 @@ class DerivativeRuleError(ChainruleError, RuntimeError):
 
 class ProgramError(ChainruleError, RuntimeError):
     """A program to be compiled is not sound: a node is not what its op's rule says, a leaf stands for nothing."""
+
+
+class OutOfMemoryError(ChainruleError, MemoryError):
+    """A compiled step needs more memory than there is."""
 
 
 class DataError(ChainruleError, ValueError):

@@ -192,6 +192,24 @@ def test_a_method_is_compiled_once_for_each_object():
     assert Line.at.traces == 2
 
 
+def test_two_arguments_may_be_one_tensor():
+    def f(a, b):
+        (a * b * b).sum().backward()
+        return a + b
+
+    fast = compiled(f)
+    for _ in range(2):
+        runs = []
+        for g in (f, fast):
+            v, w = cr.tensor([1.0, 2.0], requires_grad=True), cr.tensor([3.0, 4.0], requires_grad=True)
+            out = [g(v, w), v.grad, w.grad]
+            v.grad = None
+            out += [g(v, v), v.grad]
+            runs.append([x.tolist() for x in out])
+        assert runs[0] == runs[1]
+    assert fast.traces == 2
+
+
 def test_an_argument_asked_for_its_gradient_inside():
     def f(x):
         x.requires_grad_()

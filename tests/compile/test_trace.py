@@ -12,7 +12,7 @@ from chainrule.errors import InPlaceError, NoGradientError, StaleValueError, Sym
 
 
 def traced(function, *args, **kwargs):
-    return trace(function, arguments_of(args, kwargs), ("x", "y"))
+    return trace(function, arguments_of(*cr.tree.flatten((args, kwargs))), ("x", "y"))
 
 
 def compiled(function, **options):

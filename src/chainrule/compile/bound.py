@@ -14,12 +14,13 @@ import numpy as np
 from chainrule.compile.executable import Binding, Executable
 from chainrule.compile.outcome import Outcome
 from chainrule.compile.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
+from chainrule.compile.signature import Arguments, is_dynamic
 from chainrule.compile.table import PLAIN_MEMORY, Table, base
 from chainrule.core.memory import note_change, note_owned
 from chainrule.core.node import NO_PARAMS, Cut, Node, make, tick
 from chainrule.core.tracing import module_changes
 from chainrule.tensor import Tensor
-from chainrule.tree import rebuild
+from chainrule.tree import Spec, rebuild
 
 
 class _Miss:
@@ -40,9 +41,13 @@ class Bound:
     arity: how many there are.
     """
 
-    def __init__(self, outcome: Outcome, executable: Executable, leaves: Sequence[Any], *, flat: bool) -> None:
-        self.outcome, self.executable, self.flat, self.arity = outcome, executable, flat, len(leaves)
-        places = outcome.places
+    def __init__(self, outcome: Outcome, executable: Executable, given: Arguments, *, flat: bool) -> None:
+        self.outcome, self.executable, self.flat = outcome, executable, flat
+        places, leaves = outcome.places, given.leaves
+        self.arity, self.spec = len(leaves), given.spec
+        self.statics = [(i, x) for i, x in enumerate(leaves) if not is_dynamic(x)]
+        self._trained = [i for i, x in enumerate(leaves) if isinstance(x, Node) and x.requires_grad and x.op is None]
+        self._same = _firsts(self._trained, leaves)
         self.table = table = Table(outcome.program, places)
         self._binding: Binding | None = None
         self._arguments = [
@@ -60,7 +65,10 @@ class Bound:
         self._absent_arguments = [h.index for h in outcome.absent if isinstance(h, Argument)]
         streams = [p for p in places if isinstance(p, Stream)]
         self._streams = [(p.generator, p.blocks[0], key) for p, key in zip(streams, table.keys, strict=True)]
-        self._more = bool(self._states or self._old or self._absent_arguments or outcome.by_identity or streams)
+        self._more = bool(
+            self._states or self._old or self._absent_arguments or outcome.by_identity or streams
+            or len(self._trained) > 1
+        )  # fmt: skip
         # after the run
         self._changed = [p.tensor for i, p in enumerate(places) if table.writes[i] and isinstance(p, Captured)]
         self._changed_arguments = [p.index for i, p in enumerate(places) if table.writes[i] and isinstance(p, Argument)]
@@ -94,6 +102,10 @@ class Bound:
         self._entries: list[tuple[dict[str, Any], str, int]] = []  # where the arrays are, for each `optimizer.state`
         self._count_entries: list[tuple[dict[str, Any], str, int]] = []
         self._counts_seen: list[Any] = []
+
+    def takes(self, leaves: Sequence[Any], spec: Spec) -> bool:
+        """Do arguments of this tree hold the very numbers, modules and so on that the trace was made with?"""
+        return spec == self.spec and all([leaves[index] is value for index, value in self.statics])
 
     # --- one call
 
@@ -175,6 +187,8 @@ class Bound:
         for index in self._absent_arguments:
             if leaves[index]._grad is not None:
                 return False
+        if len(self._trained) > 1 and _firsts(self._trained, leaves) != self._same:
+            return False
         arrays = self.table.arrays
         for holder, position in self._old:
             grad = _held(holder, leaves)._grad
@@ -309,6 +323,12 @@ class Bound:
             if x.requires_grad is not needs_grad or x.data is None or x.aval != self.table.avals[i]:
                 return f"{self.outcome.program.inputs[i].symbol} was {self.table.avals[i]}, is now {x.aval}"
         return "which tensors share memory changed, or the state of an optimiser"
+
+
+def _firsts(trained: Sequence[int], leaves: Sequence[Any]) -> list[int]:
+    """For each tensor that is trained, where it stands first among the arguments."""
+    first: dict[int, int] = {}
+    return [first.setdefault(id(leaves[i]), i) for i in trained]
 
 
 def _held(holder: Holder, leaves: Sequence[Any]) -> Any:

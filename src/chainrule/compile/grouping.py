@@ -404,7 +404,7 @@ class Grouping:
             seen.add(id(x))
             if x is not node and (id(x) in stored or x.op is None):
                 leaves += x.aval.size * 4 > node.aval.size
-            elif not is_free(x) or x.op in (indexing.gather, indexing.index) or getattr(x.op, "name", "") in _DEAR:
+            elif not is_free(x) or x.op in (indexing.gather, indexing.index) or getattr(x.op, "name", "") in DEAR:
                 return False
             else:
                 ops += not is_move(x)
@@ -568,12 +568,12 @@ class Grouping:
         return (
             isinstance(node.op, Elementwise)
             and self.users.get(id(node), 0) > 1
-            and node.op.name in _DEAR
+            and node.op.name in DEAR
             and not self._from([node])
         )
 
 
-_DEAR = frozenset({
+DEAR = frozenset({
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh",
     "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid", "logsigmoid", "softplus", "pow_tensor",
 })  # fmt: skip

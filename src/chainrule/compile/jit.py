@@ -17,6 +17,7 @@ from chainrule.compile.signature import Arguments, arguments_of, is_dynamic, nam
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import running, tracer
 from chainrule.errors import DTypeError, RetraceWarning
+from chainrule.tree import flatten
 
 # What makes an executable of a program. The one place to put another.
 BUILD: Build = interpret
@@ -65,7 +66,13 @@ class Compiled:
             return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = arguments_of(args, kwargs)
+        leaves, spec = flatten((args, kwargs))
+        last = self._last
+        if last is not None and last.takes(leaves, spec):
+            result = last.call(leaves)
+            if result is not MISS:
+                return result
+        given = arguments_of(leaves, spec)
         known = self._bound.get(given.key, ())
         for bound in known:
             result = bound.call(given.leaves)
@@ -81,7 +88,7 @@ class Compiled:
     def _traced(self, given: Arguments, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
         outcome = trace(self.eager, given, self._names, keep_grads=self._keep_grads)
         flat = not kwargs and len(given.leaves) == len(args) and all(is_dynamic(x) for x in args)
-        bound = Bound(outcome, self._build(outcome.program), given.leaves, flat=flat)
+        bound = Bound(outcome, self._build(outcome.program), given, flat=flat)
         if self.traces >= TRACES_BEFORE_WARNING:
             self._warn(given)
         self.traces += 1

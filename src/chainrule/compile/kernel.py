@@ -414,7 +414,35 @@ class Sort:
 Kernel = Loops | Contract | Scatter | Scan | Sort
 
 
-# --- walks
+# --- walks and changes
+
+
+def substituted(root: Expr, by: Mapping[int, Expr], done: dict[int, Expr]) -> Expr:
+    """An expression with others in place of some of its parts, by id; `done` keeps what was shared shared."""
+    for e in walk(root):
+        if id(e) in done:
+            continue
+        if id(e) in by:
+            done[id(e)] = by[id(e)]
+            continue
+        parts = [done[id(x)] for x in e.parts]
+        if all(new is old for new, old in zip(parts, e.parts, strict=True)):
+            done[id(e)] = e
+            continue
+        match e:
+            case Compute():
+                done[id(e)] = Compute(e.op, tuple(parts), e.params, e.dtype)
+            case Cast():
+                done[id(e)] = Cast(parts[0], e.dtype)
+            case Within():
+                done[id(e)] = Within(e.bounds, parts[0], parts[1])
+            case Pick():
+                indices = zip(parts, e.indices, strict=True)
+                done[id(e)] = Pick(e.buffer, e.offset, tuple((x, n, s) for x, (_, n, s) in indices), e.name)
+            case _:
+                raise AssertionError(e)
+    return done[id(root)]
+
 
 
 def walk(*roots: Expr) -> Iterator[Expr]:

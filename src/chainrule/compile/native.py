@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -14,36 +15,34 @@ from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.step import Module, written
 from chainrule.compile.llvm.target import Target, host
 from chainrule.compile.memory import ALIGNMENT, Arena, planned
+from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
+from chainrule.compile.recipe import Recipe, key_of
 from chainrule.compile.schedule import Schedule, scheduled
 from chainrule.core.node import at_user_line
-from chainrule.errors import OutOfRangeError
+from chainrule.errors import OutOfMemoryError, OutOfRangeError
 
 _SMALL = 4096  # bytes: a result up to this size is copied out of memory of its own, which costs less than an address
 
 
-@dataclass(eq=False)
+@final
 class Native:
     """A program compiled for this machine: an `Executable`. One call at a time, since its temporaries are its own.
 
+    program: as it was traced. recipe: what runs.
     ticks: of a program that is timed, what each task has taken so far, by thread, in ticks of the processor's counter.
     """
 
-    program: Program
-    schedule: Schedule
-    arena: Arena
-    module: Module
-    target: Target
-
-    def __post_init__(self) -> None:
-        self.code = engine.load(cache.object_code(self.module.text, self.target))
+    def __init__(self, program: Program, recipe: Recipe, threads: int, tasks: int = 0) -> None:
+        self.program, self.recipe = program, recipe
+        self.code = engine.load(recipe.code)
         self.pool = pool.pool()
-        self.threads = pool.get_num_threads() if self.module.parallel else 1
-        self.constants = [aligned(b.array) for b in self.module.table if b.array is not None]
-        self.memory = aligned_bytes(self.arena.size)
-        self.scratch = aligned_bytes(self.module.scratch * self.threads)
+        self.threads = threads if recipe.parallel else 1
+        self.constants = [aligned(array) for array in recipe.constants]
+        self.memory = _memory(recipe.arena, program)
+        self.scratch = aligned_bytes(recipe.scratch * self.threads)
         self.faults = np.zeros(2, np.int64)
-        self.ticks = np.zeros((self.threads, len(self.schedule.tasks)), np.int64)
+        self.ticks = np.zeros((self.threads, tasks), np.int64)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self.bind(list(arrays)).run()
@@ -51,10 +50,6 @@ class Native:
     def bind(self, arrays: list[np.ndarray]) -> Binding:
         """The program on these arrays."""
         return NativeBinding(self, arrays)
-
-    def assembly(self) -> str:
-        """The machine code, to be read."""
-        return engine.assembly(self.module.text, self.target)
 
 
 @final
@@ -88,7 +83,7 @@ class NativeBinding:
             native.code.address("step"), self._table.ctypes.data, native.scratch.ctypes.data, native.threads
         )
         self._launch, self._job = self._launcher.launch, self._launcher.job_pointer
-        self._fault = memoryview(native.faults) if native.module.faults else None
+        self._fault = memoryview(native.faults) if native.recipe.faults else None
 
     def replace(self, position: int, array: np.ndarray) -> None:
         self._arrays[position] = array
@@ -116,20 +111,85 @@ class NativeBinding:
 
     def _raise_fault(self) -> None:
         faults = self._native.faults
-        name = self._native.module.faults[int(faults[0]) - 1]
+        name = self._native.recipe.faults[int(faults[0]) - 1]
         faults[:] = 0
         raise at_user_line(OutOfRangeError(
             f"{name}: an index is out of range in a compiled function; call its .eager with these arguments to see which"
         ))  # fmt: skip
 
 
-def compiled(program: Program, target: Target | None = None, *, timed: bool = False) -> Native:
-    """Machine code for a program that has gone through its passes."""
-    target = target or host()
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Written:
+    """A program with all that was decided on the way to its code: what a report tells of."""
+
+    program: Program
+    schedule: Schedule
+    arena: Arena
+    module: Module
+    target: Target
+    threads: int
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What is needed to run it; compiles, unless the same code was compiled before."""
+        module = self.module
+        return Recipe(
+            code=cache.object_code(module.text, self.target),
+            constants=tuple(b.array for b in module.table if b.array is not None),
+            arena=self.arena.size,
+            scratch=module.scratch,
+            parallel=module.parallel,
+            faults=module.faults,
+        )
+
+    def native(self) -> Native:
+        """Ready to run."""
+        return Native(self.program, self.recipe, self.threads, len(self.schedule.tasks))
+
+    def assembly(self) -> str:
+        """The machine code, to be read."""
+        return engine.assembly(self.module.text, self.target)
+
+
+def write(program: Program, target: Target | None = None, *, threads: int | None = None, timed: bool = False) -> Written:
+    """Code for a program that has gone through its passes.
+
+    threads: how many the code shall be good for at most; by default as many as are set.
+    timed: count what each task takes; see `Native.ticks`.
+    """
+    target, threads = target or host(), threads or pool.get_num_threads()
     schedule = scheduled(program)
     arena = planned(schedule)
-    module = written(schedule, arena, target, min(pool.get_num_threads(), 8), timed=timed)
-    return Native(program, schedule, arena, module, target)
+    module = written(schedule, arena, target, threads, timed=timed)
+    return Written(program=program, schedule=schedule, arena=arena, module=module, target=target, threads=threads)
+
+
+def compiled(program: Program, target: Target | None = None, *, threads: int | None = None) -> Native:
+    """Machine code, ready to run, for a program that has gone through its passes."""
+    return write(program, target, threads=threads).native()
+
+
+def build(program: Program) -> Native:
+    """A traced program as machine code: from the disk if it was compiled before, else through all passes."""
+    target, threads = host(), pool.get_num_threads()
+    key = key_of(program, target, threads)
+    kept = cache.lookup(key)
+    if kept is not None:
+        return Native(program, Recipe.unpacked(kept), threads)
+    native = write(optimised(program), target, threads=threads).native()
+    cache.store(key, native.recipe.packed())
+    return native
+
+
+def _memory(size: int, program: Program) -> np.ndarray:
+    try:
+        return aligned_bytes(size)
+    except MemoryError:
+        largest = max(program.nodes, key=lambda n: n.aval.size * n.aval.dtype.itemsize)
+        raise at_user_line(OutOfMemoryError(
+            f"compile: the step needs {size / 2**20:,.0f} MiB for its temporaries, more than there is; the largest value "
+            f"is {largest.aval}; use a smaller batch"
+        )) from None  # fmt: skip
 
 
 def aligned_bytes(size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ otherwise it is computed into memory of its own, and copied at the end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.access import Flat, Index, Lowering, Where, is_free
-from chainrule.compile.grouping import Group, Grouping, grouped
+from chainrule.compile.grouping import DEAR, Group, Grouping, grouped
 from chainrule.compile.kernel import (
     Accumulated,
     Affine,
@@ -37,12 +38,17 @@ from chainrule.compile.kernel import (
     Stage,
     Store,
     row_major,
+    substituted,
+    variables,
     walk,
 )
 from chainrule.compile.program import Program
 from chainrule.core.node import Node
 from chainrule.core.provenance import user_place
 from chainrule.ops import indexing, movement, windows
+
+
+_ROW = 8192  # entries of a row that is remembered: it stays in the first cache
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -292,7 +298,10 @@ class _Scheduling:
         name = "_".join(_names(group))
         outer = tuple(v for v in range(len(group.frame)) if v not in group.reduced)
         inner = tuple(sorted(group.reduced))
-        return Loops(name=name, extents=group.extents, outer=outer, stages=_stages(inner, list(reductions.values()), stores))
+        stages = _stages(inner, list(reductions.values()), stores)
+        return Loops(
+            name=name, extents=group.extents, outer=outer, stages=_remembered(stages, inner, group.extents)
+        )  # fmt: skip
 
     def _wanted(self, group: Group) -> set[int]:
         """The reductions that something written depends on."""
@@ -458,6 +467,45 @@ def _stages(
         if mine or full:
             stages.append(Stage(inner=inner, reductions=mine, stores=full))
     return tuple(stages)
+
+
+def _remembered(stages: tuple[Stage, ...], inner: tuple[int, ...], extents: Mapping[int, int]) -> tuple[Stage, ...]:
+    """What is dear and read by several stages is kept, for one row, in memory private to the thread."""
+    points = math.prod(extents[v] for v in inner)
+    if not inner or max(extents) not in inner or points > _ROW:
+        return stages
+    first: dict[int, int] = {}
+    again: dict[int, Expr] = {}
+    for n, stage in enumerate(stages):
+        for e in walk(*(r.value for r in stage.reductions), *(s.value for s in stage.stores)):
+            dear = isinstance(e, Compute) and e.op.name in DEAR and variables(e) & set(inner)
+            if dear and first.setdefault(id(e), n) != n:
+                again[id(e)] = e
+    inside = {id(x) for e in again.values() for x in walk(e) if x is not e}
+    found = list(stages)
+    strides = row_major(tuple(extents[v] for v in inner))
+    offset = Affine.total((Affine.variable(v), s) for v, s in zip(inner, strides, strict=True))
+    for number, e in enumerate(e for k, e in again.items() if k not in inside):
+        buffer = Buffer(
+            name=f"row{number}", shape=(points,), dtype=dtypes.work_dtype(e.dtype), strides=(1,), place="private"
+        )  # fmt: skip
+        n = first[id(e)]
+        keep = Store(buffer=buffer, offset=offset, value=e)
+        found[n] = Stage(inner=inner, reductions=found[n].reductions, stores=(*found[n].stores, keep))
+        done: dict[int, Expr] = {}
+        by = {id(e): Load(buffer, offset)}
+        for later in range(n + 1, len(found)):
+            found[later] = _changed(found[later], by, done)
+    return tuple(found)
+
+
+def _changed(stage: Stage, by: Mapping[int, Expr], done: dict[int, Expr]) -> Stage:
+    if any(id(e) in by for r in stage.reductions for e in walk(r.value)):
+        return stage  # a reduction is known by its identity
+    stores = tuple(
+        Store(buffer=s.buffer, offset=s.offset, value=substituted(s.value, by, done)) for s in stage.stores
+    )
+    return Stage(inner=stage.inner, reductions=stage.reductions, stores=stores)
 
 
 def _sorted(after: Mapping[int, set[int]]) -> list[int] | None:

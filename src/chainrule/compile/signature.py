@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from chainrule.compile.places import Guard
 from chainrule.core.node import Node, at_user_line
 from chainrule.core.provenance import is_ours
 from chainrule.errors import DTypeError, SymbolicValueError
-from chainrule.tree import Spec, flatten
+from chainrule.tree import Spec
 
 
 class Arguments(NamedTuple):
@@ -30,13 +30,12 @@ def is_dynamic(leaf: Any) -> bool:
     return isinstance(leaf, Node | np.ndarray | np.generic)
 
 
-def arguments_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-    """The leaves of a call's arguments, and its signature.
+def arguments_of(leaves: list[Any], spec: Spec) -> Arguments:
+    """The arguments of a call, (args, kwargs) as leaves and a tree, with their signature.
 
     Raises: DTypeError: a leaf that is neither a tensor nor something that can be compared. SymbolicValueError: a tensor
         that was traced, and has no value.
     """
-    leaves, spec = flatten((args, dict(kwargs)))
     first: dict[int, int] = {}
     entries = []
     for i, leaf in enumerate(leaves):

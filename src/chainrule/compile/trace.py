@@ -84,6 +84,8 @@ class GraphTracer(Tracer):
         """What the function gets for a tensor or an array among its arguments."""
         if not isinstance(x, Node):
             return self._input(Argument(index), Tensor.symbolic(name, Aval(x.shape, x.dtype)))
+        if id(x) in self._now:  # given twice
+            return x
         symbol = self._symbol(x, name)
         if x.requires_grad and x.op is None:  # what is trained is known by its identity: to optimisers, for one
             self._stands_for(symbol, x, Argument(index))

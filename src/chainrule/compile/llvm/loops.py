@@ -84,7 +84,9 @@ def plan(kernel: Loops, vector_bytes: int) -> LoopsPlan:
     """Which variable lanes run over, how many lanes, how many vectors at once."""
     size = max((_width(d) for d in _element_types(kernel)), default=4)
     full = vector_bytes // size
-    outer = [(v, _outer_cost(kernel, v, full)) for v in kernel.outer if kernel.extents[v] > 1]
+    # What is remembered of a row is of one row: lanes then run along it.
+    remembers = any(s.buffer.place == "private" for stage in kernel.stages for s in stage.stores)
+    outer = [(v, _outer_cost(kernel, v, full)) for v in kernel.outer if kernel.extents[v] > 1 and not remembers]
     inner = {
         i: min(stage.inner, key=partial(_inner_cost, kernel, stage, full), default=None)
         for i, stage in enumerate(kernel.stages)

@@ -63,9 +63,14 @@ class Layout:
         return whole if self.block is None else whole // self.block[0].extent * self.block[1]
 
     @cached_property
+    def waiting(self) -> int:
+        """Elements for the sums of a tile that wait: the last columns may be several short vectors, each with room."""
+        return self.tiles.size * (self.pitch + 4 * self.width)
+
+    @cached_property
     def chunk(self) -> int:
         """Tiles whose sums wait in memory at a time."""
-        each = self.tiles.size * self.pitch * self.kernel.accumulate.itemsize
+        each = self.waiting * self.kernel.accumulate.itemsize
         return max(min(self.tiles.count, CACHE // each), 1)
 
     @cached_property
@@ -74,7 +79,7 @@ class Layout:
         size = self.kernel.accumulate.itemsize
         panel = self.depth * self.pitch if self.packed else 0
         points = (self.tiles.size + self.width) * (self.depth + self.width) if self.points_along is not None else 0
-        sums = self.chunk * self.tiles.size * self.pitch if self.block is not None else 0
+        sums = self.chunk * self.waiting if self.block is not None else 0
         ends, end = [], 0
         for elements in (panel, points, sums):
             end += -(-elements * size // ALIGNMENT) * ALIGNMENT

@@ -9,7 +9,7 @@ from chainrule import dtypes
 from chainrule.compile.llvm.builder import SCALAR, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis, contiguous
 from chainrule.compile.llvm.contraction.forms import beside
-from chainrule.compile.llvm.contraction.grid import Kind, index_divmod, index_max, index_min, index_sub, repeat
+from chainrule.compile.llvm.contraction.grid import Kind, index_divmod, index_max, index_min, index_sub, opaque, repeat
 from chainrule.compile.llvm.contraction.layout import Layout
 from chainrule.compile.llvm.contraction.packing import copy, copy_run, transposed, turn
 from chainrule.compile.llvm.contraction.sources import Memory, Source, source
@@ -63,7 +63,7 @@ class Writing:
         self.epilogue = Epilogue(emitter, layout.kernel.epilogue)
         kernel, b = layout.kernel, emitter.builder
         self.operands = (kernel.right, kernel.left) if layout.form.swapped else (kernel.left, kernel.right)
-        self.masks = layout.target.vector_bytes == 64
+        self.masks = layout.target.vector_bytes >= 32
         panel, points, _ = layout.stretches
         self.panel = scratch
         self.points = b.pointer(scratch, panel, dtypes.uint8) if points > panel else scratch
@@ -96,7 +96,12 @@ class Writing:
         vectors = self._vectors(columns, ALL)
 
         def tile(rows: Run, _: Index) -> None:
-            self._finish(rows, columns, self._sums(rows, columns, vectors, ALL, None))
+            points = self._packed_points(rows, ALL)
+
+            def piece(run: Run, source: Source, _: Index) -> None:
+                self._finish(rows, run, self._sums(rows, run, points, source, ALL, None))
+
+            self._pieces(columns, vectors, piece)
 
         self._tiles(columns, lo, hi, tile)
 
@@ -114,18 +119,30 @@ class Writing:
                 vectors = self._vectors(columns, here)
 
                 def tile(rows: Run, number: Index) -> None:
-                    kept = self._kept(index_sub(b, number, first))
-                    self._keep(kept, self._sums(rows, columns, vectors, here, kept))
+                    points = self._packed_points(rows, here)
+
+                    def piece(run: Run, source: Source, at: Index) -> None:
+                        kept = self._kept(index_sub(b, number, first), at)
+                        self._keep(kept, self._sums(rows, run, points, source, here, kept))
+
+                    self._pieces(columns, vectors, piece)
 
                 self._tiles(columns, first, last, tile)
 
             def clear(rows: Run, number: Index) -> None:
-                self._keep(self._kept(index_sub(b, number, first)), self._zeros(rows, columns))
+                def piece(run: Run, _: Source, at: Index) -> None:
+                    self._keep(self._kept(index_sub(b, number, first), at), self._zeros(rows, run))
+
+                self._pieces(columns, nothing, piece)
 
             def finish(rows: Run, number: Index) -> None:
-                kept = self._kept(index_sub(b, number, first))
-                self._finish(rows, columns, self._load(kept, self._zeros(rows, columns)))
+                def piece(run: Run, _: Source, at: Index) -> None:
+                    kept = self._kept(index_sub(b, number, first), at)
+                    self._finish(rows, run, self._load(kept, self._zeros(rows, run)))
 
+                self._pieces(columns, nothing, piece)
+
+            nothing = Memory(b, self.panel, layout.kernel.accumulate, {})
             self._tiles(columns, first, last, clear)
             repeat(self.emitter, 0, axis.extent, each, part)
             self._tiles(columns, first, last, finish)
@@ -144,11 +161,27 @@ class Writing:
             low, high = index_max(b, lo, kind.first), index_min(b, hi, kind.first + kind.count)
             repeat(self.emitter, low, high, 1, tile)
 
+    def _pieces(self, columns: Run, vectors: Source, body: Callable[[Run, Source, Index], None]) -> None:
+        """The parts of a panel that a tile of registers takes; the body is also given where in it each begins."""
+        b, span = self.emitter.builder, self.layout.span
+
+        def piece(at: Index, size: int) -> None:
+            at = opaque(b, at)
+            run = Run(columns.point, columns.axis, b.index_add(columns.start, at), size)
+            body(run, vectors.moved(columns.axis, at), at)
+
+        whole = columns.size // span * span
+        repeat(self.emitter, 0, whole, span, lambda at, _: piece(at, span))
+        if whole < columns.size:
+            piece(whole, columns.size - whole)
+
     # --- sums that wait
 
-    def _kept(self, number: Index) -> Memory:
+    def _kept(self, number: Index, at: Index) -> Memory:
+        """Where the sums of a tile wait: that of a number, at a place in its panel."""
         layout, b = self.layout, self.emitter.builder
-        return Memory(b, self.sums, layout.kernel.accumulate, {}, b.index_mul(number, layout.tiles.size * layout.pitch))
+        start = b.index_add(b.index_mul(number, layout.waiting), b.index_mul(at, layout.tiles.size))
+        return Memory(b, self.sums, layout.kernel.accumulate, {}, start)
 
     def _keep(self, kept: Memory, sums: Sequence[Value]) -> None:
         for i, value in enumerate(sums):
@@ -239,7 +272,9 @@ class Writing:
             return [zero(dtype, self.layout.width)] * (rows.size * columns.size)
         return [zero(dtype, s.lanes) for _ in range(rows.size) for s in self._parts(columns)]
 
-    def _sums(self, rows: Run, columns: Run, vectors: Source, part: Part, kept: Memory | None) -> list[Value]:
+    def _sums(
+        self, rows: Run, columns: Run, points: Source, vectors: Source, part: Part, kept: Memory | None
+    ) -> list[Value]:
         """The sums of a tile over a part of the summed axes, added to those kept from earlier parts."""
         layout, b = self.layout, self.emitter.builder
         loops = self._loops(part)
@@ -250,7 +285,6 @@ class Writing:
         else:
             width = 1
             step = vector_step(b, rows.axis, rows.size, columns.axis, self._parts(columns))
-        points = self._packed_points(rows, part)
         start = self._zeros(rows, columns)
         sets = sets_for(len(start), loops[-1][0].extent // width if loops else 1)
         if kept is not None:

@@ -1,0 +1,111 @@
+"""Recipe: all that is needed to run a program that was compiled before, and how it is kept on disk.
+
+A program's key says what it computes, without where it stands in a user's files: two processes that trace the same step
+for the same machine find the same recipe, and the second one emits nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compile.llvm import engine
+from chainrule.compile.llvm.target import Target
+from chainrule.compile.program import Program
+
+
+@functools.cache
+def _release() -> str:
+    """What the code that a program becomes depends on beside the program: the library's files, as they are now."""
+    package = Path(__file__).resolve().parent.parent
+    files = sorted(f for part in ("compile", "core", "ops") for f in (package / part).rglob("*.py"))
+    stamps = [f"{f.relative_to(package)} {s.st_size} {s.st_mtime_ns}" for f in files for s in (f.stat(),)]
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
+
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recipe:
+    """A compiled program, without the program.
+
+    code: the object code; its `step` runs the program.
+    constants: the arrays whose addresses follow the inputs' in the table.
+    arena, scratch: bytes of memory: for the temporaries, and for each thread.
+    parallel: does more than one thread pay? faults: what the numbers of faults mean.
+    """
+
+    code: bytes
+    constants: tuple[np.ndarray, ...]
+    arena: int
+    scratch: int
+    parallel: bool
+    faults: tuple[str, ...]
+
+    def packed(self) -> bytes:
+        """As bytes: a line of JSON, then the constants, then the code."""
+        head = {
+            "arena": self.arena, "scratch": self.scratch, "parallel": self.parallel, "faults": list(self.faults),
+            "constants": [[str(c.dtype), list(c.shape)] for c in self.constants],
+        }  # fmt: skip
+        parts = [json.dumps(head).encode(), b"\n", *(np.ascontiguousarray(c).tobytes() for c in self.constants)]
+        return b"".join([*parts, self.code])
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Recipe:
+        """What `packed` made."""
+        line, _, rest = data.partition(b"\n")
+        head = json.loads(line)
+        constants, at = [], 0
+        for name, shape in head["constants"]:
+            dtype = dtypes.as_dtype(name)
+            count = int(np.prod(shape, dtype=np.int64))
+            constants.append(np.frombuffer(rest, dtype, count, at).reshape(shape))
+            at += count * dtype.itemsize
+        return cls(
+            code=rest[at:], constants=tuple(constants), arena=head["arena"], scratch=head["scratch"],
+            parallel=head["parallel"], faults=tuple(head["faults"]),
+        )  # fmt: skip
+
+
+def key_of(program: Program, target: Target, threads: int) -> str:
+    """A text that is the same for programs that compute the same in the same way, on the same kind of machine."""
+    digest = hashlib.sha256()
+    for line in _lines(program):
+        digest.update(line.encode())
+        digest.update(b"\n")
+    machine = f"{target.triple} {target.cpu} {target.features} {target.vector_bytes}"
+    return f"program\n{_release()}\n{engine.version()}\n{machine}\n{threads} threads\n{digest.hexdigest()}"
+
+
+def _lines(program: Program) -> Iterator[str]:
+    numbers: dict[int, int] = {}
+    for x in program.inputs:
+        numbers[id(x)] = len(numbers)
+        yield f"input {x.aval}"
+    for node in program.nodes:
+        if id(node) in numbers:
+            continue
+        if node.op is not None:
+            params = ",".join(f"{k}={_spelled(v)}" for k, v in sorted(node.params.items()))
+            what = f"{node.op.name}({params}) {[numbers[id(x)] for x in node.inputs]}"
+        elif node.constant is not None:
+            what = f"fill {node.constant!r}"
+        else:
+            assert node.data is not None
+            what = f"constant {hashlib.sha256(np.ascontiguousarray(node.data).tobytes()).hexdigest()}"
+        numbers[id(node)] = len(numbers)
+        yield f"{what} {node.aval}"
+    yield f"outputs {[numbers[id(x)] for x in program.outputs]}"
+    yield f"updates {[(numbers[id(x)], numbers[id(v)]) for x, v in program.updates]}"
+
+
+def _spelled(value: Any) -> str:
+    return str(value) if isinstance(value, np.dtype) else repr(value)
