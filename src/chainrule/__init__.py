@@ -172,7 +172,10 @@ from chainrule.array.statistical import (
 from chainrule.autodiff import autograd
 from chainrule.autodiff.mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from chainrule.autodiff.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
+from chainrule.compile.cache import clear_cache
 from chainrule.compile.jit import compile
+from chainrule.compile.llvm.pool import get_num_threads, set_num_threads
+from chainrule.compile.machine import machine
 from chainrule.creation import (
     Generator,
     arange,
@@ -265,7 +268,7 @@ __all__ = [
     "uint32", "uint64",
     "Explanation", "check", "explain",
     "backward_source",
-    "compile",
+    "compile", "clear_cache", "get_num_threads", "machine", "set_num_threads",
     "Function",
     "Tensor", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled", "autograd",
     "Learner",

@@ -10,7 +10,7 @@ elements, never bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -411,10 +411,39 @@ class Sort:
     scratch: tuple[Buffer, ...] = field(default=())
 
 
-Kernel = Loops | Contract | Scatter | Scan | Sort
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Nest:
+    """Kernels one after the other at each point of shared variables, what they hand on kept in memory of the thread.
+
+    The scores of attention, of one head of one example, are made, normalised and used up before the next one's: the
+    full matrix of scores is never stored.
+
+    variables: the shared ones, which the kernels mention and do not loop over; extents: their rounds.
+    private: what is handed on and needed nowhere else.
+    """
+
+    name: str
+    extents: Mapping[int, int]
+    variables: tuple[int, ...]
+    kernels: tuple[Loops | Contract, ...]
+    private: tuple[Buffer, ...]
+
+
+Kernel = Loops | Contract | Scatter | Scan | Sort | Nest
 
 
 # --- walks and changes
+
+
+def moved(root: Expr, buffers: Mapping[int, tuple[Buffer, Callable[[Affine], Affine]]], done: dict[int, Expr]) -> Expr:
+    """An expression that reads other buffers in place of some, at other offsets."""
+    loads: dict[int, Expr] = {}
+    for e in walk(root):
+        if isinstance(e, Load) and id(e.buffer) in buffers and id(e) not in done:
+            buffer, offset = buffers[id(e.buffer)]
+            loads[id(e)] = Load(buffer, offset(e.offset))
+    return substituted(root, loads, done)
+
 
 
 def substituted(root: Expr, by: Mapping[int, Expr], done: dict[int, Expr]) -> Expr:

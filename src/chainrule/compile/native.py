@@ -15,6 +15,7 @@ from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.step import Module, written
 from chainrule.compile.llvm.target import Target, host
 from chainrule.compile.memory import ALIGNMENT, Arena, planned
+from chainrule.compile.nesting import nested
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe, key_of
@@ -158,7 +159,7 @@ def write(program: Program, target: Target | None = None, *, threads: int | None
     timed: count what each task takes; see `Native.ticks`.
     """
     target, threads = target or host(), threads or pool.get_num_threads()
-    schedule = scheduled(program)
+    schedule = nested(scheduled(program))
     arena = planned(schedule)
     module = written(schedule, arena, target, threads, timed=timed)
     return Written(program=program, schedule=schedule, arena=arena, module=module, target=target, threads=threads)

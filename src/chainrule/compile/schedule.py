@@ -27,6 +27,7 @@ from chainrule.compile.kernel import (
     Kernel,
     Load,
     Loops,
+    Nest,
     Number,
     Pick,
     Random,
@@ -129,7 +130,7 @@ class _Scheduling:
     def _constant(self, node: Node) -> Buffer:
         found = self.memory.get(id(node))
         if found is None:
-            array = np.ascontiguousarray(node.data)
+            array = np.asarray(node.data, order="C")
             found = self.memory[id(node)] = Buffer(
                 name=f"c{self._number()}", shape=array.shape, dtype=array.dtype, strides=row_major(array.shape),
                 place="constant", array=array,
@@ -236,7 +237,7 @@ class _Scheduling:
                 kernel = self._sort(group)
             case _:
                 kernel = self._random(group)
-        return _task_of(kernel, (*group.seeds, *group.placed))
+        return task_of(kernel, (*group.seeds, *group.placed))
 
     def _copied(self, copy: _Copy) -> Task:
         frame = copy.source.aval.shape
@@ -247,7 +248,7 @@ class _Scheduling:
         kernel = Loops(
             name="copy", extents=group.extents, outer=tuple(range(len(frame))), stages=(Stage(inner=(), stores=(store,)),)
         )
-        return _task_of(kernel, (copy.source,))
+        return task_of(kernel, (copy.source,))
 
     def _reading(self, group: Group, own: Callable[[Node, Where], Expr | None] | None = None) -> Any:
         """How a group reads what it does not compute: as loads."""
@@ -524,7 +525,7 @@ def _sorted(after: Mapping[int, set[int]]) -> list[int] | None:
     return order
 
 
-def _task_of(kernel: Kernel, nodes: tuple[Node, ...]) -> Task:
+def task_of(kernel: Kernel, nodes: tuple[Node, ...]) -> Task:
     reads: set[Buffer] = set()
     writes: set[Buffer] = set()
     for e in walk(*values(kernel)):
@@ -533,7 +534,7 @@ def _task_of(kernel: Kernel, nodes: tuple[Node, ...]) -> Task:
                 reads.add(e.buffer)
             case Random():
                 reads.add(e.key)
-    for store in _targets(kernel):
+    for store in targets(kernel):
         writes.add(store)
     reads = {b for b in reads if b.place != "private"}
     return Task(kernel=kernel, reads=frozenset(reads), writes=frozenset(writes), nodes=nodes)
@@ -552,18 +553,24 @@ def values(kernel: Kernel) -> Iterator[Expr]:
         case Scatter():
             yield kernel.value
             yield from (i for i, _, _ in kernel.indices)
+        case Nest():
+            for part in kernel.kernels:
+                yield from values(part)
         case _:
             yield kernel.value
 
 
-def _targets(kernel: Kernel) -> Iterator[Buffer]:
+def targets(kernel: Kernel) -> Iterator[Buffer]:
     match kernel:
         case Loops():
             yield from (s.buffer for stage in kernel.stages for s in stage.stores if s.buffer.place != "private")
         case Contract():
-            yield from (s.buffer for s in kernel.epilogue)
+            yield from (s.buffer for s in kernel.epilogue if s.buffer.place != "private")
         case Scatter():
             yield kernel.buffer
+        case Nest():
+            for part in kernel.kernels:
+                yield from targets(part)
         case _:
             yield kernel.target.buffer
 

@@ -10,12 +10,13 @@ is memory that a thread has to itself while a kernel runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chainrule import dtypes
-from chainrule.compile.kernel import Buffer, Contract, Loops, Scan, Scatter, Sort, walk
+from chainrule.compile.kernel import Buffer, Contract, Kernel, Loops, Nest, Scan, Scatter, Sort, walk
 from chainrule.compile.llvm import contraction, loops, sequential
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
@@ -80,19 +81,50 @@ class Module:
         return any(placed.slot is None or placed.slot > 0 for phase in self.phases for placed in phase)
 
 
-def plan(task: Task, target: Target) -> Plan:
-    """How a task's kernel is written for a target."""
-    match task.kernel:
+@dataclass(frozen=True, eq=False)
+class NestPlan:
+    """How a `Nest` is written: its kernels in turn, at each point of the batch; threads share the points."""
+
+    kernel: Nest
+    parts: tuple[Plan, ...]
+
+    @property
+    def units(self) -> int:
+        """Parts that threads share."""
+        return math.prod(self.kernel.extents[v] for v in self.kernel.variables)
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of memory that a thread needs to itself, without what is handed on."""
+        return max(p.scratch for p in self.parts)
+
+    @property
+    def work(self) -> float:
+        """Roughly the cycles that one thread takes for it all."""
+        return self.units * sum(_cycles(p) for p in self.parts)
+
+    @property
+    def flops(self) -> int:
+        """Of the products in it."""
+        return self.units * sum(getattr(p, "flops", 0) for p in self.parts)
+
+
+def plan(kernel: Kernel, target: Target) -> Plan | NestPlan:
+    """How a kernel is written for a target."""
+    match kernel:
         case Loops():
-            return loops.plan(task.kernel, target.vector_bytes)
+            return loops.plan(kernel, target.vector_bytes)
         case Contract():
-            return contraction.plan(task.kernel, target)
+            return contraction.plan(kernel, target)
         case Scatter():
-            return sequential.plan_scatter(task.kernel)
+            return sequential.plan_scatter(kernel)
         case Scan():
-            return sequential.ScanPlan(task.kernel)
+            return sequential.ScanPlan(kernel)
         case Sort():
-            return sequential.SortPlan(task.kernel)
+            return sequential.SortPlan(kernel)
+        case Nest():
+            parts = tuple(plan(k, target) for k in kernel.kernels)
+            return NestPlan(kernel, parts)  # type: ignore[arg-type]
 
 
 def _cycles(p: Any) -> float:
@@ -121,11 +153,14 @@ class _Writing:
 
     def module(self) -> Module:
         """All kernels, then the step."""
-        planned = [plan(task, self.target) for task in self.schedule.tasks]
+        planned = [plan(task.kernel, self.target) for task in self.schedule.tasks]
         phases = self._phases(planned)
         scratch = 0
         for number, (task, p) in enumerate(zip(self.schedule.tasks, planned, strict=True)):
-            scratch = max(scratch, self._kernel(number, task, p))
+            if isinstance(p, NestPlan):
+                scratch = max(scratch, self._nest(f"k{number}", p))
+            else:
+                scratch = max(scratch, self._kernel(f"k{number}", task.kernel, p, (), {}, 0))
         self.stride = -(-scratch // 128) * 128 + 128
         emit_barrier(self.builder, self.target)
         self._step(phases)
@@ -135,12 +170,45 @@ class _Writing:
 
     # --- a kernel
 
-    def _kernel(self, number: int, task: Task, p: Plan) -> int:
-        """Write one kernel's function; returns the scratch memory it needs."""
-        b = self.builder
-        private: dict[int, int] = {}
+    def _nest(self, name: str, p: NestPlan) -> int:
+        """Write a nest's function and those of its kernels; returns the scratch memory it needs."""
+        b, nest = self.builder, p.kernel
+        handed: dict[int, int] = {}
         room = 0
-        for e in walk(*values(task.kernel)):
+        for buffer in nest.private:
+            handed[id(buffer)] = room
+            room = -(-(room + buffer.bytes) // ALIGNMENT) * ALIGNMENT
+        most = 0
+        for i, (kernel, part) in enumerate(zip(nest.kernels, p.parts, strict=True)):
+            most = max(most, self._kernel(f"{name}_{i}", kernel, part, nest.variables, handed, room))
+
+        def body() -> None:
+            def point(unit: Index, _: object) -> None:
+                left, values = b.index_value(unit).text, []
+                for v in reversed(nest.variables):
+                    values.append(b.let(f"urem i64 {left}, {nest.extents[v]}"))
+                    left = b.let(f"udiv i64 {left}, {nest.extents[v]}")
+                here = "".join(f", i64 {value}" for value in reversed(values))
+                for i, part in enumerate(p.parts):
+                    b.emit(f"call void @{name}_{i}(ptr %table, ptr %scratch, i64 0, i64 {part.units}{here})")
+
+            b.loop(Value("%lo", dtypes.int64), Value("%hi", dtypes.int64), 1, point)
+            b.ret()
+
+        b.function(name, "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi", body, "internal void")
+        return most
+
+    def _kernel(
+        self, name: str, kernel: Kernel, p: Plan, given: tuple[int, ...], handed: dict[int, int], room: int
+    ) -> int:
+        """Write one kernel's function; returns the scratch memory it needs.
+
+        given: variables whose values are arguments. handed: private buffers that outlive the kernel, with their places.
+        room: bytes of scratch memory that those take.
+        """
+        b = self.builder
+        private = dict(handed)
+        for e in walk(*values(kernel)):
             buffer = getattr(e, "buffer", None)
             if isinstance(buffer, Buffer) and buffer.place == "private" and id(buffer) not in private:
                 private[id(buffer)] = room
@@ -159,10 +227,12 @@ class _Writing:
 
             emitter = Emitter(b, pointer, self._fault)
             lo, hi = Value("%lo", dtypes.int64), Value("%hi", dtypes.int64)
-            p.emit(emitter, lo, hi, "%scratch" if not room else b.let(f"getelementptr i8, ptr %scratch, i64 {room}"))
+            with emitter.at({v: Value(f"%v{v}", dtypes.int64) for v in given}):
+                p.emit(emitter, lo, hi, "%scratch" if not room else b.let(f"getelementptr i8, ptr %scratch, i64 {room}"))
             b.ret()
 
-        b.function(f"k{number}", "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi", body, "internal void")
+        arguments = "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi"
+        b.function(name, arguments + "".join(f", i64 %v{v}" for v in given), body, "internal void")
         return room + p.scratch
 
     def _address(self, buffer: Buffer, private: dict[int, int]) -> str:

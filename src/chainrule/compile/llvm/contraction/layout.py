@@ -141,15 +141,16 @@ def _vector_size(rows: int, vectors: int, many: bool) -> tuple[int, int]:
     panels = max(-(-vectors // most), 1)
     wide = max(-(-vectors // panels), 1)
     high = {1: 14, 2: 12, 3: 8, 4: 6, 5: 4, 6: 4, 7: 3, 8: 3} if many else {1: 12, 2: 6, 3: 3, 4: 2}
-    return _high(rows, high[wide]), wide
+    return _high(rows, high[wide], high[wide] * (4 if many else 5) // 6), wide
 
 
-def _high(rows: int, most: int) -> int:
+def _high(rows: int, most: int, least: int = 0) -> int:
     """Rows of a tile: if possible so many that none are left over, for then there is one tile less to write."""
     if rows <= most:
         return max(rows, 1)
     if rows <= 64:
-        for high in range(most, max(most * 2 // 3, 4) - 1, -1):
+        least = least or most * 2 // 3
+        for high in range(most, max(least, 4) - 1, -1):
             if rows % high == 0:
                 return high
     if rows <= 3 * most:
@@ -193,6 +194,7 @@ def _pays(kernel: Contract, axes: Axes, operand: Expr, lanes: Axis, points: int)
 
 
 def _points_along(kernel: Contract, axes: Axes, operand: Expr, row: Axis) -> Axis | None:
+    """The axis along which the points' operand of a tile is copied."""
     if plain(operand, kernel.accumulate):
         return None
     return max(_runs(operand, axes), key=lambda a: a.extent, default=row)

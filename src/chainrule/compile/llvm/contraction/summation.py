@@ -14,8 +14,8 @@ from chainrule.compile.llvm.contraction.grid import repeat
 from chainrule.compile.llvm.contraction.sources import Source
 from chainrule.compile.llvm.expressions import Emitter
 
-UNROLL = 4  # rounds of the innermost loop written one after the other
-WRITTEN_OUT = 10  # loops of up to so many rounds are no loops
+WRITTEN_OUT = 5, 10  # loops of up to so many rounds are no loops: at least, and at most where rounds are short
+INSTRUCTIONS = 128  # multiply-adds that make a round of such loops long
 
 # Adds the products at one point: (left, right, accumulators, how many of the lanes count) → accumulators.
 Step = Callable[[Source, Source, list[Value], int | None], list[Value]]
@@ -68,13 +68,14 @@ class Summation:
                 accs = at(base, turn * width, accs, turn)
             return accs
 
-        unroll = UNROLL if last else 1
         if not isinstance(extent, int):
+            unroll = unrolled(0) if last else 1
             main = self._whole(extent, unroll)
             accs = repeat(self.emitter, 0, main, unroll, lambda k, held: rounds(k, unroll, held), accs)
-            return repeat(self.emitter, main, extent, 1, lambda k, held: rounds(k, 1, held), accs)
+            return repeat(self.emitter, main, extent, 1, lambda k, held: rounds(k, 1, held), accs) if last else accs
         whole, rest = divmod(extent, width)
-        if whole <= WRITTEN_OUT // self._written_inside(depth):
+        unroll = unrolled(whole) if last else 1
+        if whole * self._written_inside(depth) <= self._written_out(len(accs) // self.sets):
             accs = rounds(0, whole, accs)
         else:
             main = whole // unroll * unroll
@@ -87,14 +88,17 @@ class Summation:
         b = self.emitter.builder
         return b.and_(extent, b.constant(-unroll, dtypes.int64))
 
+    @staticmethod
+    def _written_out(accumulators: int) -> int:
+        least, most = WRITTEN_OUT
+        return max(least, min(INSTRUCTIONS // accumulators, most))
+
     def _written_inside(self, depth: int) -> int:
-        """How many rounds are written out inside of this axis: beyond what is one loop body, this axis is a loop."""
+        """How many rounds are one loop body inside of this axis; too many, if there is a loop."""
         total = 1
         for d in range(depth + 1, len(self.axes)):
             extent, width = self.extents[d], self.width if d == len(self.axes) - 1 else 1
-            if not isinstance(extent, int) or -(-extent // width) > WRITTEN_OUT:
-                return WRITTEN_OUT + 1
-            total *= max(-(-extent // width), 1)
+            total *= max(-(-extent // width), 1) if isinstance(extent, int) else WRITTEN_OUT[1] + 1
         return total
 
 
@@ -103,6 +107,11 @@ def zero(dtype: np.dtype, lanes: int) -> Value:
     if lanes == SCALAR:
         return Value("0" if not dtypes.is_float(dtype) else "0.0", dtype)
     return Value("zeroinitializer", dtype, lanes)
+
+
+def unrolled(rounds: int) -> int:
+    """How many rounds of a loop are written one after the other: if possible so many that none are left over."""
+    return next((n for n in (4, 5, 3) if rounds % n == 0), 4)
 
 
 def sets_for(accumulators: int, rounds: int) -> int:

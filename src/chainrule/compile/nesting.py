@@ -1,0 +1,237 @@
+"""Kernels that walk the same batch are run together, batch point by batch point, so that what they hand on stays near.
+
+The scores of attention are the case in point: a product, a softmax and another product over the same heads. One after
+the other over the whole batch, each would write and read the full matrix of scores; nested, a thread has the scores of
+one head at a time in memory of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from chainrule.compile.kernel import (
+    Affine,
+    Buffer,
+    Contract,
+    Expr,
+    Load,
+    Loops,
+    Nest,
+    Pick,
+    Reduced,
+    Reduction,
+    Stage,
+    Store,
+    moved,
+    row_major,
+    walk,
+)
+from chainrule.compile.schedule import Schedule, Task, task_of, values
+
+_LARGE = 1 << 18  # bytes: what is smaller stays in the second cache anyway
+_POINTS = 4  # of the batch at least: threads share them
+
+
+def nested(schedule: Schedule) -> Schedule:
+    """The schedule with its nests."""
+    tasks = list(schedule.tasks)
+    for buffer in _candidates(tasks):
+        tasks = _nested_around(buffer, tasks)
+    return replace(schedule, tasks=tuple(tasks))
+
+
+def _candidates(tasks: Sequence[Task]) -> list[Buffer]:
+    found: dict[int, Buffer] = {}
+    for task in tasks:
+        for b in sorted(task.writes, key=lambda b: b.name):
+            if b.place == "arena" and b.bytes >= _LARGE and len(b.shape) > 2:
+                found.setdefault(id(b), b)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The sizes of the first loops that some kernels share."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def variables(self) -> tuple[int, ...]:
+        return tuple(range(len(self.sizes)))
+
+
+def _nested_around(buffer: Buffer, tasks: list[Task]) -> list[Task]:
+    """A nest of the tasks that write and read a buffer, and of those that go on from what they write."""
+    first = next((t for t in tasks if buffer in t.writes), None)
+    if first is None or not isinstance(first.kernel, Contract) or not first.kernel.batch:
+        return tasks
+    kernel = first.kernel
+    batch = _Batch(tuple(kernel.extents[v] for v in kernel.batch))
+    if kernel.batch != batch.variables or math.prod(batch.sizes) < _POINTS or not _walks(kernel, batch):
+        return tasks
+    chosen = [first]
+    for task in tasks[tasks.index(first) + 1 :]:
+        handed = [b for t in chosen for b in t.writes & task.reads]
+        if handed and _fits(task, chosen, batch) and _movable([*chosen, task], tasks):
+            chosen.append(task)
+    if len(chosen) < 2:
+        return tasks
+    made = _nest(chosen, batch, tasks)
+    last = tasks.index(chosen[-1])
+    before = [t for t in tasks[:last] if t not in chosen and not _after(t, chosen, tasks)]
+    between = [t for t in tasks[:last] if t not in chosen and _after(t, chosen, tasks)]
+    return [*before, made, *between, *tasks[last + 1 :]]
+
+
+def _walks(kernel: object, batch: _Batch) -> bool:
+    """Does a kernel begin with the loops of the batch?"""
+    count = len(batch.sizes)
+    if isinstance(kernel, Contract):
+        first = kernel.batch[:count]
+    elif isinstance(kernel, Loops):
+        first = kernel.outer[:count]
+    else:
+        return False
+    return first == batch.variables and tuple(kernel.extents[v] for v in first) == batch.sizes
+
+
+def _fits(task: Task, chosen: Sequence[Task], batch: _Batch) -> bool:
+    """Does a task read what the chosen ones write only at the batch point at which they write it?"""
+    if not _walks(task.kernel, batch):
+        return False
+    for earlier in chosen:
+        for b in earlier.writes & task.reads:
+            if not (_by_point(b, earlier, batch) and _by_point(b, task, batch)):
+                return False
+        if earlier.writes & task.writes or earlier.reads & task.writes:
+            return False
+    return True
+
+
+def _by_point(buffer: Buffer, task: Task, batch: _Batch) -> bool:
+    """Does a task touch, at each batch point, a stretch of the buffer that is that point's own?"""
+    count = len(batch.sizes)
+    if buffer.shape[:count] != batch.sizes or buffer.strides != row_major(buffer.shape):
+        return False
+    own = math.prod(buffer.shape[count:])
+    for offset in _offsets(buffer, task):
+        if any(offset.coefficient(v) != buffer.strides[v] for v in batch.variables):
+            return False
+        rest = Affine(offset.constant, tuple(t for t in offset.terms if t[0] not in batch.variables))
+        low, high = rest.range(task.kernel.extents)  # type: ignore[union-attr]
+        if low < 0 or high >= own:
+            return False
+    return True
+
+
+def _offsets(buffer: Buffer, task: Task) -> Iterable[Affine]:
+    for e in walk(*values(task.kernel)):
+        if isinstance(e, Load) and e.buffer is buffer:
+            yield e.offset
+        elif isinstance(e, Pick) and e.buffer is buffer:
+            yield Affine(0, ((-1, 1),))  # anywhere
+    for store in _stores(task.kernel):  # type: ignore[arg-type]
+        if store.buffer is buffer:
+            yield store.offset
+
+
+def _stores(kernel: Loops | Contract) -> list[Store]:
+    if isinstance(kernel, Contract):
+        return list(kernel.epilogue)
+    return [s for stage in kernel.stages for s in stage.stores]
+
+
+def _depends(task: Task, on: Task) -> bool:
+    return bool(on.writes & task.reads or on.writes & task.writes or on.reads & task.writes)
+
+
+def _after(task: Task, chosen: Sequence[Task], tasks: Sequence[Task]) -> bool:
+    """Has a task to come after one of the chosen?"""
+    behind = {id(t) for t in chosen}
+    for t in tasks[tasks.index(chosen[0]) :]:
+        if id(t) not in behind and any(id(o) in behind and _depends(t, o) for o in tasks[: tasks.index(t)]):
+            behind.add(id(t))
+    return id(task) in behind and task not in chosen
+
+
+def _movable(chosen: Sequence[Task], tasks: Sequence[Task]) -> bool:
+    """Is there no task between that has to come after one of the chosen, and before another?"""
+    between = [t for t in tasks[tasks.index(chosen[0]) : tasks.index(chosen[-1])] if t not in chosen]
+    late = [t for t in between if _after(t, chosen, tasks)]
+    return not any(_depends(c, t) for t in late for c in chosen if tasks.index(c) > tasks.index(t))
+
+
+def _nest(chosen: Sequence[Task], batch: _Batch, tasks: Sequence[Task]) -> Task:
+    count = len(batch.sizes)
+    outside = [t for t in tasks if t not in chosen]
+    private: dict[int, tuple[Buffer, object]] = {}
+    for task in chosen:
+        for b in sorted(task.writes, key=lambda b: b.name):
+            if (
+                b.place == "arena"
+                and not any(b in t.reads or b in t.writes for t in outside)
+                and _own(b, chosen, batch)
+            ):
+                shape = b.shape[count:]
+                kept = Buffer(name=b.name, shape=shape, dtype=b.dtype, strides=row_major(shape), place="private")
+                private[id(b)] = kept, _without(batch)
+    kernels = tuple(_inside(task.kernel, batch, private) for task in chosen)  # type: ignore[arg-type]
+    nest = Nest(
+        name="_".join(dict.fromkeys(k.name for k in kernels)),
+        extents=dict(enumerate(batch.sizes)),
+        variables=batch.variables,
+        kernels=kernels,
+        private=tuple(b for b, _ in private.values()),
+    )
+    return task_of(nest, tuple(n for t in chosen for n in t.nodes))
+
+
+def _own(buffer: Buffer, chosen: Sequence[Task], batch: _Batch) -> bool:
+    return all(_by_point(buffer, t, batch) for t in chosen if buffer in t.reads or buffer in t.writes)
+
+
+def _without(batch: _Batch):  # type: ignore[no-untyped-def]
+    def moved_offset(offset: Affine) -> Affine:
+        return Affine(offset.constant, tuple(t for t in offset.terms if t[0] not in batch.variables))
+
+    return moved_offset
+
+
+def _inside(kernel: Loops | Contract, batch: _Batch, private: dict[int, tuple[Buffer, object]]) -> Loops | Contract:
+    """A kernel at one point of the batch, reading and writing private memory."""
+    done: dict[int, Expr] = {}
+
+    def expr(e: Expr) -> Expr:
+        return moved(e, private, done)  # type: ignore[arg-type]
+
+    def store(s: Store) -> Store:
+        buffer, offset = s.buffer, s.offset
+        if id(buffer) in private:
+            buffer, change = private[id(buffer)]
+            offset = change(offset)  # type: ignore[operator]
+        return Store(buffer=buffer, offset=offset, value=expr(s.value))
+
+    count = len(batch.sizes)
+    if isinstance(kernel, Contract):
+        return replace(
+            kernel,
+            batch=kernel.batch[count:],
+            left=expr(kernel.left),
+            right=expr(kernel.right),
+            epilogue=tuple(store(s) for s in kernel.epilogue),
+        )
+    stages = []
+    for stage in kernel.stages:
+        reductions = []
+        for r in stage.reductions:
+            new = Reduction(combine=r.combine, value=expr(r.value), dtype=r.dtype, position=r.position)
+            reductions.append(new)
+            for e in walk(*values(kernel)):  # later stages read the new one
+                if isinstance(e, Reduced) and e.reduction is r:
+                    done[id(e)] = Reduced(new)
+        stages.append(
+            Stage(inner=stage.inner, reductions=tuple(reductions), stores=tuple(store(s) for s in stage.stores))
+        )
+    return replace(kernel, outer=kernel.outer[count:], stages=tuple(stages))
