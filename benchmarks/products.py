@@ -1,11 +1,11 @@
 """Products of matrices and convolutions, one thread: ours against NumPy and PyTorch: `python benchmarks/products.py`.
 
-GFLOP/s, medians; contenders alternate in blocks, each block begins warm. `limit` is what a loop of independent
-multiply-adds reaches at the same time on the same core, without loads: no product can be faster. Ours is the code that
-`cr.compile` makes for the product alone; NumPy and PyTorch are called with their output given. Transposed operands are
-views (AᵀB: the left one, ABᵀ: the right one). Convolutions: batch 64, 5×5, LeNet's; `CHWN` has the batch innermost,
-where PyTorch is given its own NCHW. Needs the `test` extra. An argument restricts the shapes: those with it in their
-name.
+GFLOP/s of processor time, which other programs on the machine disturb little; medians. Contenders alternate in blocks,
+and each block begins warm. `limit` is what a loop of independent multiply-adds, without loads, reaches at the same time
+on the same core: no product can be faster. Ours is the code that `cr.compile` makes for the product alone; NumPy and
+PyTorch are called with their output given. Transposed operands are views (AᵀB: the left one, ABᵀ: the right one).
+Convolutions: batch 64, 5×5, LeNet's; CHWN has the batch innermost, where PyTorch is given its own NCHW. Needs the
+`test` extra. An argument restricts the shapes: those with it in their name.
 """
 
 from __future__ import annotations
@@ -261,9 +261,9 @@ def rates(case: Case, peak: Contender) -> dict[str, float]:
     for block in range(BLOCKS):
         for name in list(contenders)[:: 1 if block % 2 else -1]:
             contenders[name](max(rounds[name] // 8, 1))
-            start = time.perf_counter()
+            start = time.thread_time()
             contenders[name](rounds[name])
-            found[name].append(flops[name] * rounds[name] / (time.perf_counter() - start) * 1e-9)
+            found[name].append(flops[name] * rounds[name] / (time.thread_time() - start) * 1e-9)
     return {n: statistics.median(v) for n, v in found.items()}
 
 

@@ -212,10 +212,9 @@ def test_named_files_exist(text, named):
 
 
 def test_places_said_to_be_missing_are():
-    assert not (SOURCE / "compile").exists()
     assert not (SOURCE / "parallel").exists()
     assert not (SOURCE / "interop").exists()
-    missing = ("vmap", "compile", "diagnose", "watch", "why_none", "stepper", "rules")
+    missing = ("vmap", "diagnose", "watch", "why_none", "stepper", "rules")
     assert [name for name in missing if hasattr(cr, name)] == []
 
 

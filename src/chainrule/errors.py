@@ -22,6 +22,7 @@ ChainruleError
 └── ScriptError (RuntimeError)          a script given to the command line that cannot be explained
 
 RetraceWarning (UserWarning)            a compiled function is traced again and again
+NotCompiledWarning (UserWarning)        a step that could not be compiled runs eagerly
 """
 
 from __future__ import annotations
@@ -109,3 +110,7 @@ class ScriptError(ChainruleError, RuntimeError):
 
 class RetraceWarning(UserWarning):
     """A compiled function was traced many times: something that it takes for granted changes from call to call."""
+
+
+class NotCompiledWarning(UserWarning):
+    """A step that could not be compiled runs eagerly."""

@@ -249,6 +249,12 @@ def test_long_sums_of_several_variables():
     check("iab,jab->ji", {"i": 70, "j": 30, "a": 1100, "b": 3}, ((2, 0, 1), (1, 0, 2), NATURAL), parts=(1, 3))
 
 
+def test_sums_that_wait_beside_each_other(target):
+    """The last columns of a panel are several short vectors, each with its place among the sums that wait."""
+    plan = check("ik,jk->ij", {"i": 90, "j": 63, "k": 9000}, (SWAPPED, NATURAL, NATURAL), target=target)
+    assert plan.layout.block is not None
+
+
 def test_more_tiles_than_wait_at_a_time():
     plan = check("ik,jk->ij", {"i": 1500, "j": 64, "k": 2100}, (NATURAL, NATURAL, NATURAL), parts=(1, 2))
     assert plan.layout.block is not None
@@ -382,7 +388,7 @@ def test_bias_and_activation_and_two_results(shape, orders, target):
 @pytest.mark.parametrize("shape", [(100, 50, 70), (50, 10, 64), (12, 30, 9)], ids=str)
 @pytest.mark.parametrize("order", [NATURAL, SWAPPED], ids=str)
 def test_a_weight_is_updated_where_it_stands(shape, order, target):
-    """W -= rate · (xᵀ g), with momentum kept beside: each value is computed from what was there before."""
+    """W += m - rate · (m / 2 + xᵀ g), with m kept beside: each value is computed from what was there before."""
     rows, columns, terms = shape
     momentum = Buffer(
         name="momentum",
@@ -396,7 +402,7 @@ def test_a_weight_is_updated_where_it_stands(shape, order, target):
         kept = compute(elementwise.mul, Load(momentum, at), Number(0.5, FLOAT32))
         moved = compute(elementwise.add, kept, total)
         step = compute(elementwise.mul, moved, Number(0.125, FLOAT32))
-        new = compute(elementwise.sub, Load(out, at), step)
+        new = compute(elementwise.sub, compute(elementwise.add, Load(out, at), Load(momentum, at)), step)
         return Store(buffer=momentum, offset=at, value=moved), Store(buffer=out, offset=at, value=new)
 
     kernel, buffers = einsum_kernel(
@@ -409,7 +415,7 @@ def test_a_weight_is_updated_where_it_stands(shape, order, target):
     left, right = (as_array(memory[x.name], x).astype(np.float64) for x in buffers[:2])
     moved = as_array(memory["momentum"], momentum) * 0.5 + left.T @ right
     np.testing.assert_allclose(as_array(after["momentum"], momentum), moved, atol=1e-2, rtol=1e-4)
-    new = as_array(memory["out"], buffers[2]) - 0.125 * moved
+    new = as_array(memory["out"], buffers[2]) + as_array(memory["momentum"], momentum) - 0.125 * moved
     np.testing.assert_allclose(as_array(after["out"], buffers[2]), new, atol=1e-2, rtol=1e-4)
     assert all(after[n].tobytes() == again[n].tobytes() for n in memory)
 
@@ -432,6 +438,18 @@ def test_16_bit_floats_are_summed_in_32(dtype, shape, orders):
     found = as_array(after["out"], buffers[2])
     np.testing.assert_allclose(found, left @ right, atol=1e-5 * shape[2], rtol=1e-5)
     assert after["out"].tobytes() == again["out"].tobytes()
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, dtypes.float16], ids=str)
+@pytest.mark.parametrize("shape", [(20, 40, 33), (9, 5, 100), (50, 10, 64)], ids=str)
+def test_sums_are_rounded_once_to_16_bits(dtype, shape, target):
+    kernel, buffers = einsum_kernel("ki,kj->ij", dict(zip("ijk", shape, strict=True)), (NATURAL,) * 3, dtype=dtype)
+    rng = np.random.default_rng(0)
+    memory = {x.name: draw(rng, x) for x in buffers}
+    found = as_array(compiled(kernel, target)(memory, 2)["out"], buffers[2]).astype(np.float64)
+    left, right = (as_array(memory[x.name], x).astype(np.float64) for x in buffers[:2])
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    np.testing.assert_allclose(found, left.T @ right, atol=1e-3, rtol=eps)
 
 
 @pytest.mark.parametrize("orders", [(NATURAL, NATURAL), (SWAPPED, NATURAL), (NATURAL, SWAPPED)], ids=str)
@@ -486,6 +504,16 @@ def test_work_is_cut_finely_enough_for_threads():
         plan = contraction.plan(kernel, host())
         assert plan.units >= 16
         assert plan.flops == 2 * shape[0] * shape[1] * shape[2]
+
+
+def test_axes_that_walk_memory_as_one_are_joined():
+    extents = {"b": 3, "s": 7, "k": 20, "j": 66, "c": 4}
+    for spec, joined in (("bsk,kj->bsj", True), ("bsck,ckj->bsj", True), ("sbk,kj->bsj", False)):
+        orders = [tuple(range(len(x))) for x in spec.replace("->", ",").split(",")]
+        kernel, _ = einsum_kernel(spec, extents, orders)
+        axes = contraction.plan(kernel, host()).layout.axes
+        assert (len(axes.rows) == 1) == joined
+        assert len(axes.summed) == 1
 
 
 def test_nothing_is_packed_where_memory_lies_right():

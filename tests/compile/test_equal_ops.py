@@ -5,14 +5,14 @@ Names no op. All versions of an op, by dtype and shape, are results of one funct
 
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import Case, cases_of
-from equality import assert_equal, compiled, quietly
+from equality import arrays, assert_equal, compiled, differences, quietly
 
 import chainrule as cr
 from chainrule import dtypes
@@ -153,8 +153,8 @@ def test_an_op_is_what_it_is_eagerly(op):
     check(versions)
 
 
-def check(versions: list[Version]) -> None:
-    given = [[cr.Tensor.leaf(a) for a in v.arrays()] for v in versions]
+def check(versions: list[Version], layout: Callable[[np.ndarray], np.ndarray] = lambda array: array) -> None:
+    given = [[cr.Tensor.leaf(layout(a)) for a in v.arrays()] for v in versions]
 
     def everything(*inputs: list[cr.Tensor]) -> list[Any]:
         return [v.value_and_gradients(*x) for v, x in zip(versions, inputs, strict=True)]
@@ -173,3 +173,115 @@ def size_of(wanted: np.ndarray) -> float:
         return 1.0
     finite = wanted.astype(np.float64)[np.isfinite(wanted.astype(np.float64))]
     return max(1.0, float(np.abs(finite).max(initial=0.0)))
+
+
+# --- inputs that do not lie row by row
+
+
+def transposed(array: np.ndarray) -> np.ndarray:
+    return array.T.copy().T
+
+
+def backwards(array: np.ndarray) -> np.ndarray:
+    everything = (slice(None, None, -1),) * array.ndim
+    return array[everything].copy()[everything]
+
+
+def apart(array: np.ndarray) -> np.ndarray:
+    wide = np.zeros(tuple(2 * n + 1 for n in array.shape), array.dtype)
+    every_second = (slice(1, None, 2),) * array.ndim
+    wide[every_second] = array
+    return wide[every_second]
+
+
+def behind_an_odd_byte(array: np.ndarray) -> np.ndarray:
+    memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    odd = memory.view(array.dtype).reshape(array.shape)
+    odd[...] = array
+    return odd
+
+
+@pytest.mark.parametrize("layout", [transposed, backwards, apart, behind_an_odd_byte], ids=lambda f: f.__name__)
+def test_inputs_may_lie_in_memory_in_any_way(layout):
+    versions = [Version(case, kinds_of(case)) for op in CATALOGUE for case in cases_of(op) if case.sample.args]
+    check([v for v in versions if not refuses(v)], layout)
+
+
+def kinds_of(case: Case) -> tuple[np.dtype, ...]:
+    usual = {"float": dtypes.float64, "int": dtypes.int64, "bool": dtypes.bool_}
+    return tuple(usual[a.kind] for a in case.sample.args)
+
+
+def test_inputs_may_be_views_of_each_other():
+    def rows_and_all(x, row, turned, all_alike):
+        return (x + row).sum(0), x.mT @ turned.mT, all_alike * x, cr.grad(lambda x: (x * turned.mT).exp().sum())(x)
+
+    x = cr.randn(5, 7, dtype=cr.float64)
+    given = x, x[2], x.mT, x[1:2].expand(5, 7)
+    for found, wanted in zip(arrays(compiled(rows_and_all)(*given)), quietly(rows_and_all, *given), strict=True):
+        assert_equal(found, wanted)
+
+
+# --- nan, infinities, zeros of both signs, the largest and the smallest numbers
+
+
+def special(dtype: np.dtype) -> np.ndarray:
+    info = dtypes.finfo(dtype)
+    some = [0.0, float(info.smallest_subnormal), float(info.smallest_normal)]
+    some += [0.5, 1.0, 1.5, 2.0, 3.0, 10.0, 88.0, 1000.0, np.inf]  # sines are right up to 2²⁰
+    return np.array([*some, *(-x for x in some), np.nan]).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS, ids=str)
+def test_special_values_of_elementwise_ops(dtype):
+    """To a few ulps: nothing is added up here. A value below the smallest normal number may come out as 0."""
+    versions, given = [], []
+    for op in CATALOGUE:
+        if not isinstance(op, Elementwise):
+            continue
+        case = next(cases_of(op))
+        version = Version(case, tuple({"float": dtype, "int": dtypes.int64}.get(a.kind, dtypes.bool_) for a in case.sample.args))
+        if not version.is_taken():
+            continue
+        grids = [special(dtype) if d == dtype else np.array([False, True]) for d in version.dtypes]
+        versions.append(version)
+        given.append([cr.Tensor.leaf(x.reshape(-1).copy()) for x in np.meshgrid(*grids, indexing="ij")])
+
+    def everything(*inputs):
+        return [v.value(*x) for v, x in zip(versions, inputs, strict=True)]
+
+    found = arrays(compiled(everything)(*given))
+    with np.errstate(all="ignore"):
+        wanted = quietly(everything, *given)
+    wrong = []
+    for version, inputs, f, w in zip(versions, given, found, wanted, strict=True):
+        bad = differences(f, w, size=0.0)
+        if dtypes.is_float(w.dtype) and not version.case.op.kinks:  # where a choice is made, it may be either zero
+            bad |= (f == 0) & (w == 0) & (np.signbit(f) != np.signbit(w))
+        for (at,) in np.argwhere(bad):
+            wrong.append(f"{version.case.op.name}({', '.join(str(x.numpy()[at]) for x in inputs)}): {f[at]}, eager {w[at]}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS, ids=str)
+def test_special_values_in_reductions(dtype):
+    rng = np.random.default_rng(3)
+    rows = []
+    for special_ones in ([np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, np.inf], [0.0, -0.0], [np.nan] * 3):
+        for length in (1, 2, 15, 17, 33, 70):
+            row = rng.uniform(-1, 1, (3, length))
+            row[:, rng.integers(0, length, len(special_ones))] = special_ones
+            rows.append(cr.Tensor.leaf(row.astype(dtype)))
+    ops = [op for op in CATALOGUE if isinstance(op, Reduction)]
+
+    def everything(*rows):
+        found = []
+        for op in ops:
+            params = {**next(cases_of(op)).sample.params, "keepdim": False}
+            found += [op(x, **{**params, "dim": dim}) for x in rows for dim in ((0,), (1,), (0, 1))]
+        return found
+
+    found, wanted = arrays(compiled(everything)(*rows)), quietly(everything, *rows)
+    for n, (f, w) in enumerate(zip(found, wanted, strict=True)):
+        x = rows[n // 3 % len(rows)]
+        assert_equal(f, w, f"{ops[n // (3 * len(rows))].name} along {n % 3} of {x}")

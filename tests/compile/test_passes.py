@@ -284,6 +284,10 @@ def test_ranges_and_copies_stay():
     x = symbol("x", 3, 4, dtype=dtypes.int64)
     found = changed(fold_constants, lambda x: x + _range(4).flip(0).expand(3, 4), x)
     assert ops(found) == {"arange": 1, "flip": 1, "expand": 1, "add": 1}
+    table = cr.tensor([1, 2, 3, 4])
+    copied = cr.Tensor.applied(movement.expand, (table,), {"shape": (3, 4)}, Aval((3, 4), dtypes.int64))
+    assert ops(changed(fold_constants, lambda x: x + copied, x)) == {"expand": 1, "add": 1}
+    assert ops(changed(fold_constants, lambda x: x + -copied, x)) == {"add": 1}
 
 
 def test_what_is_large_stays():

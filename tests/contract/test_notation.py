@@ -17,7 +17,7 @@ import chainrule as cr
 from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
-from chainrule.explain.printing import write
+from chainrule.ops.printing import write
 from chainrule.ops.catalogue import CATALOGUE
 
 DIGITS = 40

@@ -143,6 +143,22 @@ def test_a_quotient_stays_where_the_inverse_is_no_ordinary_number():
     assert left_alone(narrow / number(narrow, 3.0, ()), shortcuts.quotient_by_number)
 
 
+def test_gates_of_two_conditions_stay_two():
+    x = cr.Tensor.symbolic("x", Aval((3,), dtypes.float64))
+    both = elementwise.gate(x > 1, elementwise.gate(x < 2, x))
+    assert left_alone(both, shortcuts.gates)
+
+
+def test_what_is_embedded_apart_or_at_steps_is_not_joined():
+    x = cr.Tensor.symbolic("x", Aval((3, 4), dtypes.float64))
+    for first, second in ((0, 4), (0, 2), (3, 3)):
+        windows = [((start, start + 3, 1), (0, 4, 1)) for start in (first, second)]
+        apart = embedded(x, (9, 4), *windows[0]) + embedded(x.abs(), (9, 4), *windows[1])
+        assert left_alone(apart, shortcuts.neighbours_join)
+    steps = embedded(x, (12, 4), (0, 5, 2), (0, 4, 1)) + embedded(x, (12, 4), (5, 10, 2), (0, 4, 1))
+    assert left_alone(steps, shortcuts.neighbours_join)
+
+
 @pytest.mark.parametrize(("dtype", "between"), list(itertools.product(dtypes.ALL, dtypes.ALL)), ids=str)
 def test_a_cast_is_skipped_only_where_it_loses_nothing(dtype, between):
     x = cr.Tensor.symbolic("x", Aval((4,), dtype))

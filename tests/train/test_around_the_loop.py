@@ -39,7 +39,7 @@ def test_callbacks_are_called_in_order() -> None:
                 told.append(name)
             return super().__getattribute__(name)
 
-    make(callbacks=[Tells()]).fit(1)
+    make(callbacks=[Tells()], compile=False).fit(1)
     batch = ["on_batch_begin", "on_after_backward", "on_batch_end"]
     assert told == ["on_fit_begin", "on_epoch_begin", *batch * 4, "on_epoch_end", "on_fit_end"]
 

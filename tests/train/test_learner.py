@@ -142,7 +142,9 @@ def test_modes_are_set_and_put_back() -> None:
 
     loader = cr.data.DataLoader(line_data(), batch_size=50)
     model = Watches(1, 1).eval()
-    learner = cr.Learner(model, (loader, loader), F.mse_loss, cr.optim.SGD, lr=0.1, progress=False)
+    learner = cr.Learner(
+        model, (loader, loader), F.mse_loss, cr.optim.SGD, lr=0.1, progress=False, compile=False
+    )  # compiled, `forward` is traced once
     learner.fit(1)
     learner.predict(line_data()[0])
     assert seen == [(True, True), (False, False), (False, False)]

@@ -43,11 +43,12 @@ def gradients(root: Node, g: Any) -> list[tuple[Any, Any]]:
     Raises: StaleValueError: a value that a rule reads was changed in place since.
     """
     order = ancestors([root], needs_gradient)
-    if tracer() is None:
+    tracing = tracer()
+    if tracing is None:
         found = _walk(order, [(root, g)], needs_gradient, frozenset(), None)
         return [(x, found[id(x)]) for x in order if x.op is None and id(x) in found]
     leaves = {id(x) for x in order if is_origin(x)}
-    found = _walk(order, [(root, g)], needs_gradient, leaves, None)
+    found = _walk(order, [(root, g)], needs_gradient, leaves, tracing.pulled)
     return [(x, found[id(x)]) for x in order if id(x) in leaves and id(x) in found]
 
 

@@ -105,7 +105,7 @@ class Bound:
 
     def takes(self, leaves: Sequence[Any], spec: Spec) -> bool:
         """Do arguments of this tree hold the very numbers, modules and so on that the trace was made with?"""
-        return spec == self.spec and all([leaves[index] is value for index, value in self.statics])
+        return spec == self.spec and all(leaves[index] is value for index, value in self.statics)
 
     # --- one call
 

@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import os
 import sys
-import tempfile
 import threading
 import warnings
 from dataclasses import dataclass
@@ -188,14 +187,14 @@ def _whole(data: bytes, key: str) -> bytes | None:
 
 def _write(path: Path, data: bytes) -> None:
     """All or nothing, also with several processes at it: written beside, then put in place."""
-    descriptor, name = tempfile.mkstemp(prefix=path.stem[:16], suffix=".part", dir=path.parent)
+    beside = path.with_name(f"{path.stem[:16]}-{os.urandom(8).hex()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with beside.open("xb") as file:
             file.write(data)
-        Path(name).replace(path)
+        beside.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(name).unlink()
+            beside.unlink()
         raise
 
 

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from chainrule.compile.bound import MISS, Bound
 from chainrule.compile.executable import Build
-from chainrule.compile.interpret import interpret
+from chainrule.compile.native import build as native
 from chainrule.compile.outcome import trace
 from chainrule.compile.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
 from chainrule.core.node import at_user_line
@@ -20,7 +20,7 @@ from chainrule.errors import DTypeError, RetraceWarning
 from chainrule.tree import flatten
 
 # What makes an executable of a program. The one place to put another.
-BUILD: Build = interpret
+BUILD: Build = native
 
 TRACES_BEFORE_WARNING = 8
 

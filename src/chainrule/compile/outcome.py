@@ -12,7 +12,7 @@ from chainrule.compile.cells import Cell, Number, Traced
 from chainrule.compile.places import Argument, Captured, Guard, Holder, OldGradient, Option, Place, State, Stream
 from chainrule.compile.program import Program
 from chainrule.compile.signature import Arguments, is_dynamic, name_guards, named_values, path_of
-from chainrule.compile.trace import GraphTracer
+from chainrule.compile.trace import GraphTracer, Pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import Node, ancestors, at_user_line, make
 from chainrule.core.provenance import path
@@ -49,6 +49,7 @@ class Outcome:
     absent: tensors whose `.grad` was None when the function first looked.
     modules: modules whose attributes the function may have read.
     needs_grad: whether a result would require a gradient where it ran eagerly.
+    pulls: what the backward passes went through, for whoever tells about the program.
     """
 
     program: Program
@@ -65,6 +66,7 @@ class Outcome:
     by_identity: tuple[tuple[int, Any], ...]
     modules: tuple[Any, ...]
     needs_grad: bool
+    pulls: tuple[Pull, ...] = ()
 
 
 def trace(
@@ -135,6 +137,7 @@ class _Finish:
             by_identity=tuple(t.by_identity.items()),
             modules=modules,
             needs_grad=needs_grad,
+            pulls=tuple(t.pulls),
         )
 
     # --- what comes out

@@ -8,10 +8,14 @@ from chainrule.compile.passes.common_subexpressions import common_subexpressions
 from chainrule.compile.passes.decompose import decompose
 from chainrule.compile.passes.disjoint_windows import disjoint_windows
 from chainrule.compile.passes.fold_constants import fold_constants
+from chainrule.compile.passes.joins_last import joins_last
 from chainrule.compile.passes.known_places import known_places
+from chainrule.compile.passes.known_signs import known_signs
 from chainrule.compile.passes.masks import masks
+from chainrule.compile.passes.overlap_of_product import overlap_of_product
 from chainrule.compile.passes.rewriting import Pass
 from chainrule.compile.passes.simplify import simplify
+from chainrule.compile.passes.splits_first import splits_first
 from chainrule.compile.passes.thin_products import thin_products
 from chainrule.compile.passes.turned_products import turned_products
 from chainrule.compile.program import Program
@@ -26,12 +30,19 @@ PASSES: tuple[Pass, ...] = (
     common_subexpressions,
     fold_constants,
     known_places,
+    known_signs,
     disjoint_windows,
+    overlap_of_product,
     decompose,
     thin_products,
     fold_constants,
     turned_products,
     masks,
+    simplify,
+    common_subexpressions,
+    splits_first,
+    joins_last,
+    splits_first,
     simplify,
     common_subexpressions,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,8 +48,9 @@ _COMMENT_AT = 60
 
 def _lines(program: Program) -> Iterator[str]:
     names: dict[int, str] = {}
+    numbers = itertools.count()
     for x in program.inputs:
-        names[id(x)] = name = f"%{len(names)}"
+        names[id(x)] = name = f"%{next(numbers)}"
         yield _with_comment(f"{name} = input : {x.aval}", x.symbol or "")
     for node in program.nodes:
         if id(node) in names:
@@ -56,7 +58,7 @@ def _lines(program: Program) -> Iterator[str]:
         if node.op is None and node.constant is not None and not node.aval.shape:
             names[id(node)] = _number(node)
             continue
-        name = f"%{sum(n.startswith('%') for n in names.values())}"
+        name = f"%{next(numbers)}"
         yield _with_comment(f"{name} = {_said(node, names)} : {node.aval}", _place(node))
         names[id(node)] = name
     for x, value in program.updates:

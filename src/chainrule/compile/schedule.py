@@ -64,12 +64,16 @@ class Task:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Schedule:
-    """Tasks in the order they run, over buffers."""
+    """Tasks in the order they run, over buffers.
+
+    memory: the buffer of each input, constant and stored node, by the node's id.
+    """
 
     program: Program
     tasks: tuple[Task, ...]
     inputs: tuple[Buffer, ...]
     outputs: tuple[Buffer, ...]
+    memory: Mapping[int, Buffer] = field(default_factory=dict)
 
     def buffers(self) -> list[Buffer]:
         """Every buffer, once, in the order of first use."""
@@ -117,7 +121,9 @@ class _Scheduling:
                     self.memory[id(node)] = self._buffer(node, "arena", f"t{self._number()}")
         tasks = [self._task(group) for group in order]
         tasks += [self._copied(copy) for copy in copies]
-        return Schedule(program=program, tasks=tuple(tasks), inputs=inputs, outputs=tuple(self.outputs))
+        return Schedule(
+            program=program, tasks=tuple(tasks), inputs=inputs, outputs=tuple(self.outputs), memory=self.memory
+        )
 
     def _number(self) -> int:
         self.counter += 1
@@ -478,10 +484,11 @@ def _remembered(stages: tuple[Stage, ...], inner: tuple[int, ...], extents: Mapp
     first: dict[int, int] = {}
     again: dict[int, Expr] = {}
     for n, stage in enumerate(stages):
+        reduced = {id(e) for e in walk(*(r.value for r in stage.reductions))}
         for e in walk(*(r.value for r in stage.reductions), *(s.value for s in stage.stores)):
             dear = isinstance(e, Compute) and e.op.name in DEAR and variables(e) & set(inner)
-            if dear and first.setdefault(id(e), n) != n:
-                again[id(e)] = e
+            if dear and first.setdefault(id(e), n) != n and id(e) not in reduced:
+                again[id(e)] = e  # a reduction is known by its identity, and goes on computing it
     inside = {id(x) for e in again.values() for x in walk(e) if x is not e}
     found = list(stages)
     strides = row_major(tuple(extents[v] for v in inner))
@@ -501,8 +508,6 @@ def _remembered(stages: tuple[Stage, ...], inner: tuple[int, ...], extents: Mapp
 
 
 def _changed(stage: Stage, by: Mapping[int, Expr], done: dict[int, Expr]) -> Stage:
-    if any(id(e) in by for r in stage.reductions for e in walk(r.value)):
-        return stage  # a reduction is known by its identity
     stores = tuple(
         Store(buffer=s.buffer, offset=s.offset, value=substituted(s.value, by, done)) for s in stage.stores
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, MutableMapping
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -45,6 +45,14 @@ _DEPTH = 64
 _VIEWS = frozenset({movement.reshape, movement.permute, movement.slice_, movement.expand, movement.flip})
 
 
+class Pull(NamedTuple):
+    """One step of a backward pass: a node, its cotangent, and what its rule sent to its inputs (None: nothing)."""
+
+    node: Any
+    g: Any
+    sent: tuple[Any, ...]
+
+
 @final
 class GraphTracer(Tracer):
     """One function being traced.
@@ -75,6 +83,7 @@ class GraphTracer(Tracer):
         self._shares: dict[int, list[Any]] = {}  # by id of a tensor: nodes with the same memory, under another name
         self._views: dict[int, list[Any]] = {}  # by id of a node: views of it
         self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
+        self.pulls: list[Pull] = []  # what backward passes went through, in their order
         self._computed_outside: set[int] = set()  # ids of arguments that were computed, and lead on to other tensors
         self._kept: list[Any] = []  # whatever is known by its id stays alive
 
@@ -261,8 +270,12 @@ class GraphTracer(Tracer):
         owner = self._owner.get(id(x), x)
         self.grads[id(owner)] = (owner, grad)
 
+    def pulled(self, node: Any, g: Any, sent: tuple[Any, ...]) -> None:
+        self.pulls.append(Pull(node, g, sent))
+
     def add_grad(self, leaf: Any, g: Any) -> None:
         owner = self._owner.get(id(leaf), leaf)
+        self.pulls.append(Pull(leaf, g, ()))
         if id(owner) in self._place and (owner.op is not None or id(owner) in self._computed_outside):
             raise at_user_line(TraceError(
                 f"backward: it would go on beyond the compiled function: {owner.aval} was computed outside, from "

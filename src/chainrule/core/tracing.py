@@ -83,6 +83,10 @@ class Tracer(ABC):
         """A backward pass adds `g` to the gradient of the tensor that `leaf` stands for."""
 
     @abstractmethod
+    def pulled(self, node: Any, g: Any, sent: tuple[Any, ...]) -> None:
+        """A backward pass went through `node`: `g` is its cotangent, `sent` what its rule made of it for its inputs."""
+
+    @abstractmethod
     def array(self, x: Any) -> Any:
         """What acts as the array of a tensor: reads it, and updates it in place."""
 

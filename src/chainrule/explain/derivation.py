@@ -18,8 +18,8 @@ from chainrule.core.family import Opaque
 from chainrule.core.node import RECORD, Node, Ratio, ancestors, recording
 from chainrule.core.notation import Style
 from chainrule.core.rewrite import rewrite
-from chainrule.explain.fold import Fold
-from chainrule.explain.printing import size, write
+from chainrule.core.fold import Fold
+from chainrule.ops.printing import size, write
 from chainrule.explain.record import Run, outputs_of
 from chainrule.explain.spelling import latex_gradient, latex_name, python_name
 from chainrule.ops import identities

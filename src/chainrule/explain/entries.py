@@ -12,7 +12,7 @@ from typing import Any
 from chainrule.core.family import Contraction, Elementwise, Reduction
 from chainrule.core.node import Node
 from chainrule.core.notation import PRODUCT, SUM
-from chainrule.explain.printing import Written, brackets, constant, number, size, write
+from chainrule.ops.printing import Written, brackets, constant, number, size, write
 from chainrule.ops import elementwise, identities, movement, reduction
 
 Index = tuple[str, ...]

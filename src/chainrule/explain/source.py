@@ -26,7 +26,7 @@ from chainrule.core.notation import Style
 from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, ChainruleError, NoGradientError
 from chainrule.explain.derivation import Derivation
-from chainrule.explain.printing import array, number_in, size, write
+from chainrule.ops.printing import array, number_in, size, write
 from chainrule.explain.record import Run, Variables
 from chainrule.explain.spelling import python_name
 from chainrule.tensor import Tensor

@@ -17,7 +17,7 @@ from chainrule.explain import chain, latex, text
 from chainrule.explain.derivation import Derivation, Link
 from chainrule.explain.excerpt import Excerpt
 from chainrule.explain.heat import LARGEST, Heat, heat
-from chainrule.explain.printing import constant
+from chainrule.ops.printing import constant
 from chainrule.explain.reasons import gate_notes, reasons
 from chainrule.explain.spelling import latex_gradient
 from chainrule.explain.terms import terms_at

@@ -289,10 +289,13 @@ def _bool_result(name: str, avals: tuple[Aval, ...]) -> np.dtype:
 
 def _arg_kernel(kernel: Any) -> Rule:
     def reduce(x: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> np.ndarray:
-        if len(dim) != 1:
-            x = x.reshape((*(1 for _ in dim[1:]), -1))
-            return np.asarray(kernel(x, axis=-1, keepdims=keepdim)).reshape((1,) * len(dim) if keepdim else ())
-        return np.asarray(kernel(x, axis=dim[0], keepdims=keepdim))
+        if len(dim) == 1:
+            return np.asarray(kernel(x, axis=dim[0], keepdims=keepdim))
+        # Several dimensions: the position in what they hold, row by row.
+        kept = [d for d in range(x.ndim) if d not in dim]
+        rows = x.transpose(*kept, *dim).reshape(*(x.shape[d] for d in kept), math.prod(x.shape[d] for d in dim))
+        found = np.asarray(kernel(rows, axis=-1))
+        return found.reshape([1 if d in dim else n for d, n in enumerate(x.shape)]) if keepdim else found
 
     return reduce
 

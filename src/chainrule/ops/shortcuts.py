@@ -78,7 +78,7 @@ def quotient_by_number(node: Any) -> Any:
 def _ordinary(a: float, dtype: Any) -> bool:
     """Is 1/a neither infinite nor so small that digits are lost?"""
     info = dtypes.finfo(dtype)
-    return math.isfinite(a) and a != 0 and float(info.tiny) <= abs(1 / a) <= float(info.max)
+    return a != 0 and float(info.tiny) <= abs(1 / a) <= float(info.max)
 
 
 # --- choices

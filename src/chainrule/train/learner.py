@@ -16,7 +16,7 @@ from chainrule.array.align import value_of
 from chainrule.autodiff.mode import no_grad
 from chainrule.core.node import at_user_line
 from chainrule.data.datasets import Split
-from chainrule.errors import ArgumentError, DataError, DTypeError, NotScalarError, TrainingError
+from chainrule.errors import ArgumentError, DataError, DTypeError, TrainingError
 from chainrule.nn.module import Module
 from chainrule.optim.base import Optimizer
 from chainrule.tensor import Tensor
@@ -26,6 +26,7 @@ from chainrule.train.history import History, Row
 from chainrule.train.metrics import Metric, MetricFunction, as_metric, as_number, samples
 from chainrule.train.plot import loss_curve_svg, loss_figure
 from chainrule.train.progress import Progress, chosen
+from chainrule.train.runner import Runner, scalar_loss
 
 
 class Batch(NamedTuple):
@@ -50,6 +51,9 @@ class Learner:
         metrics: functions (output, target) -> number, or `Metric`s; measured on the validation data.
         callbacks: see `Callback`.
         progress: how to show it: None suits the place, False shows nothing, or a `Progress`.
+        compile: run each step, and each answer of the model, as machine code (see `cr.compile`). None: where that can be
+            done; what cannot be traced runs eagerly, and a warning says why. True: raise instead. False: never. A
+            callback that wants the gradients before the update (`on_after_backward`) also makes the steps eager.
     Raises: ArgumentError: a model without parameters, or an optimiser that has none of the model's. DTypeError: a part
         is not what it must be. DataError: no batches.
 
@@ -75,6 +79,7 @@ class Learner:
         metrics: Sequence[Metric | MetricFunction] = (),
         callbacks: Sequence[Callback] = (),
         progress: Progress | bool | None = None,
+        compile: bool | None = None,
     ) -> None:
         given_loss: Any = loss_func
         given_callbacks: Sequence[Any] = callbacks
@@ -98,6 +103,7 @@ class Learner:
         self.epoch = self.batch = 0
         self.last_batch: Batch | None = None
         self._stopping: list[str] = []  # the reasons to stop after this epoch
+        self._runner = Runner(compile)
 
     # --- training
 
@@ -161,27 +167,27 @@ class Learner:
 
     def _step(self, inputs: tuple[Tensor, ...], target: Tensor) -> float:
         self._tell("on_batch_begin")
-        output = self.model(*inputs)
-        loss = self.loss_func(output, target)
-        self.last_batch = Batch(inputs, target, output, loss)
-        value = self._checked(self.last_batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self._tell("on_after_backward")
-        self.optimizer.step()
+        wants_gradients = any(type(c).on_after_backward is not Callback.on_after_backward for c in self.callbacks)
+        parts = self.model, self.loss_func, self.optimizer
+        done = None if wants_gradients else self._runner.step(parts, inputs, target)
+        if done is not None:
+            self.last_batch = Batch(inputs, target, *done)
+            value = self._checked(self.last_batch)
+        else:
+            output = self.model(*inputs)
+            loss = scalar_loss(self.loss_func(output, target))
+            self.last_batch = Batch(inputs, target, output, loss)
+            value = self._checked(self.last_batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self._tell("on_after_backward")
+            self.optimizer.step()
         self._tell("on_batch_end")
         return value
 
     def _checked(self, batch: Batch) -> float:
-        """The loss as a number, if it is one and is finite."""
-        loss = batch.loss
-        if not isinstance(loss, Tensor):
-            raise at_user_line(DTypeError(f"fit: loss_func must return a tensor; got {type(loss).__name__}"))
-        if loss.numel() != 1:
-            raise at_user_line(NotScalarError(
-                f"fit: loss_func must return a scalar; got {loss.aval}; reduce it with .mean(), or reduction='mean'"
-            ))  # fmt: skip
-        value = float(loss.item())
+        """The loss as a number, if it is finite."""
+        value = float(batch.loss.item())
         if not math.isfinite(value):
             rates = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
             raise at_user_line(TrainingError(
@@ -234,7 +240,7 @@ class Learner:
         with self._mode(False), no_grad():
             for parts in data:
                 inputs, target = _named(parts)
-                output = self.model(*inputs)
+                output = self._runner.answer(self.model, inputs)
                 n = samples(target)
                 total += as_number("loss_func", self.loss_func(output, target)) * n
                 count += n
@@ -254,12 +260,13 @@ class Learner:
         """
         with self._mode(False), no_grad():
             if isinstance(data, Tensor | np.ndarray):
-                output: Tensor = self.model(creation.asarray(data))
+                output: Tensor = self._runner.answer(self.model, (creation.asarray(data),))
                 return output.detach()
             outputs = []
             for parts in data:
                 batch = parts if isinstance(parts, tuple | list) else (parts,)
-                outputs.append(self.model(*(batch[:-1] if len(batch) > 1 else batch)).detach())
+                inputs = tuple(creation.asarray(part) for part in (batch[:-1] if len(batch) > 1 else batch))
+                outputs.append(self._runner.answer(self.model, inputs).detach())
             if not outputs:
                 raise at_user_line(DataError("predict: the data gave no batch"))
             return Tensor.leaf(np.concatenate([value_of(out, "predict") for out in outputs]))

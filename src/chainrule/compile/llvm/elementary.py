@@ -107,4 +107,7 @@ class Elementary(Trigonometry, Powers):
             rest = self.where(self.lt(rest, self.like(0, x)), self.add(rest, divisor), rest)
         rest = self.where(self.ge(rest, divisor), self.sub(rest, divisor), rest)
         unbounded = self.and_(self.eq(divisor, self.like(math.inf, y)), self.isfinite(x))
-        return self.copysign(self.where(unbounded, size, rest), x)
+        rest = self.where(unbounded, size, rest)
+        zero = self.like(0, x)
+        too_many = self.and_(self.isinf(self.div(size, divisor)), self.and_(self.isfinite(x), self.gt(divisor, zero)))
+        return self.copysign(self.where(too_many, zero, rest), x)

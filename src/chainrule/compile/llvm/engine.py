@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from chainrule.errors import MissingExtraError
@@ -38,18 +37,15 @@ def llvm() -> Any:
 @functools.cache
 def version() -> str:
     """What decides which code comes out, beside the IR and the target: "llvmlite 0.50.0, LLVM 22.1.0"."""
-    binding = llvm()
-    number = ".".join(map(str, binding.llvm_version_info))
-    return f"llvmlite {importlib.metadata.version('llvmlite')}, LLVM {number}"
+    number = ".".join(map(str, llvm().llvm_version_info))
+    return f"llvmlite {importlib.import_module('llvmlite').__version__}, LLVM {number}"
 
 
 @functools.cache
 def _machine(triple: str, cpu: str, features: str, level: int) -> Any:
     """LLVM's code generator for a target."""
     binding = llvm()
-    if (
-        triple != binding.get_process_triple()
-    ):  # another kind of machine: only to look at its code, or to carry it there
+    if triple != binding.get_process_triple():  # another kind of machine: to read its code, or to carry it there
         binding.initialize_all_targets()
         binding.initialize_all_asmprinters()
     # LLVM's defaults for a JIT: code and data may lie anywhere, and the loader runs no risk of an address out of reach.

@@ -19,7 +19,7 @@ LARGEST = 4096
 
 
 def fold_constants(program: Program) -> Program:
-    """Nodes computed from constants alone are constants, if they are not large.
+    """Nodes computed from constants alone are constants, if they are not large; what has no entries is known too.
 
     Ranges stay, and what only moves them or copies a constant: code makes them of the position, which costs no memory.
     """
@@ -38,7 +38,11 @@ class _Folding:
 
     def of(self, node: Any) -> Any:
         op = node.op
-        if op is None or not (node.inputs or op is source.arange):
+        if op is None:
+            return None
+        if not node.aval.size:
+            return type(node).leaf(np.zeros(node.aval.shape, node.aval.dtype))
+        if not (node.inputs or op is source.arange):
             return None
         if isinstance(op, Elementwise) and all(x.constant is not None for x in node.inputs):
             return held(node, compute(op, [_number(x) for x in node.inputs], node.params))

@@ -108,6 +108,7 @@ def decide(kernel: Contract, target: Target) -> Layout:
     span = wide
     if not form.dot and stored_along is None:
         wide *= max(PANEL // (wide * kernel.accumulate.itemsize), 1)
+        wide = min(wide, -(-max(column.extent, 1) // width) * width)
     tiles = Grid(tuple(a for a in form.points if a is not row), row, high)
     operands = (kernel.right, kernel.left) if form.swapped else (kernel.left, kernel.right)
     packed, turned, points_along = False, None, None

@@ -20,13 +20,14 @@ class ContractPlan:
     units: how many parts threads may share, each a contiguous range of them. Each writes its own part of the output,
         and what a part comes to does not depend on who does it.
     scratch: bytes of memory that one thread needs beside, 64-byte aligned.
-    flops: multiplications and additions.
+    flops: multiplications and additions. work: about the cycles that one thread takes, as vector instructions.
     """
 
     layout: Layout
     units: int
     scratch: int
     flops: int
+    work: float
 
     def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
         """Code for the units from `lo` up to `hi`; `scratch` is a pointer register."""
@@ -43,4 +44,5 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
         units=layout.panels.count * layout.tiles.count,
         scratch=layout.stretches[-1],
         flops=2 * product((*axes.batch, *axes.rows, *axes.columns, *axes.summed)),
+        work=layout.form.cost,
     )

@@ -1,0 +1,407 @@
+"""What a kernel means to whoever wrote the step: the user's names for its values, its mathematics, and its lines.
+
+A node that a pass made carries the trail of the traced node that it stands for; so each value of a schedule is found
+again in the traced program, and there among the calls, lines and variables of the user's program.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+from chainrule.compile.kernel import Buffer
+from chainrule.compile.outcome import Outcome
+from chainrule.compile.places import Argument, Captured
+from chainrule.compile.schedule import Schedule, Task
+from chainrule.core.fold import Fold, fold_tree
+from chainrule.core.node import Node, ancestors
+from chainrule.core.provenance import Place, user_calls, user_place
+from chainrule.core.rewrite import again, rewrite
+from chainrule.ops import elementwise, identities, movement, windows
+from chainrule.ops.printing import write
+
+Role = Literal["forward", "backward", "update"]
+
+_LONGEST = 64  # characters of a formula; a longer one is told by the calls that it came from
+# Ops that say more to a machine than to a person: a formula with them is told by the calls that it came from.
+_MACHINERY = frozenset({movement.embed, windows.windows, windows.overlap_add})
+_MOVES = frozenset({movement.expand, movement.reshape, movement.permute, movement.cast})
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the user's program, and the part of the step that is done for it."""
+
+    role: Role
+    place: Place
+
+    def __str__(self) -> str:
+        return f"backward of {self.place}" if self.role == "backward" else str(self.place)
+
+
+class Meaning:
+    """Names, lines and formulas for the tasks of a schedule."""
+
+    def __init__(self, outcome: Outcome, schedule: Schedule) -> None:
+        self.outcome, self.schedule = outcome, schedule
+        self.program = schedule.program  # after its passes
+        self.traced = [x for x in outcome.program.nodes if x.op is not None]
+        self._by_trail = {id(x.trail): x for x in self.traced if x.trail is not None}
+        self._find_roles()
+        self._names = self._forward_names()
+        self._name_gradients()
+        self._node_of = {id(b): x for x in reversed(self.program.nodes) if (b := schedule.memory.get(id(x)))}
+        self._inner = _inner(self.program.nodes)
+        self._numbers: dict[int, int] = {}
+
+    # --- which part of the step each traced node belongs to
+
+    def _find_roles(self) -> None:
+        """For each node of a backward pass, the forward node whose rule made it."""
+        self.behind: dict[int, Any] = {}
+        pulls = self.outcome.pulls
+        known = 0  # when the latest node was made that the passes up to here are known to have made
+        for node, g, sent in pulls:
+            known = max(known, g.made)
+            todo = [x for x in sent if x is not None and x.made > known]
+            while todo:
+                x = todo.pop()
+                if id(x) not in self.behind and x.op is not None:
+                    self.behind[id(x)] = node
+                    todo += [y for y in x.inputs if y.made > known]
+            known = max([known, *(x.made for x in sent if x is not None)])
+        self._begins = min((p.g.made for p in pulls), default=None)
+        self._ends = known
+
+    def role(self, traced: Any) -> Role:
+        """Forward, backward, or what follows."""
+        if id(traced) in self.behind:
+            return "backward"
+        if self._begins is None or traced.made < self._begins:
+            return "forward"
+        return "backward" if traced.made <= self._ends else "update"
+
+    # --- names
+
+    @cached_property
+    def tree(self) -> Fold:
+        """The forward part as the user wrote it: functions, modules, statements."""
+        forward = [x for x in self.traced if self.role(x) == "forward"]
+        return fold_tree(forward) if forward else Fold("root", "")
+
+    @cached_property
+    def _steps(self) -> dict[int, Fold]:
+        """The step that each forward node is shown in: a function or a module, else a statement."""
+        return {id(x): step for step in self.tree.children for x in step.nodes}
+
+    def _forward_names(self) -> dict[int, str]:
+        users: dict[int, list[Any]] = {}
+        forward = self.tree.nodes
+        for x in forward:
+            for y in x.inputs:
+                users.setdefault(id(y), []).append(x)
+        results = {id(x) for x in self.outcome.program.outputs}
+        unfinished = {
+            id(x) for x, after in pairwise(forward) if next(user_calls(x.trail), 0) == next(user_calls(after.trail), 1)
+        }
+        found: dict[int, tuple[Any, str]] = {}
+        for fold in reversed(list(self.tree.walk())):
+            inside = {id(x) for x in fold.nodes}
+            outputs = [
+                x for x in fold.nodes
+                if id(x) in results or not users.get(id(x)) or any(id(u) not in inside for u in users[id(x)])
+            ]  # fmt: skip
+            if fold.kind == "root" or len(outputs) != 1:
+                continue
+            target = None if fold.place is None else fold.place.target
+            if target is not None and not (fold.kind == "op" and id(outputs[0]) in unfinished):
+                found[id(outputs[0])] = outputs[0], target
+            elif fold.kind == "module" and id(outputs[0]) not in found:
+                found[id(outputs[0])] = outputs[0], _as_name(fold.name)
+        uses = Counter(name for _, name in found.values())
+        counted: Counter[str] = Counter()
+        names: dict[int, str] = {}
+        for x in forward:
+            if id(x) in found:
+                name = found[id(x)][1]
+                counted[name] += 1
+                names[id(x)] = name if uses[name] == 1 else f"{name}.{counted[name]}"
+        for x in reversed(forward):
+            if id(x) in names and x.op is movement.reshape:
+                names.setdefault(id(x.inputs[0]), names[id(x)])
+        return names
+
+    def _name_gradients(self) -> None:
+        for node, g, _ in self.outcome.pulls:
+            name = node.symbol if node.op is None else self._names.get(id(node))
+            if name and g.op is not None and id(g) not in self._names:
+                self._names[id(g)] = f"{name}.g"
+        for node, g, _ in self.outcome.pulls:
+            step = self._steps.get(id(node))
+            if step is not None and step.kind == "statement" and g.op is not None and id(g) not in self._names:
+                self._names[id(g)] = f"{self._before(node, step)}.g"
+
+    def _before(self, node: Any, step: Fold) -> str:
+        """A name for a value inside a step: h before relu, where relu(…) is h."""
+        last = next((x for x in reversed(step.nodes) if id(x) in self._names), None)
+        if last is None:
+            return f"{node.op.name} in {step.name}"
+        return f"({self._names[id(last)]} before {last.op.name})" if any(x is node for x in last.inputs) else (
+            f"({node.op.name} in {self._names[id(last)]})"
+        )  # fmt: skip
+
+    def parameters(self) -> list[Any]:
+        """The inputs that the step updates in place."""
+        return [x for x, _ in self.program.updates]
+
+    def node(self, buffer: Buffer) -> Any:
+        """What a buffer holds; an input where it is updated in place."""
+        return self._node_of.get(id(buffer))
+
+    def name(self, buffer: Buffer) -> str:
+        """What the user calls what a buffer holds, or t1, t2, …"""
+        node = self.node(buffer)
+        if node is None:
+            return "the result"
+        if node.op is None:
+            return node.symbol or ("a constant" if buffer.place == "constant" else "an input")
+        return self._name_of(node) or self._numbered(buffer)
+
+    def _numbered(self, buffer: Buffer) -> str:
+        return f"t{self._numbers.setdefault(id(buffer), len(self._numbers) + 1)}"
+
+    def _name_of(self, node: Any) -> str | None:
+        """The user's name for a node; what only lies in another order goes by the name of what it was made from."""
+        count = node.aval.size
+        while node.op is not None:
+            traced = self._traced(node)
+            name = None if traced is None else self._names.get(id(traced))
+            if name is not None:
+                return name
+            if node.op not in (movement.reshape, movement.permute) or node.inputs[0].aval.size != count:
+                return None
+            node = node.inputs[0]
+        return None
+
+    def _traced(self, node: Any) -> Any:
+        """The traced node that this one stands for, if it is not a part of the way there."""
+        found = self._by_trail.get(id(node.trail))
+        return None if found is None or id(node) in self._inner else found
+
+    # --- a task
+
+    def inside(self, task: Task) -> list[Any]:
+        """The nodes that a task computes, each after what it is computed from."""
+        found = {
+            id(x): x for root in self._results(task) for x in self._behind(root, task)
+            if x is root or not self._is_load(x, task)
+        }  # fmt: skip
+        return sorted(found.values(), key=lambda x: x.made)
+
+    def _results(self, task: Task) -> list[Any]:
+        written = {id(b) for b in task.writes}
+        return [x for x in _unique(task.nodes) if id(self.schedule.memory.get(id(x))) in written]
+
+    def lines(self, task: Task) -> list[Line]:
+        """The lines of the user's program that a task works for, each once, in the order of the program."""
+        found: dict[tuple[Role, str], Line] = {}
+        for x in self.inside(task):
+            traced = self._by_trail.get(id(x.trail))
+            if traced is None:
+                continue
+            role = self.role(traced)
+            source = self.behind.get(id(traced), traced)
+            place = user_place(source.trail)
+            if place is not None:
+                found.setdefault((role, str(place)), Line(role, place))
+        order = ("forward", "backward", "update")
+        return sorted(found.values(), key=lambda line: order.index(line.role))
+
+    def ops(self, task: Task) -> list[str]:
+        """The ops that were fused, by name, in the order in which they are computed."""
+        return list(dict.fromkeys(x.op.name for x in self.inside(task) if x.op is not None))
+
+    def formulas(self, task: Task) -> list[str]:
+        """What a task writes, as mathematics; where that would say little, the calls that it comes from.
+
+        A value that is made on the way and has a name gets a line of its own, where a formula is too long without it.
+        """
+        results = self._results(task)
+        if not results:
+            return [f"{self._all(task.writes)} = {self._all(task.reads)}, copied"]
+        found: dict[str, str] = {}
+        told: list[Any] = []
+        for x in results:
+            name = self.name(self.schedule.memory[id(x)])
+            text = self._formula(x, task, ())
+            if text is not None:
+                found[name] = text
+            elif not self._in_names(x, name, task, found):
+                told.append(x)
+        lines = [f"{name} = {text}" for name, text in found.items()]
+        for goes_back in (True, False):
+            mine = [x for x in told if self._goes_back(x) is goes_back]
+            if mine:
+                names = ", ".join(self.name(self.schedule.memory[id(x)]) for x in mine)
+                lines.insert(0, f"{names} = {self._told(mine, task)}")
+        return lines
+
+    def _in_names(self, root: Any, name: str, task: Task, found: dict[str, str]) -> bool:
+        """Say a value by values with names that are made on the way; False if there are none, or it does not help."""
+        named: dict[str, Any] = {}
+        for x in self._behind(root, task):
+            own = None if x is root or x.op is None else self._name_of(x)
+            if own is not None and own != name:
+                named[own] = x
+        text = self._formula(root, task, tuple(named.items()))
+        if text is None:
+            return False
+        found[name] = text
+        for own, x in reversed(named.items()):
+            if own in text and own not in found:
+                found[own] = self._formula(x, task, ()) or self._told([x], task)
+        return True
+
+    def _told(self, roots: Sequence[Any], task: Task) -> str:
+        """The user's calls that values come from, and what they are computed from."""
+        nodes = list({id(x): x for root in roots for x in self._behind(root, task)}.values())
+        loads = {id(self.schedule.memory[id(x)]): x for x in nodes if self._is_load(x, task)}
+        reads = sorted((b for b in task.reads if id(b) in loads), key=lambda b: (b.place != "arena", b.name))
+        forward, backward = self._steps_of(nodes, "forward"), self._steps_of(nodes, "backward")[::-1]
+        goes_back = any(map(self._goes_back, roots))
+        if forward and not goes_back:
+            what = ", ".join(forward)
+        elif backward:
+            what = f"backward of {', '.join(backward)}"
+        else:
+            what = ", ".join(self.ops(task))
+        return f"{what}, from {', '.join(self.name(b) for b in reads)}"
+
+    def _goes_back(self, x: Any) -> bool:
+        traced = self._by_trail.get(id(x.trail))
+        return traced is not None and self.role(traced) != "forward"
+
+    def _steps_of(self, nodes: Sequence[Any], role: Role) -> list[str]:
+        """The user's functions and modules that nodes belong to, or go backward through, in the order they ran."""
+        found: dict[int, str] = {}
+        varies: set[int] = set()  # ids of what depends on a value that is loaded: the rest is known beforehand
+        order = {id(step): n for n, step in enumerate(self.tree.children)}
+        for x in sorted(nodes, key=lambda x: x.made):
+            if id(x) in self.schedule.memory or any(id(y) in varies for y in x.inputs):
+                varies.add(id(x))
+            traced = self._by_trail.get(id(x.trail))
+            if traced is None or id(x) not in varies or self.role(traced) != role:
+                continue
+            source = self.behind.get(id(traced), traced)
+            step = self._steps.get(id(source))
+            if step is not None and (step.kind != "statement" or source.op not in _MOVES):
+                name = _spoken(step.name) if step.kind in ("function", "module") else source.op.name
+                found.setdefault(order[id(step)], name)
+        return [found[n] for n in sorted(found)]
+
+    def _behind(self, root: Any, task: Task) -> list[Any]:
+        """What a value is computed from inside a task, the values that it loads included."""
+        return ancestors([root], lambda x: x is root or not self._is_load(x, task)) + [
+            y for x in ancestors([root], lambda x: x is root or not self._is_load(x, task))
+            for y in x.inputs if self._is_load(y, task)
+        ]  # fmt: skip
+
+    def _is_load(self, x: Any, task: Task) -> bool:
+        buffer = self.schedule.memory.get(id(x))
+        return buffer is not None and buffer in task.reads and (x.op is None or buffer not in task.writes)
+
+    def _formula(self, root: Any, task: Task, named: Sequence[tuple[str, Any]]) -> str | None:
+        symbols: dict[int, Any] = {id(x): type(x).symbolic(name, x.aval) for name, x in named}
+        for x in self._behind(root, task):
+            if x is not root and x.constant is None and self._is_load(x, task):
+                symbols[id(x)] = type(x).symbolic(self.name(self.schedule.memory[id(x)]), x.aval)
+        written = rewrite(rewrite(root, identities.ALL, symbols), (_without_cast, _number_first))
+        if any(x.op in _MACHINERY for x in ancestors([written])):
+            return None
+        text = write(written, "text", lambda x: None)
+        return text if len(text) <= _LONGEST else None
+
+    def _all(self, buffers: Iterable[Buffer]) -> str:
+        return ", ".join(self.name(b) for b in sorted(buffers, key=lambda b: b.name))
+
+    # --- what is worth saying
+
+    def notes(self, task: Task) -> list[str]:
+        """What a person might not expect: updates in place, and gradients that are never stored."""
+        said = []
+        updated = [self.name(b) for b in task.writes if b.place == "input"]
+        if updated:
+            said.append(f"{_listed(updated)} {'is' if len(updated) == 1 else 'are'} updated in place")
+        stored = {id(self._traced(x)) for x in self.program.nodes if id(x) in self.schedule.memory and x.op is not None}
+        inside = {id(t) for x in self.inside(task) if (t := self._by_trail.get(id(x.trail))) is not None}
+        for node, g, _ in self.outcome.pulls:
+            if node.op is None and id(g) in inside and id(g) not in stored and node.symbol in updated:
+                said.append(f"{node.symbol}.g, its gradient, is never stored: it is used up where it is made")
+        return said
+
+    def arguments(self) -> list[str]:
+        """The names of what is passed at each call."""
+        return [
+            x.symbol or "" for x, p in zip(self.outcome.program.inputs, self.outcome.places, strict=True)
+            if isinstance(p, Argument)
+        ]  # fmt: skip
+
+    def captured(self) -> list[str]:
+        """The names of what the function closes over."""
+        return [
+            x.symbol or "" for x, p in zip(self.outcome.program.inputs, self.outcome.places, strict=True)
+            if isinstance(p, Captured)
+        ]  # fmt: skip
+
+
+def _inner(nodes: Sequence[Node]) -> set[int]:
+    """Nodes that are on the way to another one with the same trail."""
+    return {id(x) for node in nodes for x in node.inputs if x.trail is not None and x.trail is node.trail}
+
+
+def _unique(nodes: Sequence[Node]) -> Iterator[Any]:
+    seen: set[int] = set()
+    for x in nodes:
+        if id(x) not in seen:
+            seen.add(id(x))
+            yield x
+
+
+def _without_cast(x: Any) -> Any:
+    """cast(x) = x: element types are said in the program's text."""
+    if x.op is not movement.cast:
+        return None
+    inner = x.inputs[0]
+    return type(inner).symbolic(inner.symbol, x.aval) if inner.op is None and inner.symbol else None
+
+
+def _number_first(x: Any) -> Any:
+    """a · s = s · a for a number s, such as a learning rate."""
+    if x.op is not elementwise.mul:
+        return None
+    a, s = x.inputs
+    return again(x, (s, a)) if _is_number(s) and not _is_number(a) else None
+
+
+def _is_number(x: Any) -> bool:
+    return x.aval.size == 1 or (x.op is movement.expand and x.inputs[0].aval.size == 1)
+
+
+def _spoken(fold: str) -> str:
+    """`3: Conv2d` as Conv2d 3."""
+    where, _, kind = fold.rpartition(": ")
+    return f"{kind} {where}" if where else kind
+
+
+def _as_name(fold: str) -> str:
+    """`3: Conv2d` as Conv2d_3."""
+    where, _, kind = fold.rpartition(": ")
+    return f"{kind}_{where.replace('.', '_')}" if where else kind
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
