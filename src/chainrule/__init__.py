@@ -1,11 +1,13 @@
 """chainrule: a neural-network library whose backward pass is an open book."""
 
 import builtins as _builtins
+import importlib as _importlib
+import typing as _typing
 from math import inf, nan, pi
 
 from numpy import iinfo
 
-from chainrule import data, nn, optim, train
+from chainrule import nn, optim
 from chainrule.array.arrangement import (
     broadcast_to,
     diag,
@@ -172,10 +174,6 @@ from chainrule.array.statistical import (
 from chainrule.autodiff import autograd
 from chainrule.autodiff.mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from chainrule.autodiff.transforms import grad, hessian, jacobian, jvp, value_and_grad, vjp
-from chainrule.compile.cache import clear_cache
-from chainrule.compile.jit import compile
-from chainrule.compile.llvm.pool import get_num_threads, set_num_threads
-from chainrule.compile.machine import machine
 from chainrule.creation import (
     Generator,
     arange,
@@ -220,13 +218,61 @@ from chainrule.dtypes import (
     uint32,
     uint64,
 )  # fmt: skip
-from chainrule.explain.explanation import Explanation, check, explain
-from chainrule.explain.source import backward_source
 from chainrule.function import Function
 from chainrule.tensor import Tensor
-from chainrule.train.learner import Learner
+
+if _typing.TYPE_CHECKING:  # what _AT_FIRST_USE says, for type checkers and editors
+    from chainrule import data, train
+    from chainrule.compile.cache import clear_cache
+    from chainrule.compile.jit import compile
+    from chainrule.compile.llvm.pool import get_num_threads, set_num_threads
+    from chainrule.compile.machine import machine
+    from chainrule.explain.explanation import Explanation, check, explain
+    from chainrule.explain.source import backward_source
+    from chainrule.train.learner import Learner
 
 __version__ = "0.1.0"
+
+# Names that a program may never ask for: where each is found when one does. They took more than half of the time of
+# `import chainrule`. This table is the one place in the library that loads late; a module itself has no colon.
+_AT_FIRST_USE = {
+    "data": "chainrule.data",
+    "train": "chainrule.train",
+    "clear_cache": "chainrule.compile.cache:clear_cache",
+    "compile": "chainrule.compile.jit:compile",
+    "get_num_threads": "chainrule.compile.llvm.pool:get_num_threads",
+    "set_num_threads": "chainrule.compile.llvm.pool:set_num_threads",
+    "machine": "chainrule.compile.machine:machine",
+    "Explanation": "chainrule.explain.explanation:Explanation",
+    "check": "chainrule.explain.explanation:check",
+    "explain": "chainrule.explain.explanation:explain",
+    "backward_source": "chainrule.explain.source:backward_source",
+    "Learner": "chainrule.train.learner:Learner",
+}
+
+# `compile` and `explain` are functions here and packages on the disk. The import system binds a package to its name
+# when it loads it, then never again: so these two, which are empty, are loaded now, and their names freed.
+for _name in ("compile", "explain"):
+    _importlib.import_module(f"{__name__}.{_name}")
+    del globals()[_name]
+
+
+def _first_use(name: str) -> object:
+    """A name at its first use (PEP 562): its module is loaded, and what was found is kept."""
+    if name not in _AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place, _, attribute = _AT_FIRST_USE[name].partition(":")
+    module = _importlib.import_module(place)
+    globals()[name] = value = getattr(module, attribute) if attribute else module
+    return value
+
+
+if not _typing.TYPE_CHECKING:  # a checker that saw it would take any name for given
+    __getattr__ = _first_use
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_AT_FIRST_USE})
 
 
 def is_tensor(value: object) -> _builtins.bool:

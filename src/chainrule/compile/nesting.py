@@ -31,6 +31,7 @@ from chainrule.compile.kernel import (
 from chainrule.compile.schedule import Schedule, Task, task_of, values
 
 _LARGE = 1 << 18  # bytes: what is smaller stays in the second cache anyway
+_HUGE = 1 << 24  # bytes: from here on it is made again, point by point, by each nest that reads it, and never stored
 _POINTS = 4  # of the batch at least: threads share them
 
 
@@ -39,6 +40,9 @@ def nested(schedule: Schedule) -> Schedule:
     tasks = list(schedule.tasks)
     for buffer in _candidates(tasks):
         tasks = _nested_around(buffer, tasks)
+    for buffer in _candidates(tasks):
+        if buffer.bytes >= _HUGE:
+            tasks = _made_again(buffer, tasks)
     return replace(schedule, tasks=tuple(tasks))
 
 
@@ -73,8 +77,11 @@ def _nested_around(buffer: Buffer, tasks: list[Task]) -> list[Task]:
         return tasks
     chosen = [first]
     for task in tasks[tasks.index(first) + 1 :]:
-        handed = [b for t in chosen for b in t.writes & task.reads]
-        if handed and _fits(task, chosen, batch) and _movable([*chosen, task], tasks):
+        near = [
+            b for t in chosen for b in (t.writes | t.reads) & task.reads if b.place == "arena" and b.bytes >= _LARGE
+        ]
+        near += [b for t in chosen for b in t.writes & task.reads]
+        if near and _fits(task, chosen, batch) and _movable([*chosen, task], tasks):
             chosen.append(task)
     if len(chosen) < 2:
         return tasks
@@ -98,11 +105,12 @@ def _walks(kernel: object, batch: _Batch) -> bool:
 
 
 def _fits(task: Task, chosen: Sequence[Task], batch: _Batch) -> bool:
-    """Does a task read what the chosen ones write only at the batch point at which they write it?"""
+    """Does a task read what the chosen ones write or read only at the batch point at which they do?"""
     if not _walks(task.kernel, batch):
         return False
     for earlier in chosen:
-        for b in earlier.writes & task.reads:
+        large = {b for b in earlier.reads & task.reads if b.place == "arena" and b.bytes >= _LARGE}
+        for b in (earlier.writes & task.reads) | large:
             if not (_by_point(b, earlier, batch) and _by_point(b, task, batch)):
                 return False
         if earlier.writes & task.writes or earlier.reads & task.writes:
@@ -235,3 +243,80 @@ def _inside(kernel: Loops | Contract, batch: _Batch, private: dict[int, tuple[Bu
             Stage(inner=stage.inner, reductions=tuple(reductions), stores=tuple(store(s) for s in stage.stores))
         )
     return replace(kernel, outer=kernel.outer[count:], stages=tuple(stages))
+
+
+# --- what is made again rather than stored
+
+
+def _made_again(buffer: Buffer, tasks: list[Task]) -> list[Task]:
+    """The tasks without a buffer that only nests over one batch touch: each makes its own part of it when it needs it."""
+    maker = next((t for t in tasks if buffer in t.writes), None)
+    readers = [t for t in tasks if buffer in t.reads and t is not maker]
+    touching = [t for t in (maker, *readers) if t is not None]
+    if maker is None or not readers or not all(isinstance(t.kernel, Nest) for t in touching):
+        return tasks
+    nest: Nest = maker.kernel  # type: ignore[assignment]
+    batch = _Batch(tuple(nest.extents.values()))
+    if any(tuple(t.kernel.extents.values()) != batch.sizes for t in readers):  # type: ignore[union-attr]
+        return tasks
+    if not all(_nest_by_point(buffer, t.kernel, batch) for t in touching):  # type: ignore[arg-type]
+        return tasks
+    made = _makers(buffer, nest)
+    sources = {b for k in made for b in _read(k) if b.place != "private"}
+    if any(b in t.writes for b in sources for t in tasks[tasks.index(maker) :]):
+        return tasks  # what it is made from is not there any more
+    changed = {id(t): _with_private(buffer, t, made if t is not maker else (), batch) for t in touching}
+    return [changed.get(id(t), t) for t in tasks]
+
+
+def _nest_by_point(buffer: Buffer, nest: Nest, batch: _Batch) -> bool:
+    parts = [task_of(k, ()) for k in nest.kernels]
+    return all(_by_point(buffer, t, batch) for t in parts if buffer in t.reads or buffer in t.writes)
+
+
+def _read(kernel: Loops | Contract) -> list[Buffer]:
+    return [e.buffer for e in walk(*values(kernel)) if isinstance(e, Load | Pick)]
+
+
+def _makers(buffer: Buffer, nest: Nest) -> tuple[Loops | Contract, ...]:
+    """The kernels of a nest that a buffer takes to be made, in order."""
+    wanted, found = {id(buffer)}, []
+    for kernel in reversed(nest.kernels):
+        if any(id(s.buffer) in wanted for s in _stores(kernel)):
+            found.append(kernel)
+            wanted |= {id(b) for b in _read(kernel)}
+    return tuple(reversed(found))
+
+
+def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract], batch: _Batch) -> Task:
+    """A nest that has a buffer to itself, made by kernels of its own."""
+    nest: Nest = task.kernel  # type: ignore[assignment]
+    shape = buffer.shape[len(batch.sizes) :]
+    private: dict[int, tuple[Buffer, object]] = {id(buffer): (_own_copy(buffer, shape), _without(batch))}
+    for kernel in before:
+        for s in _stores(kernel):
+            if s.buffer.place == "private" and id(s.buffer) not in private:
+                private[id(s.buffer)] = _own_copy(s.buffer, s.buffer.shape), lambda offset: offset
+    # What else those kernels write is written already.
+    needed = {id(b) for k in (*before, *nest.kernels) for b in _read(k)} | {id(buffer)}
+    none = _Batch(())
+    again = tuple(_inside(_only(k, needed), none, private) for k in before)
+    kernels = (*again, *(_inside(k, none, private) for k in nest.kernels))
+    kept = tuple(b for b, _ in private.values())
+    changed = replace(nest, kernels=kernels, private=(*nest.private, *kept))
+    return task_of(changed, task.nodes)
+
+
+def _own_copy(buffer: Buffer, shape: tuple[int, ...]) -> Buffer:
+    return Buffer(name=buffer.name, shape=shape, dtype=buffer.dtype, strides=row_major(shape), place="private")
+
+
+def _only(kernel: Loops | Contract, needed: set[int]) -> Loops | Contract:
+    """A kernel without the stores that nothing here reads."""
+    if isinstance(kernel, Contract):
+        return replace(kernel, epilogue=tuple(s for s in kernel.epilogue if id(s.buffer) in needed))
+    stages = tuple(
+        Stage(inner=t.inner, reductions=t.reductions, stores=tuple(s for s in t.stores if id(s.buffer) in needed))
+        for t in kernel.stages
+    )
+    return replace(kernel, stages=stages)

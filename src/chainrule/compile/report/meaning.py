@@ -29,6 +29,7 @@ Role = Literal["forward", "backward", "update"]
 _LONGEST = 64  # characters of a formula; a longer one is told by the calls that it came from
 # Ops that say more to a machine than to a person: a formula with them is told by the calls that it came from.
 _MACHINERY = frozenset({movement.embed, windows.windows, windows.overlap_add})
+_REORDERED = (movement.reshape, movement.permute)
 _MOVES = frozenset({movement.expand, movement.reshape, movement.permute, movement.cast})
 
 
@@ -56,7 +57,11 @@ class Meaning:
         self._name_gradients()
         self._node_of = {id(b): x for x in reversed(self.program.nodes) if (b := schedule.memory.get(id(x)))}
         self._inner = _inner(self.program.nodes)
-        self._numbers: dict[int, int] = {}
+        self._named: dict[int, str] = {}  # by id of a buffer
+        self._numbers = 0
+        for task in schedule.tasks:  # in the order they run
+            for x in self._results(task):
+                self.name(schedule.memory[id(x)])
 
     # --- which part of the step each traced node belongs to
 
@@ -164,15 +169,22 @@ class Meaning:
 
     def name(self, buffer: Buffer) -> str:
         """What the user calls what a buffer holds, or t1, t2, …"""
-        node = self.node(buffer)
-        if node is None:
-            return "the result"
-        if node.op is None:
-            return node.symbol or ("a constant" if buffer.place == "constant" else "an input")
-        return self._name_of(node) or self._numbered(buffer)
+        if id(buffer) not in self._named:
+            node = self.node(buffer)
+            if node is None:
+                name = "the result"
+            elif node.op is None:
+                name = node.symbol or ("a constant" if buffer.place == "constant" else "an input")
+            else:
+                name = self._name_of(node) or f"t{self._count()}"
+                copies = sum(name == other for other in self._named.values())
+                name = f"{name} (copy {copies + 1})" if copies else name
+            self._named[id(buffer)] = name
+        return self._named[id(buffer)]
 
-    def _numbered(self, buffer: Buffer) -> str:
-        return f"t{self._numbers.setdefault(id(buffer), len(self._numbers) + 1)}"
+    def _count(self) -> int:
+        self._numbers += 1
+        return self._numbers
 
     def _name_of(self, node: Any) -> str | None:
         """The user's name for a node; what only lies in another order goes by the name of what it was made from."""
@@ -182,10 +194,13 @@ class Meaning:
             name = None if traced is None else self._names.get(id(traced))
             if name is not None:
                 return name
-            if node.op not in (movement.reshape, movement.permute) or node.inputs[0].aval.size != count:
+            if node.op is movement.embed:
+                inner = self._name_of(node.inputs[0])
+                return None if inner is None else f"{inner} padded"
+            if node.op not in _REORDERED or node.inputs[0].aval.size != count:
                 return None
             node = node.inputs[0]
-        return None
+        return node.symbol if node.constant is None else None
 
     def _traced(self, node: Any) -> Any:
         """The traced node that this one stands for, if it is not a part of the way there."""
@@ -271,15 +286,15 @@ class Meaning:
         nodes = list({id(x): x for root in roots for x in self._behind(root, task)}.values())
         loads = {id(self.schedule.memory[id(x)]): x for x in nodes if self._is_load(x, task)}
         reads = sorted((b for b in task.reads if id(b) in loads), key=lambda b: (b.place != "arena", b.name))
-        forward, backward = self._steps_of(nodes, "forward"), self._steps_of(nodes, "backward")[::-1]
+        inside = [x for x in nodes if id(x) not in loads]
+        forward, backward = self._steps_of(inside, "forward"), self._steps_of(inside, "backward")[::-1]
+        given = ", ".join(self.name(b) for b in reads)
         goes_back = any(map(self._goes_back, roots))
         if forward and not goes_back:
-            what = ", ".join(forward)
-        elif backward:
-            what = f"backward of {', '.join(backward)}"
-        else:
-            what = ", ".join(self.ops(task))
-        return f"{what}, from {', '.join(self.name(b) for b in reads)}"
+            return f"{', '.join(forward)} of {given}"
+        if backward:
+            return f"backward of {', '.join(backward)}, from {given}"
+        return f"{', '.join(dict.fromkeys(x.op.name for x in inside if x.op is not None))} of {given}"
 
     def _goes_back(self, x: Any) -> bool:
         traced = self._by_trail.get(id(x.trail))
@@ -291,7 +306,7 @@ class Meaning:
         varies: set[int] = set()  # ids of what depends on a value that is loaded: the rest is known beforehand
         order = {id(step): n for n, step in enumerate(self.tree.children)}
         for x in sorted(nodes, key=lambda x: x.made):
-            if id(x) in self.schedule.memory or any(id(y) in varies for y in x.inputs):
+            if any(id(y) in varies or (id(y) in self.schedule.memory and y.constant is None) for y in x.inputs):
                 varies.add(id(x))
             traced = self._by_trail.get(id(x.trail))
             if traced is None or id(x) not in varies or self.role(traced) != role:
@@ -319,6 +334,8 @@ class Meaning:
         for x in self._behind(root, task):
             if x is not root and x.constant is None and self._is_load(x, task):
                 symbols[id(x)] = type(x).symbolic(self.name(self.schedule.memory[id(x)]), x.aval)
+        if root.op is movement.embed and id(root.inputs[0]) in symbols:
+            return f"{symbols[id(root.inputs[0])].symbol}, with zeros around it"
         written = rewrite(rewrite(root, identities.ALL, symbols), (_without_cast, _number_first))
         if any(x.op in _MACHINERY for x in ancestors([written])):
             return None
@@ -359,8 +376,11 @@ class Meaning:
 
 
 def _inner(nodes: Sequence[Node]) -> set[int]:
-    """Nodes that are on the way to another one with the same trail."""
-    return {id(x) for node in nodes for x in node.inputs if x.trail is not None and x.trail is node.trail}
+    """Nodes that are on the way to another one with the same trail, other than to the same in another order."""
+    return {
+        id(x) for node in nodes if node.op not in _REORDERED
+        for x in node.inputs if x.trail is not None and x.trail is node.trail
+    }  # fmt: skip
 
 
 def _unique(nodes: Sequence[Node]) -> Iterator[Any]:
