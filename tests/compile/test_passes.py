@@ -189,6 +189,11 @@ def test_composites_become_folds(op, sample, dtype):
     assert not any(isinstance(n.op, Fused) or getattr(n.op, "expansion", None) for n in after.nodes)
 
 
+@pytest.mark.parametrize("correction", [0, 1, 2, 3, 5])
+def test_a_variance_of_too_few_is_none(correction):
+    changed(decompose, lambda x: x.var(1, correction=correction), symbol("x", 3, 2))
+
+
 @pytest.mark.parametrize("values", [[0.0, 0.0], [np.nan, 0.0], [1.0, 2.0], [0.0, -3.0]], ids=str)
 @pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.int64, dtypes.bool_], ids=str)
 def test_numbers_are_true_where_they_are_not_0(values, dtype):

@@ -327,15 +327,15 @@ class Grouping:
 
         Done twice: what turns out to be cheap to compute from the rest of what is stored is not stored after all.
         """
-        homes = dict(self.home)
+        homes, before = dict(self.home), [set(g.before) for g in self.groups]
         self._stores()
         self.kept = self._worth_storing()
         if self.kept.keys() != self.required.keys():
             self.home = homes
             self.groups = [g for g in self.groups if g.seeds]
             self.required, self.fixed = {}, set()
-            for group in self.groups:
-                group.placed, group.loads = [], {}
+            for group, known in zip(self.groups, before, strict=True):
+                group.placed, group.loads, group.before = [], {}, known
             self._stores()
 
     def _worth_storing(self) -> dict[int, Node]:
@@ -424,6 +424,8 @@ class Grouping:
             group = self.home.get(id(node))
             if group is None:
                 group = self._adopted(node)
+            for reader in self._asked.get(id(node), ()):
+                reader.before |= {group.number} - {reader.number}
             if id(node) in self.required:
                 group.placed.insert(0, node)
             self._demand(group, node)
@@ -446,7 +448,8 @@ class Grouping:
 
     def _adopted(self, node: Node) -> Group:
         """A home for a node that has none: with a group that reads it at its own points, or one of its own."""
-        for reader in self._asked.get(id(node), ()):
+        asked = self._asked.get(id(node), [])
+        for reader in asked:
             if reader.kind != "loops" or not reader.is_full(node.aval.shape) or _single_row(reader):
                 continue
             place = reader.place(node.aval.shape)
@@ -454,6 +457,8 @@ class Grouping:
                 continue
             sources = self._from([node])
             if any(self._depends(self.groups[n], reader.number) for n in sources if n != reader.number):
+                continue
+            if any(self._depends(reader, other.number) for other in asked if other is not reader):
                 continue
             self.home[id(node)], self.places[id(node)] = reader, place
             del reader.loads[id(node)]

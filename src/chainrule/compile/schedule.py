@@ -43,6 +43,7 @@ from chainrule.compile.kernel import (
     variables,
     walk,
 )
+from chainrule.compile.layout import batch_innermost
 from chainrule.compile.program import Program
 from chainrule.core.node import Node
 from chainrule.core.provenance import user_place
@@ -105,6 +106,7 @@ class _Scheduling:
     grouping: Grouping
     memory: dict[int, Buffer] = field(default_factory=dict)  # of inputs, constants and stored nodes, by id of the node
     alive: list[Node] = field(default_factory=list)
+    flat: set[int] = field(default_factory=set)  # ids of nodes that are read as if they lay row by row
     counter: int = 0
 
     def schedule(self) -> Schedule:
@@ -120,6 +122,10 @@ class _Scheduling:
                 if id(node) not in self.memory:
                     self.memory[id(node)] = self._buffer(node, "arena", f"t{self._number()}")
         tasks = [self._task(group) for group in order]
+        turned = batch_innermost(order, self.memory, self.flat)
+        if turned:
+            self.memory.update(turned)
+            tasks = [self._task(group) for group in order]
         tasks += [self._copied(copy) for copy in copies]
         return Schedule(
             program=program, tasks=tuple(tasks), inputs=inputs, outputs=tuple(self.outputs), memory=self.memory
@@ -271,6 +277,7 @@ class _Scheduling:
         if buffer is None:
             buffer = self._constant(node)
         if isinstance(where, Flat):
+            self.flat.add(id(node))
             return Load(buffer, where.offset)
         affine = [(w, s) for w, s in zip(where, buffer.strides, strict=True) if isinstance(w, Affine)]
         offset = Affine.total(affine)

@@ -313,7 +313,7 @@ class Meaning:
                 continue
             source = self.behind.get(id(traced), traced)
             step = self._steps.get(id(source))
-            if step is not None and (step.kind != "statement" or source.op not in _MOVES):
+            if step is not None and x.op not in _MOVES and (step.kind != "statement" or source.op not in _MOVES):
                 name = _spoken(step.name) if step.kind in ("function", "module") else source.op.name
                 found.setdefault(order[id(step)], name)
         return [found[n] for n in sorted(found)]

@@ -1,0 +1,66 @@
+"""How temporaries lie in memory: around convolutions with the batch innermost, else row by row.
+
+A convolution's windows overlap, and its images are narrow and of odd widths; its batch is long, and the same for every
+loop around it. With the batch innermost, every load and store along it is a whole vector: in the products, and in the
+activations, poolings and sums between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from chainrule.compile.access import is_free
+from chainrule.compile.grouping import Group
+from chainrule.compile.kernel import Buffer, row_major
+from chainrule.core.node import Node
+from chainrule.ops import windows
+
+_LEAST = 16  # examples in a batch: fewer do not fill a vector
+
+
+def batch_innermost(
+    groups: Sequence[Group], memory: Mapping[int, Buffer], flat: Collection[int]
+) -> dict[int, Buffer]:
+    """Other buffers, by id of the node, for what is better kept with its first dimension innermost.
+
+    flat: ids of nodes that are read as if they lay row by row: those stay.
+    """
+    convolutions = [g for g in groups if g.kind == "contract" and any(_slides(x, g) for x in g.seeds[0].inputs)]
+    sizes = {n.aval.shape[0] for g in convolutions for n in g.loads.values() if n.aval.ndim > 2}
+    sizes = {n for n in sizes if n >= _LEAST}
+    chosen: dict[int, Node] = {}
+
+    def choose(group: Group) -> bool:
+        new = [
+            n for n in (*group.loads.values(), *group.placed)
+            if n.aval.ndim > 2 and n.aval.shape[0] in sizes and id(n) not in chosen and id(n) not in flat
+            and memory[id(n)].place == "arena"
+        ]  # fmt: skip
+        chosen.update((id(n), n) for n in new)
+        return bool(new)
+
+    for group in convolutions:
+        choose(group)
+    growing = True
+    while growing:  # on to what reads or writes them entry by entry
+        growing = False
+        for group in groups:
+            near = any(id(n) in chosen for n in (*group.loads.values(), *group.placed))
+            if near and group.kind == "loops":
+                growing = choose(group) or growing
+    return {key: _turned(memory[key]) for key in chosen}
+
+
+def _slides(node: Node, group: Group) -> bool:
+    """Are the entries of an operand windows that slide over something?"""
+    while id(node) not in group.loads and is_free(node) and node.inputs:
+        if node.op is windows.windows:
+            return True
+        node = node.inputs[0]
+    return False
+
+
+def _turned(buffer: Buffer) -> Buffer:
+    batch, *rest = buffer.shape
+    return replace(buffer, strides=(1, *(s * batch for s in row_major(tuple(rest)))))

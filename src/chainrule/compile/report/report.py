@@ -1,0 +1,443 @@
+"""`step.report()`: what a compiled step does, kernel by kernel, and what of the machine's limit it reaches."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compile import native
+from chainrule.compile.bound import Bound
+from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.llvm.step import Placed
+from chainrule.compile.machine import Limit, Machine, machine
+from chainrule.compile.native import Native, Written
+from chainrule.compile.pipeline import optimised
+from chainrule.compile.program import Program
+from chainrule.compile.report import counting, page, text
+from chainrule.compile.report.meaning import Line, Meaning
+from chainrule.compile.report.measuring import Times, measured
+from chainrule.core.node import at_user_line
+from chainrule.errors import ArgumentError, TraceError
+
+_NEAR = 256 << 10  # bytes a thread: what the machine's limits call L2
+
+Bound_ = Literal["arithmetic", "memory"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KernelReport:
+    """One kernel of a step.
+
+    number: in the order they run, from 1. function: its name in the module. formulas: what it writes, as mathematics.
+    words: what kind of loops it is. ops: the ops fused into it. lines: the user's lines it works for. notes: updates in
+        place, and gradients that are never stored.
+    units: the parts that threads share. threads: how many share it. waits: do all threads wait for each other before?
+    products, operations: those of products of matrices, and all, in floating point.
+    read, written: bytes, by name; each buffer once.
+    seconds: the shortest of the runs. limit: the seconds that the machine's limits allow at best, and which one says so.
+    """
+
+    number: int
+    function: str
+    kind: str
+    formulas: tuple[str, ...]
+    words: str
+    ops: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+    units: int
+    threads: int
+    waits: bool
+    products: int
+    operations: int
+    read: tuple[tuple[str, int], ...]
+    written: tuple[tuple[str, int], ...]
+    seconds: float
+    limit: float
+    limited_by: Bound_
+
+    @property
+    def bytes(self) -> int:
+        """What it has to read and to write."""
+        return sum(n for _, n in (*self.read, *self.written))
+
+    @property
+    def gflops(self) -> float:
+        """Operations a second, in 10⁹."""
+        return self.operations / self.seconds / 1e9 if self.seconds else 0.0
+
+    @property
+    def gbytes(self) -> float:
+        """Bytes a second, in 10⁹."""
+        return self.bytes / self.seconds / 1e9 if self.seconds else 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the machine's limit: 1 is as fast as it can be. More than 1: its data came from a cache."""
+        return self.limit / self.seconds if self.seconds else 0.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A temporary's place in the arena: its first byte, its size, and the kernels from its making to its last use."""
+
+    name: str
+    start: int
+    size: int
+    first: int
+    last: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PassReport:
+    """One pass that changed the program: how many nodes there were before it and after it, and the programs' text."""
+
+    name: str
+    before: int
+    after: int
+    program_before: str
+    program_after: str
+
+
+@final
+class Passes(tuple[PassReport, ...]):
+    """The passes that a program went through, in order; prints as a table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return text.passes(self)
+
+    __str__ = __repr__
+
+
+@final
+class Report:
+    """What a compiled step does. Prints; in a notebook it is a table; `.save("step.html")` writes a page.
+
+    kernels: a `KernelReport` for each. stretches: the memory plan. machine: the limits. times: what was measured.
+    """
+
+    def __init__(self, name: str, function: Any, bound: Bound) -> None:
+        self.name, self.place = name, _place_of(function)
+        self._bound = bound
+        self._changes: list[tuple[str, Program, Program]] = []
+        program = optimised(bound.outcome.program, lambda *change: self._changes.append(change))
+        executable = bound.executable
+        threads = executable.threads if isinstance(executable, Native) else None
+        self.is_native = isinstance(executable, Native)
+        self._written: Written = native.write(program, threads=threads)
+        self.machine: Machine = machine()
+        self.target = str(self._written.target)
+        timed = native.write(program, threads=threads, timed=True).native()
+        step = executable if isinstance(executable, Native) else self._written.native()
+        self.threads = timed.threads
+        self.times: Times = measured(step, timed, bound.table.given, self._written.target)
+        self.meaning = Meaning(bound.outcome, self._written.schedule)
+        self.kernels: tuple[KernelReport, ...] = tuple(self._kernels())
+        self.stretches = self._stretches()
+        self.arena, self.apart = self._written.arena.size, self._written.arena.apart
+        self.phases = len(self._written.module.phases)
+
+    # --- kernels
+
+    def _kernels(self) -> list[KernelReport]:
+        found = []
+        for number, phase in enumerate(self._written.module.phases):
+            for i, placed in enumerate(phase):
+                found.append(self._kernel(placed, len(found) + 1, waits=number > 0 and i == 0))
+        return found
+
+    def _kernel(self, placed: Placed, number: int, *, waits: bool) -> KernelReport:
+        task, meaning = placed.task, self.meaning
+        count = counting.counted(task.kernel)
+        threads = self.threads if placed.slot is None else 1
+        by_id = {id(b): b for b in (*task.reads, *task.writes)}
+        read, written = (
+            tuple(sorted((meaning.name(by_id[b]), n) for b, n in found(task).items()))
+            for found in (counting.read, counting.written)
+        )
+        total = sum(n for _, n in (*read, *written))
+        limit, limited_by = self._limit(count.total, total, threads, counting.number_type(task))
+        return KernelReport(
+            number=number,
+            function=f"k{placed.number}",
+            kind=_kind(task.kernel),
+            formulas=tuple(meaning.formulas(task)),
+            words=_words(task.kernel, meaning.ops(task)),
+            ops=tuple(meaning.ops(task)),
+            lines=tuple(meaning.lines(task)),
+            notes=tuple(meaning.notes(task)),
+            units=placed.plan.units,
+            threads=threads,
+            waits=waits,
+            products=count.products,
+            operations=count.total,
+            read=read,
+            written=written,
+            seconds=self.times.kernels[placed.number],
+            limit=limit,
+            limited_by=limited_by,
+        )
+
+    def _limit(self, operations: int, size: int, threads: int, dtype: np.dtype) -> tuple[float, Bound_]:
+        """The least seconds that the machine's limits allow, and which of them says so."""
+        arithmetic = operations / (_of(self.machine[dtype.name], threads) * 1e9)
+        near = size <= _NEAR * threads
+        memory = size / (_of(self.machine["copy L2" if near else "copy memory"], threads) * 1e9)
+        return (arithmetic, "arithmetic") if arithmetic >= memory else (memory, "memory")
+
+    def _stretches(self) -> tuple[Stretch, ...]:
+        order = {placed.number: n for n, placed in enumerate(self._placed, 1)}
+        stays = sorted(self._written.arena.stays, key=lambda s: (s.first, s.start))
+        return tuple(
+            Stretch(
+                name=self.meaning.name(s.buffer), start=s.start, size=s.buffer.bytes, first=order[s.first],
+                last=order[s.last],
+            )
+            for s in stays
+        )  # fmt: skip
+
+    @property
+    def _placed(self) -> list[Placed]:
+        return [placed for phase in self._written.module.phases for placed in phase]
+
+    # --- of the whole step
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of one step."""
+        return sum(k.operations for k in self.kernels)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that its kernels have to read and to write."""
+        return sum(k.bytes for k in self.kernels)
+
+    @property
+    def limit(self) -> float:
+        """The least seconds that the machine's limits allow for the whole step."""
+        return max(self._limits())
+
+    @property
+    def limited_by(self) -> Bound_:
+        """Which of them says so."""
+        arithmetic, memory = self._limits()
+        return "arithmetic" if arithmetic >= memory else "memory"
+
+    def _limits(self) -> tuple[float, float]:
+        dtype = max((counting.number_type(p.task) for p in self._placed), key=lambda d: d.itemsize, default=None)
+        arithmetic = self.operations / (_of(self.machine[(dtype or dtypes.float32).name], self.threads) * 1e9)
+        everything = sum(b.bytes for b in self._written.schedule.buffers() if b.place != "arena") + self.arena
+        near = everything <= _NEAR * self.threads
+        memory = self.bytes / (_of(self.machine["copy L2" if near else "copy memory"], self.threads) * 1e9)
+        return arithmetic, memory
+
+    @property
+    def share(self) -> float:
+        """Of the machine's limit: 1 is as fast as it can be."""
+        return self.limit / self.times.best
+
+    # --- on demand
+
+    def passes(self) -> Passes:
+        """What each pass did to the program: node counts; each entry holds the program's text before and after."""
+        return Passes(
+            PassReport(
+                name=name, before=len(before.nodes), after=len(after.nodes), program_before=str(before),
+                program_after=str(after),
+            )
+            for name, before, after in self._changes
+        )  # fmt: skip
+
+    @cached_property
+    def program(self) -> str:
+        """The program's text, after all passes: what the kernels compute."""
+        return str(self._written.program)
+
+    def ir(self, kernel: int) -> str:
+        """The LLVM IR of one kernel's functions, by its number."""
+        return "\n\n".join(_functions(self._written.module.text, self._chosen(kernel), r"^define [^@]*@{}\(.*?^\}}"))
+
+    def assembly(self, kernel: int) -> str:
+        """The machine code of one kernel's functions, by its number, to be read."""
+        name = self._chosen(kernel)
+        found = "\n".join(_functions(self._assembly, name, r"^{}:.*?^\.?L?func_end\d*:|^{}:.*?(?=^\s*\.size|\Z)"))
+        return "\n".join(line for line in found.splitlines() if not re.match(r"\s*(\.cfi_|\.Lfunc_end|\.p2align)", line))
+
+    @cached_property
+    def _assembly(self) -> str:
+        return self._written.assembly()
+
+    def _chosen(self, kernel: int) -> str:
+        if not 1 <= kernel <= len(self.kernels):
+            raise at_user_line(
+                ArgumentError(f"report: kernel {kernel} was asked for; the step has 1 to {len(self.kernels)}")
+            )
+        return self.kernels[kernel - 1].function
+
+    # --- forms
+
+    def __str__(self) -> str:
+        return text.report(self, text.terminal_width())
+
+    __repr__ = __str__
+
+    def __rich__(self) -> Any:
+        return text.coloured(self)
+
+    def _repr_html_(self) -> str:
+        return page.fragment(self)
+
+    def html(self) -> str:
+        """One self-contained page."""
+        return page.page(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the report as one self-contained HTML page, and say where it is.
+
+        Raises: ArgumentError: the path does not end in .html.
+        """
+        target = Path(path)
+        if target.suffix.lower() not in (".html", ".htm"):
+            raise at_user_line(ArgumentError(f"save: expected a path that ends in .html; got {str(path)!r}"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(self.html(), encoding="utf-8")
+        return target
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole report as plain Python values."""
+        return {
+            "name": self.name,
+            "place": self.place,
+            "target": self.target,
+            "threads": self.threads,
+            "operations": self.operations,
+            "bytes": self.bytes,
+            "arena": self.arena,
+            "arena_without_sharing": self.apart,
+            "seconds": self.times.best,
+            "seconds_median": self.times.usual,
+            "runs": self.times.runs,
+            "limit": self.limit,
+            "limited_by": self.limited_by,
+            "kernels": [_kernel_dict(k) for k in self.kernels],
+            "memory": [asdict(s) for s in self.stretches],
+            "passes": [{"name": p.name, "before": p.before, "after": p.after} for p in self.passes()],
+        }
+
+    def json(self) -> str:
+        """The whole report as JSON."""
+        return json.dumps(self.as_dict(), indent=2)
+
+
+def report(compiled: Any) -> Report:
+    """The report of a compiled function's last call. See `Compiled.report`."""
+    name = getattr(compiled.eager, "__name__", type(compiled.eager).__name__)
+    last = compiled.last_call
+    if last is None:
+        raise at_user_line(
+            TraceError(f"report: {name} has not been called yet, so nothing is compiled; call it once, then ask again")
+        )
+    return Report(name, compiled.eager, last[0])
+
+
+def _kernel_dict(k: KernelReport) -> dict[str, Any]:
+    found = {name: getattr(k, name) for name in k.__dataclass_fields__}
+    found["lines"] = [str(line) for line in k.lines]
+    found["read"], found["written"] = dict(k.read), dict(k.written)
+    return found
+
+
+def _of(limit: Limit, threads: int) -> float:
+    """A limit for so many threads; what else ran while it was measured may have made the one for all the smaller."""
+    return limit.one if threads == 1 else max(limit.one, limit.all)
+
+
+def _place_of(function: Any) -> str:
+    code = getattr(getattr(function, "forward", function), "__code__", None)
+    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+def _kind(kernel: Kernel) -> str:
+    match kernel:
+        case Contract():
+            return "product"
+        case Loops(stages=stages):
+            return "sum" if any(s.reductions for s in stages) else "entry by entry"
+        case Nest():
+            return "nest"
+        case Scatter():
+            return "scatter"
+        case Scan():
+            return "running sum"
+        case Sort():
+            return "sort"
+
+
+_COMBINED = {
+    "add": "sums", "mul": "products", "max": "largest", "min": "smallest", "and": "all", "or": "any",
+    "argmax": "place of the largest", "argmin": "place of the smallest",
+}  # fmt: skip
+
+
+def _words(kernel: Kernel, ops: Sequence[str]) -> str:
+    """What kind of loops a kernel is, for somebody who has not seen one."""
+    match kernel:
+        case Contract():
+            batch, rows, columns, summed = (
+                int(np.prod([kernel.extents[v] for v in axes], dtype=np.int64))
+                for axes in (kernel.batch, kernel.rows, kernel.columns, kernel.summed)
+            )
+            at = f"{batch:,} times " if batch > 1 else ""
+            after = [name for name in ops[ops.index("matmul") + 1 :] if name not in _SILENT] if "matmul" in ops else []
+            fused = f"; {_joined(after)} in the same loops" if after else ""
+            return f"matrix product, {at}{rows:,} x {columns:,} entries of {summed:,} terms{fused}"
+        case Loops():
+            outer = _times(kernel.extents[v] for v in kernel.outer)
+            reduced = [
+                (_COMBINED[r.combine], int(np.prod([kernel.extents[v] for v in stage.inner], dtype=np.int64)))
+                for stage in kernel.stages for r in stage.reductions
+            ]  # fmt: skip
+            if not reduced:
+                return f"entry by entry, {outer or '1'} entries"
+            what = _joined(list(dict.fromkeys(name for name, _ in reduced)))
+            return f"{what} over {max(n for _, n in reduced):,} entries{f', for each of {outer}' if outer else ''}"
+        case Nest():
+            inside = "; ".join(_words(k, ops) for k in kernel.kernels)
+            return f"for each of {_times(kernel.extents[v] for v in kernel.variables)}: {inside}"
+        case Scatter():
+            return f"adds {_times(kernel.extents[v] for v in kernel.loops)} entries up where they belong"
+        case Scan():
+            return f"running sums over {kernel.extents[kernel.along]:,} entries"
+        case Sort():
+            return f"sorts rows of {kernel.extents[kernel.along]:,} entries"
+
+
+_SILENT = frozenset({"expand", "reshape", "permute", "cast", "windows"})
+
+
+def _times(sizes: Any) -> str:
+    return " x ".join(f"{n:,}" for n in sizes if n != 1)
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _functions(module: str, name: str, pattern: str) -> list[str]:
+    """The texts of a kernel's functions in a module: its own, and of a nest those of its parts."""
+    names = rf"{re.escape(name)}(?:_\d+)?"
+    found = re.findall(pattern.format(names, names), module, re.MULTILINE | re.DOTALL)
+    return [match if isinstance(match, str) else match[0] for match in found]
