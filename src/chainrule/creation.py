@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -205,7 +204,8 @@ class Generator:
 
     def __init__(self, seed: int | None = None) -> None:
         self._lock = threading.Lock()
-        self.manual_seed(secrets.randbits(63) if seed is None else seed)
+        # Not `secrets`, whose import takes longer than that of any file of ours.
+        self.manual_seed(int.from_bytes(os.urandom(8), "little") >> 1 if seed is None else seed)
 
     def manual_seed(self, seed: Any) -> Generator:
         """Start the stream of `seed` from its beginning. 0 ≤ seed < 2⁶⁴."""

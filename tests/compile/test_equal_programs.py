@@ -3,13 +3,17 @@
 CHAINRULE_TEST_EFFORT=20 draws twenty times as many, and others at each run.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from drawn import Program, programs
 from equality import EFFORT, arrays, assert_equal, compiled, quietly
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule.compile.llvm import pool
 from chainrule.compile.llvm.target import Target
 from chainrule.errors import ArgumentError
 
@@ -36,3 +40,179 @@ def test_values_and_gradients(program):
     cr.manual_seed(7)
     found = arrays(compiled(program.value_and_gradients)(*inputs))
     held(program, found, wanted)
+
+
+@given(programs(8))
+@drawn_few
+def test_second_derivatives(program):
+    smooth = [i for i, a in enumerate(program.arrays) if a.size]
+    if not smooth:
+        return
+
+    def curvature(*inputs):
+        def slope(*xs):
+            found = cr.grad(program.loss, argnums=tuple(smooth))(*xs)
+            return sum((g.tanh() * g).sum() for g in found)
+
+        return cr.grad(slope, argnums=tuple(smooth))(*inputs)
+
+    inputs = program.tensors()
+    cr.manual_seed(7)
+    wanted = quietly(curvature, *inputs)
+    cr.manual_seed(7)
+    held(program, arrays(compiled(curvature)(*inputs)), wanted)
+
+
+@given(programs())
+@drawn_few
+def test_threads(program):
+    """A number of threads gives the same bits at each run; another number may add up in another order."""
+    inputs = program.tensors()
+    cr.manual_seed(7)
+    wanted = quietly(program.value_and_gradients, *inputs)
+    for threads in (1, 2, 3):
+        pool.set_num_threads(threads)
+        try:
+            function = compiled(program.value_and_gradients, threads=threads)
+            runs = []
+            for _ in range(3):
+                cr.manual_seed(7)
+                runs.append(arrays(function(*inputs)))
+        finally:
+            pool.set_num_threads(pool.usable_cores())
+        held(program, runs[0], wanted)
+        for again in runs[1:]:
+            for first, second in zip(runs[0], again, strict=True):
+                assert first.tobytes() == second.tobytes(), f"{threads} threads\n{program!r}"
+
+
+@pytest.mark.parametrize("kind", ["avx2", "baseline"])
+def test_targets(kind):
+    try:
+        target = Target.restricted(kind)
+    except ArgumentError:
+        pytest.skip("this machine lacks it")
+
+    @given(programs())
+    @drawn_few
+    def equal(program):
+        inputs = program.tensors()
+        cr.manual_seed(7)
+        wanted = quietly(program.value_and_gradients, *inputs)
+        cr.manual_seed(7)
+        held(program, arrays(compiled(program.value_and_gradients, target)(*inputs)), wanted)
+
+    equal()
+
+
+# --- updates in place: what is read is what was there before
+
+
+@dataclass
+class Updates:
+    """Tensors that are updated from each other: each takes `factor` of the source, moved and bent, now or at once."""
+
+    shape: tuple[int, ...]
+    count: int
+    changes: list[tuple[int, int, str, str]]
+
+    def tensors(self) -> list[cr.Tensor]:
+        """What is updated."""
+        return [cr.tensor(np.cos(np.arange(np.prod(self.shape, dtype=int)) + i).reshape(self.shape)) for i in range(self.count)]
+
+    def __call__(self, weights: list[cr.Tensor]) -> cr.Tensor:
+        old = [w * 1.0 for w in weights]
+        for target, source, what, way in self.changes:
+            x = WAYS[way](weights[source] if what != "old" else old[source])
+            if what == "copy":
+                weights[target].copy_(x)
+            else:
+                weights[target] -= 0.3 * x
+        return sum((w * w).sum() for w in weights) + old[0].sum()
+
+
+WAYS = {
+    "as it is": lambda x: x,
+    "bent": lambda x: x.tanh(),
+    "turned": lambda x: x.flip(0),
+    "transposed": lambda x: x.mT.reshape(x.shape),
+    "its mean": lambda x: x.mean(0, keepdim=True) + x * 0.0,
+    "its sum": lambda x: x.sum().tanh() + x,
+    "shifted": lambda x: cr.cat([x[1:], x[:1]]),
+    "a product": lambda x: (x @ x.mT @ x) * 0.01,
+    "running": lambda x: x.cumsum(0) * 0.1,
+    "sorted": lambda x: x[x.sum(1).argsort(0)],
+}
+
+
+@st.composite
+def updates(draw):
+    shape = draw(st.sampled_from([(1, 1), (4, 4), (5, 3), (17, 17), (33, 9), (70, 70)]))
+    count = draw(st.integers(1, 4))
+    change = st.tuples(
+        st.integers(0, count - 1), st.integers(0, count - 1), st.sampled_from(["now", "old", "copy"]), st.sampled_from(list(WAYS))
+    )
+    return Updates(shape, count, draw(st.lists(change, min_size=1, max_size=6)))
+
+
+@given(updates())
+@drawn_many
+def test_updates(case):
+    runs = []
+    for wrap in (lambda f: f, compiled):
+        weights = case.tensors()
+        step = wrap(lambda weights=weights: case(weights))
+        with cr.no_grad():
+            found = [step().numpy().copy() for _ in range(3)]
+        runs.append(found + [w.numpy() for w in weights])
+    for f, w in zip(runs[1], runs[0], strict=True):
+        assert_equal(f, w, case, max(1.0, float(np.abs(w).max())), CLOSE)
+
+
+def test_a_swap():
+    a, b = (cr.tensor(np.arange(35.0).reshape(5, 7) + 100 * i) for i in range(2))
+
+    def swap():
+        a_before = a * 1.0
+        a.copy_(b)
+        b.copy_(a_before)
+
+    compiled(swap)()
+    assert a[0, 0].item() == 100.0
+    assert b[0, 0].item() == 0.0
+    assert a[4, 6].item() == 134.0
+
+
+def test_results_that_are_inputs_and_the_same_result_twice():
+    def f(x, w):
+        y = x @ w
+        return x, y, y, w, y.mT, (y, y + 0.0), y.reshape(-1)
+
+    x, w = cr.randn(5, 3, dtype=cr.float64), cr.randn(3, 9, dtype=cr.float64)
+    found = compiled(f)(x, w)
+    for g, e in zip(arrays(found), quietly(f, x, w), strict=True):
+        assert_equal(g, e)
+    memory = [np.asarray(t.numpy()) for t in (found[0], found[1], found[2], x, w)]
+    assert not any(np.shares_memory(p, q) for i, p in enumerate(memory) for q in memory[:i])
+
+
+def test_tied_weights_are_updated_once():
+    runs = []
+    for wrap in (lambda f: f, compiled):
+        cr.manual_seed(0)
+        w = cr.randn(7, 7, dtype=cr.float64).requires_grad_()
+        x = cr.randn(5, 7, dtype=cr.float64)
+
+        def step(w=w, x=x):
+            w.grad = None
+            loss = ((x @ w).tanh() @ w.mT).square().mean()
+            loss.backward()
+            with cr.no_grad():
+                w.sub_(0.1 * w.grad)
+                w.sub_(0.1 * w.grad * w)
+            return loss
+
+        step = wrap(step)
+        runs.append([step().item() for _ in range(4)] + [w.detach().numpy().copy()])
+    for f, e in zip(runs[1], runs[0], strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-12)

@@ -143,10 +143,12 @@ class Grouping:
 
     def find_homes(self) -> None:
         """Give every heavy node a group, and every node that can be computed along with one its place there."""
+        self._readers: dict[int, list[Node]] = {}
         for number, node in enumerate(self.program.nodes):
             self.position[id(node)] = number
             for x in node.inputs:
                 self.users[id(x)] = self.users.get(id(x), 0) + 1
+                self._readers.setdefault(id(x), []).append(node)
         self._sources: dict[int, frozenset[int]] = {}
         for node in self.program.nodes:
             if node.op is None:
@@ -168,10 +170,11 @@ class Grouping:
         return group
 
     def _product(self, node: Node) -> None:
-        """A product's loops run over the dimensions that its rows, columns and sums were joined from."""
+        """A product's loops run over what its rows, columns and sums were joined from, and are taken apart into."""
         x, y = node.inputs
         lead = len(node.aval.shape) - 2
-        rows, columns = _origins(x, lead), _origins(y, lead + 1)
+        rows = _refined(_origins(x, lead), self._destinations(node, lead))
+        columns = _refined(_origins(y, lead + 1), self._destinations(node, lead + 1))
         summed = _refined(_origins(x, lead + 1), _origins(y, lead))
         group = Group(
             "contract", len(self.groups), (*node.aval.shape[:-2], *rows, *columns),
@@ -181,6 +184,17 @@ class Grouping:
         )  # fmt: skip
         self.groups.append(group)
         self._seed(group, node)
+
+    def _destinations(self, node: Node, dim: int) -> tuple[int, ...]:
+        """The sizes that a dimension of a product is taken apart into by those who read it."""
+        shape = node.aval.shape
+        found: tuple[int, ...] = (shape[dim],)
+        for reader in self._readers.get(id(node), ()):
+            if reader.op is movement.reshape:
+                for held, made in segments(shape, reader.aval.shape):
+                    if held == [dim]:
+                        found = _refined(found, tuple(reader.aval.shape[d] for d in made))
+        return found
 
     def _seed(self, group: Group, node: Node) -> None:
         group.seeds.append(node)

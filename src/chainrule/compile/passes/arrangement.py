@@ -1,7 +1,7 @@
 """What reshapes and permutes make of a value: which parts of its dimensions stand where. Shared by passes.
 
-Along a dimension that is joined from several, positions have to be divided to find the entries of the value before; this
-is where a pass sees that.
+Along a dimension that is joined from several, positions have to be divided to find the entries of the value before:
+this is where a pass sees that.
 """
 
 from __future__ import annotations

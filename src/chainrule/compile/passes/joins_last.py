@@ -1,13 +1,14 @@
 """A reshape that joins dimensions stands after what is computed from it, not before.
 
-Loops over a joined dimension would have to divide to find where an entry is; loops over the separate ones run along what
-they read. Joined dimensions are left where they cost nothing: where a value is only moved, and read by a product.
+Loops over a joined dimension would have to divide to find where an entry is; loops over the separate ones run along
+what they read. Joined dimensions are left where they cost nothing: where a value is only moved, and read by a product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 from chainrule.compile.passes.arrangement import Arrangement, Part, Parts, arrangement
@@ -29,7 +30,7 @@ def joins_last(program: Program) -> Program:
         return program
     bare = _read_without_units(program)
 
-    def moved(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    def moved(node: Node, inputs: tuple[Node, ...]) -> Any:
         if isinstance(node.op, Elementwise) or node.op is movement.cast:
             return _elementwise(node, inputs)
         if isinstance(node.op, Reduction) and node.op.combine is not None:
@@ -64,6 +65,13 @@ class _Loops:
     order: Shape
     shape: Shape
 
+    @cached_property
+    def loop_of(self) -> dict[Part, int]:
+        """Which of the loops each part is."""
+        flat = [part for parts in self.parts for part in parts]
+        turns = [v for v, n in enumerate(self.shape) if n != 1]
+        return {flat[place]: v for v, place in zip(turns, self.order, strict=True)}
+
     def separated(self, x: Node, target: Sequence[int]) -> Any:
         """A value that fits the joined shape, in these loops; None if its own dimensions would be joined by that.
 
@@ -93,27 +101,17 @@ class _Loops:
     def joined(self, made: Node, dims: Sequence[Parts] | None = None, without: Shape = ()) -> Any:
         """What was computed in these loops, joined again. dims: into which; without: loops that are gone."""
         left = [v for v in range(len(self.shape)) if v not in without]
-        turns = [v for v, n in enumerate(self.shape) if n != 1]
-        flat = [part for parts in self.parts for part in parts]
-        loop = {flat[place]: v for v, place in zip(turns, self.order, strict=True)}
-        return Arrangement(
-            made,
-            tuple([
-                tuple([Part(left.index(loop[part]), 1, part.size) for part in parts])
-                for parts in (self.parts if dims is None else dims)
-            ]),
-        ).built()  # fmt: skip
+        places = {part: Part(left.index(v), 1, part.size) for part, v in self.loop_of.items() if v in left}
+        kept = self.parts if dims is None else dims
+        return Arrangement(made, tuple([tuple([places[part] for part in parts]) for parts in kept])).built()
 
     def numbers(self, dims: Sequence[int]) -> Shape:
         """The loops that joined dimensions become, in the order in which these are joined."""
-        flat = [part for parts in self.parts for part in parts]
-        turns = [v for v, n in enumerate(self.shape) if n != 1]
-        loop = {flat[place]: v for v, place in zip(turns, self.order, strict=True)}
-        return tuple([loop[part] for d in dims for part in self.parts[d]])
+        return tuple([self.loop_of[part] for d in dims for part in self.parts[d]])
 
 
 def _loops(x: Node) -> tuple[_Loops, Any] | None:
-    """Loops over what a value was joined from, and its source in them; None where it is not joined of what is computed."""
+    """Loops over what a value was joined from, and its source in them; or None: it is not joined, or of an input."""
     found = arrangement(x)
     if found.source.op is None or not found.is_joined():
         return None

@@ -46,7 +46,7 @@ def overlap_of_product(program: Program) -> Program:
             (node,) = node.inputs
         return readers[id(node)] == 1
 
-    def product(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    def product(node: Node, inputs: tuple[Node, ...]) -> Any:
         if node.op is windows.overlap_add and id(node) not in cut:
             window = tuple((0, n, 1) for n in node.aval.shape)
             return _added(inputs[0], node.params, window) if read_once(node.inputs[0]) else None

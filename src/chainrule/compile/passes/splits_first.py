@@ -72,7 +72,11 @@ def _asked(program: Program) -> dict[int, Shape]:
 
 
 class _Asking:
-    """asks: the shapes that a node is read in, by id. lenient: nodes that somebody reads who takes any split of them."""
+    """Which shapes nodes are read in.
+
+    asks: those shapes, by id. lenient: nodes that somebody reads who takes any split of them.
+    found: the shapes that nodes are better computed in.
+    """
 
     def __init__(self) -> None:
         self.asks: dict[int, set[Shape]] = {}
@@ -123,6 +127,11 @@ class _Asking:
 # --- from the inputs on: rebuilding
 
 
+def _applied(node: Node, inputs: list[Node]) -> Node:
+    """The node, over these inputs."""
+    return node if all(map(operator.is_, inputs, node.inputs)) else again(node, tuple(inputs))
+
+
 class _Rebuilding:
     """What each node has become, by id: in the shape that was asked for."""
 
@@ -141,16 +150,14 @@ class _Rebuilding:
         wanted = self.asked.get(id(node))
         if node.op is movement.reshape:
             (x,) = node.inputs
-            shape = wanted or node.aval.shape
+            shape = node.aval.shape if wanted is None else wanted
             if wanted is None and self.became[id(x)] is x:
                 return node
             return self.shaped(x, shape)
         if wanted is not None:
-            return node.op(  # type: ignore[misc]
-            *[self.shaped(x, wanted) if x.aval.shape else self.plain(x) for x in node.inputs],
-                           **node.params)  # type: ignore[misc] # fmt: skip
-        inputs = tuple([self.plain(x) for x in node.inputs])
-        return node if all(map(operator.is_, inputs, node.inputs)) else again(node, inputs)
+            inputs = [self.shaped(x, wanted if x.aval.shape else ()) for x in node.inputs]
+            return _applied(node, inputs)
+        return _applied(node, [self.plain(x) for x in node.inputs])
 
     def plain(self, x: Node) -> Any:
         """A value in the shape it had."""

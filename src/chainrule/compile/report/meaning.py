@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from chainrule.compile.kernel import Buffer
 from chainrule.compile.outcome import Outcome
-from chainrule.compile.places import Argument, Captured
 from chainrule.compile.schedule import Schedule, Task
 from chainrule.core.fold import Fold, fold_tree
 from chainrule.core.node import Node, ancestors
@@ -224,11 +223,14 @@ class Meaning:
     def lines(self, task: Task) -> list[Line]:
         """The lines of the user's program that a task works for, each once, in the order of the program."""
         found: dict[tuple[Role, str], Line] = {}
+        goes_back = all(self._goes_back(x) for x in self._results(task))
         for x in self.inside(task):
             traced = self._by_trail.get(id(x.trail))
             if traced is None:
                 continue
             role = self.role(traced)
+            if role == "forward" and goes_back:  # a mask that is cheaper to make again than to keep
+                continue
             source = self.behind.get(id(traced), traced)
             place = user_place(source.trail)
             if place is not None:
@@ -291,9 +293,11 @@ class Meaning:
         given = ", ".join(self.name(b) for b in reads)
         goes_back = any(map(self._goes_back, roots))
         if forward and not goes_back:
-            return f"{', '.join(forward)} of {given}"
+            part = "" if all(self._name_of(x) for x in roots) else "part of "
+            return f"{part}{', '.join(forward)}, from {given}"
         if backward:
-            return f"backward of {', '.join(backward)}, from {given}"
+            part = "" if all(self._name_of(x) or x.op is None for x in roots) else "part of the "
+            return f"{part}backward of {', '.join(backward)}, from {given}"
         return f"{', '.join(dict.fromkeys(x.op.name for x in inside if x.op is not None))} of {given}"
 
     def _goes_back(self, x: Any) -> bool:
@@ -347,31 +351,17 @@ class Meaning:
 
     # --- what is worth saying
 
-    def notes(self, task: Task) -> list[str]:
-        """What a person might not expect: updates in place, and gradients that are never stored."""
-        said = []
-        updated = [self.name(b) for b in task.writes if b.place == "input"]
-        if updated:
-            said.append(f"{_listed(updated)} {'is' if len(updated) == 1 else 'are'} updated in place")
+    def updated(self, task: Task) -> list[str]:
+        """What a task updates in place."""
+        return sorted(self.name(b) for b in task.writes if b.place == "input")
+
+    def unstored(self, task: Task) -> list[str]:
+        """Of which inputs a task makes the gradient and uses it up, without storing it."""
         stored = {id(self._traced(x)) for x in self.program.nodes if id(x) in self.schedule.memory and x.op is not None}
         inside = {id(t) for x in self.inside(task) if (t := self._by_trail.get(id(x.trail))) is not None}
-        for node, g, _ in self.outcome.pulls:
-            if node.op is None and id(g) in inside and id(g) not in stored and node.symbol in updated:
-                said.append(f"{node.symbol}.g, its gradient, is never stored: it is used up where it is made")
-        return said
-
-    def arguments(self) -> list[str]:
-        """The names of what is passed at each call."""
         return [
-            x.symbol or "" for x, p in zip(self.outcome.program.inputs, self.outcome.places, strict=True)
-            if isinstance(p, Argument)
-        ]  # fmt: skip
-
-    def captured(self) -> list[str]:
-        """The names of what the function closes over."""
-        return [
-            x.symbol or "" for x, p in zip(self.outcome.program.inputs, self.outcome.places, strict=True)
-            if isinstance(p, Captured)
+            node.symbol for node, g, _ in self.outcome.pulls
+            if node.op is None and node.symbol and id(g) in inside and id(g) not in stored
         ]  # fmt: skip
 
 

@@ -49,6 +49,11 @@ class Times:
     runs: int
     frequency: float
 
+    @property
+    def summed(self) -> float:
+        """The kernels' times one after the other."""
+        return sum(self.kernels)
+
 
 def measured(step: Executable, timed: Native, arrays: Sequence[np.ndarray], target: Target) -> Times:
     """Run a step, and the same step with counters in it, on copies of arrays.

@@ -4,99 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile import native
 from chainrule.compile.bound import Bound
-from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
 from chainrule.compile.llvm.step import Placed
 from chainrule.compile.machine import Limit, Machine, machine
 from chainrule.compile.native import Native, Written
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
 from chainrule.compile.report import counting, page, text
-from chainrule.compile.report.meaning import Line, Meaning
+from chainrule.compile.report.kernels import KernelReport, LimitedBy, kind_of, words_for
+from chainrule.compile.report.meaning import Meaning
+from chainrule.compile.report.memory_map import Stretch
 from chainrule.compile.report.measuring import Times, measured
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, TraceError
 
 _NEAR = 256 << 10  # bytes a thread: what the machine's limits call L2
-
-Bound_ = Literal["arithmetic", "memory"]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class KernelReport:
-    """One kernel of a step.
-
-    number: in the order they run, from 1. function: its name in the module. formulas: what it writes, as mathematics.
-    words: what kind of loops it is. ops: the ops fused into it. lines: the user's lines it works for. notes: updates in
-        place, and gradients that are never stored.
-    units: the parts that threads share. threads: how many share it. waits: do all threads wait for each other before?
-    products, operations: those of products of matrices, and all, in floating point.
-    read, written: bytes, by name; each buffer once.
-    seconds: the shortest of the runs. limit: the seconds that the machine's limits allow at best, and which one says so.
-    """
-
-    number: int
-    function: str
-    kind: str
-    formulas: tuple[str, ...]
-    words: str
-    ops: tuple[str, ...]
-    lines: tuple[Line, ...]
-    notes: tuple[str, ...]
-    units: int
-    threads: int
-    waits: bool
-    products: int
-    operations: int
-    read: tuple[tuple[str, int], ...]
-    written: tuple[tuple[str, int], ...]
-    seconds: float
-    limit: float
-    limited_by: Bound_
-
-    @property
-    def bytes(self) -> int:
-        """What it has to read and to write."""
-        return sum(n for _, n in (*self.read, *self.written))
-
-    @property
-    def gflops(self) -> float:
-        """Operations a second, in 10⁹."""
-        return self.operations / self.seconds / 1e9 if self.seconds else 0.0
-
-    @property
-    def gbytes(self) -> float:
-        """Bytes a second, in 10⁹."""
-        return self.bytes / self.seconds / 1e9 if self.seconds else 0.0
-
-    @property
-    def share(self) -> float:
-        """Of the machine's limit: 1 is as fast as it can be. More than 1: its data came from a cache."""
-        return self.limit / self.seconds if self.seconds else 0.0
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """A temporary's place in the arena: its first byte, its size, and the kernels from its making to its last use."""
-
-    name: str
-    start: int
-    size: int
-    first: int
-    last: int
-
+_IMPOSSIBLE = 1.02  # of a limit
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +70,17 @@ class Report:
         threads = executable.threads if isinstance(executable, Native) else None
         self.is_native = isinstance(executable, Native)
         self._written: Written = native.write(program, threads=threads)
-        self.machine: Machine = machine()
         self.target = str(self._written.target)
         timed = native.write(program, threads=threads, timed=True).native()
         step = executable if isinstance(executable, Native) else self._written.native()
         self.threads = timed.threads
         self.times: Times = measured(step, timed, bound.table.given, self._written.target)
         self.meaning = Meaning(bound.outcome, self._written.schedule)
+        self.machine: Machine = machine()
         self.kernels: tuple[KernelReport, ...] = tuple(self._kernels())
+        if any(k.limited_by == "arithmetic" and k.share > _IMPOSSIBLE for k in self.kernels):
+            self.machine = machine(refresh=True)  # something else ran while its limits were measured
+            self.kernels = tuple(self._kernels())
         self.stretches = self._stretches()
         self.arena, self.apart = self._written.arena.size, self._written.arena.apart
         self.phases = len(self._written.module.phases)
@@ -173,12 +108,13 @@ class Report:
         return KernelReport(
             number=number,
             function=f"k{placed.number}",
-            kind=_kind(task.kernel),
+            kind=kind_of(task.kernel),
             formulas=tuple(meaning.formulas(task)),
-            words=_words(task.kernel, meaning.ops(task)),
+            words=words_for(task.kernel, meaning.ops(task)),
             ops=tuple(meaning.ops(task)),
             lines=tuple(meaning.lines(task)),
-            notes=tuple(meaning.notes(task)),
+            updated=tuple(meaning.updated(task)),
+            unstored=tuple(meaning.unstored(task)),
             units=placed.plan.units,
             threads=threads,
             waits=waits,
@@ -191,10 +127,10 @@ class Report:
             limited_by=limited_by,
         )
 
-    def _limit(self, operations: int, size: int, threads: int, dtype: np.dtype) -> tuple[float, Bound_]:
+    def _limit(self, operations: int, size: int, threads: int, dtype: np.dtype) -> tuple[float, LimitedBy]:
         """The least seconds that the machine's limits allow, and which of them says so."""
         arithmetic = operations / (_of(self.machine[dtype.name], threads) * 1e9)
-        near = size <= _NEAR * threads
+        near = size <= _NEAR * threads or self.is_cached
         memory = size / (_of(self.machine["copy L2" if near else "copy memory"], threads) * 1e9)
         return (arithmetic, "arithmetic") if arithmetic >= memory else (memory, "memory")
 
@@ -215,6 +151,13 @@ class Report:
 
     # --- of the whole step
 
+    @cached_property
+    def is_cached(self) -> bool:
+        """Does all that the step touches fit into the caches, so that it may stay there from step to step?"""
+        buffers = self._written.schedule.buffers()
+        touched = sum(b.bytes for b in buffers if b.place != "arena") + self._written.arena.size
+        return touched <= self.machine.memory // 4  # which is four times the last cache
+
     @property
     def operations(self) -> int:
         """Floating-point operations of one step."""
@@ -228,20 +171,20 @@ class Report:
     @property
     def limit(self) -> float:
         """The least seconds that the machine's limits allow for the whole step."""
-        return max(self._limits())
+        return max(self.limits)
 
     @property
-    def limited_by(self) -> Bound_:
+    def limited_by(self) -> LimitedBy:
         """Which of them says so."""
-        arithmetic, memory = self._limits()
+        arithmetic, memory = self.limits
         return "arithmetic" if arithmetic >= memory else "memory"
 
-    def _limits(self) -> tuple[float, float]:
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The least seconds that arithmetic takes, and that memory takes."""
         dtype = max((counting.number_type(p.task) for p in self._placed), key=lambda d: d.itemsize, default=None)
         arithmetic = self.operations / (_of(self.machine[(dtype or dtypes.float32).name], self.threads) * 1e9)
-        everything = sum(b.bytes for b in self._written.schedule.buffers() if b.place != "arena") + self.arena
-        near = everything <= _NEAR * self.threads
-        memory = self.bytes / (_of(self.machine["copy L2" if near else "copy memory"], self.threads) * 1e9)
+        memory = self.bytes / (_of(self.machine["copy L2" if self.is_cached else "copy memory"], self.threads) * 1e9)
         return arithmetic, memory
 
     @property
@@ -368,72 +311,6 @@ def _of(limit: Limit, threads: int) -> float:
 def _place_of(function: Any) -> str:
     code = getattr(getattr(function, "forward", function), "__code__", None)
     return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}"
-
-
-def _kind(kernel: Kernel) -> str:
-    match kernel:
-        case Contract():
-            return "product"
-        case Loops(stages=stages):
-            return "sum" if any(s.reductions for s in stages) else "entry by entry"
-        case Nest():
-            return "nest"
-        case Scatter():
-            return "scatter"
-        case Scan():
-            return "running sum"
-        case Sort():
-            return "sort"
-
-
-_COMBINED = {
-    "add": "sums", "mul": "products", "max": "largest", "min": "smallest", "and": "all", "or": "any",
-    "argmax": "place of the largest", "argmin": "place of the smallest",
-}  # fmt: skip
-
-
-def _words(kernel: Kernel, ops: Sequence[str]) -> str:
-    """What kind of loops a kernel is, for somebody who has not seen one."""
-    match kernel:
-        case Contract():
-            batch, rows, columns, summed = (
-                int(np.prod([kernel.extents[v] for v in axes], dtype=np.int64))
-                for axes in (kernel.batch, kernel.rows, kernel.columns, kernel.summed)
-            )
-            at = f"{batch:,} times " if batch > 1 else ""
-            after = [name for name in ops[ops.index("matmul") + 1 :] if name not in _SILENT] if "matmul" in ops else []
-            fused = f"; {_joined(after)} in the same loops" if after else ""
-            return f"matrix product, {at}{rows:,} x {columns:,} entries of {summed:,} terms{fused}"
-        case Loops():
-            outer = _times(kernel.extents[v] for v in kernel.outer)
-            reduced = [
-                (_COMBINED[r.combine], int(np.prod([kernel.extents[v] for v in stage.inner], dtype=np.int64)))
-                for stage in kernel.stages for r in stage.reductions
-            ]  # fmt: skip
-            if not reduced:
-                return f"entry by entry, {outer or '1'} entries"
-            what = _joined(list(dict.fromkeys(name for name, _ in reduced)))
-            return f"{what} over {max(n for _, n in reduced):,} entries{f', for each of {outer}' if outer else ''}"
-        case Nest():
-            inside = "; ".join(_words(k, ops) for k in kernel.kernels)
-            return f"for each of {_times(kernel.extents[v] for v in kernel.variables)}: {inside}"
-        case Scatter():
-            return f"adds {_times(kernel.extents[v] for v in kernel.loops)} entries up where they belong"
-        case Scan():
-            return f"running sums over {kernel.extents[kernel.along]:,} entries"
-        case Sort():
-            return f"sorts rows of {kernel.extents[kernel.along]:,} entries"
-
-
-_SILENT = frozenset({"expand", "reshape", "permute", "cast", "windows"})
-
-
-def _times(sizes: Any) -> str:
-    return " x ".join(f"{n:,}" for n in sizes if n != 1)
-
-
-def _joined(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _functions(module: str, name: str, pattern: str) -> list[str]:

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from chainrule.compile.kernel import Accumulated, Store, walk
+from chainrule.compile.kernel import Accumulated, Load, Store, walk
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import NONE, Axis
 from chainrule.compile.llvm.contraction.sources import Source
 from chainrule.compile.llvm.contraction.summation import Step
 from chainrule.compile.llvm.expressions import Emitter
+
+
+_LINE = 64  # bytes of a cache line
+_FAR = 1 << 18  # bytes: arrays from this size on are not in the first caches when their turn comes
 
 
 class Segment(NamedTuple):
@@ -97,7 +101,27 @@ class Epilogue:
     def __init__(self, emitter: Emitter, stores: Sequence[Store]) -> None:
         self.emitter = emitter
         self.stores = stores
+        loads = [e for e in walk(*(s.value for s in stores)) if isinstance(e, Load)]
+        self.far = [e for e in loads if e.buffer.bytes >= _FAR]
         self.sums = [e for e in walk(*(s.value for s in stores)) if isinstance(e, Accumulated)]
+
+    def ahead(
+        self, point: Mapping[int, Index], rows: tuple[Axis, Index, int], along: tuple[Axis, Index], size: int
+    ) -> None:
+        """Have what the epilogue of a tile will read brought near, while the sums are being made.
+
+        Each tile reads a few short pieces of rows far apart: no pattern that the processor would foresee.
+        """
+        b, e = self.emitter.builder, self.emitter
+        for load in self.far:
+            if rows[0].step(load.offset) == 0 or along[0].step(load.offset) != 1:
+                continue
+            pointer, line = e.pointer(load.buffer), _LINE // load.buffer.dtype.itemsize
+            for i in range(rows[2]):
+                with e.at({**point, **rows[0].at(b.index_add(rows[1], i)), **along[0].at(along[1])}):
+                    at = e.index(load.offset)
+                for offset in range(0, size, line):
+                    b.prefetch(b.pointer(pointer, b.index_add(at, offset), load.buffer.dtype))
 
     def vectors(
         self,

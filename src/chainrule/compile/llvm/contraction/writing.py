@@ -99,6 +99,7 @@ class Writing:
             points = self._packed_points(rows, ALL)
 
             def piece(run: Run, source: Source, _: Index) -> None:
+                self._ahead(rows, run)
                 self._finish(rows, run, self._sums(rows, run, points, source, ALL, None))
 
             self._pieces(columns, vectors, piece)
@@ -291,6 +292,11 @@ class Writing:
             start = self._load(kept, start)
         axes, extents = [a for a, _ in loops], [n for _, n in loops]
         return Summation(self.emitter, axes, extents, width, sets, step).run(points, vectors, start)
+
+    def _ahead(self, rows: Run, columns: Run) -> None:
+        if not self.layout.form.dot and not self.layout.results_turned:
+            row = (rows.axis, rows.start, rows.size)
+            self.epilogue.ahead(rows.point, row, (columns.axis, columns.start), columns.size)
 
     def _finish(self, rows: Run, columns: Run, sums: Sequence[Value]) -> None:
         """The epilogue of a tile."""

@@ -1,0 +1,69 @@
+"""The nets in PyTorch's names, which are chainrule's too: both libraries run this very code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from workloads.problems import FILTERS, HEADS, HIDDEN, Problem
+
+
+def loss_of(problem: Problem, functional: Any, linear: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    """`loss(weights, x, y)`.
+
+    functional: the library's `nn.functional`. linear: its best x @ w + b.
+    """
+
+    def dense(weights: Sequence[Any], h: Any) -> Any:
+        for i in range(0, len(weights), 2):
+            h = linear(h, weights[i], weights[i + 1])
+            if i < len(weights) - 2:
+                h = functional.relu(h)
+        return h
+
+    def lenet(weights: Sequence[Any], x: Any) -> Any:
+        w1, b1, w2, b2, *rest = weights
+        h = functional.max_pool2d(functional.relu(functional.conv2d(x, w1, b1, padding=2)), 2)
+        h = functional.max_pool2d(functional.relu(functional.conv2d(h, w2, b2)), 2)
+        return dense(rest, h.flatten(1))
+
+    def block(weights: Sequence[Any], x: Any) -> Any:
+        g1, b1, w_in, b_in, w_out, b_out, g2, b2, w_up, b_up, w_down, b_down = weights
+        batch, length, d = x.shape
+        h = linear(functional.layer_norm(x, (d,), g1, b1), w_in, b_in)
+        q, k, v = h.reshape(batch, length, 3, HEADS, d // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
+        h = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, d)
+        x = x + linear(h, w_out, b_out)
+        h = linear(functional.layer_norm(x, (d,), g2, b2), w_up, b_up)
+        return x + linear(functional.gelu(h, approximate="tanh"), w_down, b_down)
+
+    net = {"dense": dense, "lenet": lenet, "block": block}[problem.net]
+
+    def loss(weights: Sequence[Any], x: Any, y: Any) -> Any:
+        out = net(weights, x)
+        if problem.has_labels:
+            return functional.cross_entropy(out, y)
+        return functional.mse_loss(out.squeeze(1) if problem.net == "dense" else out, y)
+
+    return loss
+
+
+def model_of(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:
+    """The net as a module of the library's `nn`, with these tensors as its parameters' values."""
+
+    def dense(widths: Sequence[int]) -> list[Any]:
+        layers = []
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return layers[:-1]
+
+    layers = dense(problem.widths)
+    if problem.net == "lenet":
+        first, second = FILTERS
+        layers = [nn.Conv2d(1, first, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(first, second, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), *dense(HIDDEN)]
+    model = nn.Sequential(*layers)
+    model.load_state_dict(
+        dict(zip(model.state_dict(), (w.T if w.ndim == 2 else w for w in weights), strict=True))
+    )
+    return model.eval()

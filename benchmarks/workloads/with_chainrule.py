@@ -1,0 +1,43 @@
+"""chainrule, compiled and eager."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+import chainrule as cr
+from chainrule.compile.native import build
+from workloads.nets import loss_of, model_of
+from workloads.problems import RATE, Job, Running
+
+# The compiler, told to write machine code; once it does so by itself, this is `cr.compile`.
+compiled = functools.partial(cr.compile, build=build)
+
+
+def training(job: Job) -> Running:
+    weights = [cr.from_numpy(w).requires_grad_() for w in job.weights]
+    optimizer = cr.optim.SGD(weights, lr=RATE)
+    loss_function = loss_of(job.problem, cr.nn.functional, lambda x, w, b: x @ w + b)
+
+    def step(x: Any, y: Any) -> Any:
+        optimizer.zero_grad()
+        loss = loss_function(weights, x, y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    inputs = [tuple(map(cr.from_numpy, pair)) for pair in job.batches]
+    return Running(compiled(step) if job.variant == "compiled" else step, inputs, as_array)
+
+
+def inference(job: Job) -> Running:
+    model = model_of(job.problem, cr.nn, [cr.from_numpy(w) for w in job.weights])
+    cr.set_grad_enabled(False)
+    inputs = [(cr.from_numpy(x),) for x, _ in job.batches]
+    return Running(compiled(model) if job.variant == "compiled" else model, inputs, as_array)
+
+
+def as_array(result: Any) -> np.ndarray:
+    return result.detach().numpy()

@@ -1,0 +1,76 @@
+"""tinygrad: the whole step in its TinyJit, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tinygrad import Device, Tensor, TinyJit
+from tinygrad.helpers import Context
+from tinygrad.nn.optim import SGD
+
+from workloads.problems import HEADS, RATE, Job, Problem, Running
+
+
+def training(job: Job) -> Running:
+    weights = [Tensor(w).contiguous().realize() for w in job.weights]
+    for w in weights:
+        w.is_param_()
+    optimizer = SGD(weights, lr=RATE)
+    loss_function = loss_of(job.problem)
+
+    @TinyJit
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        with Context(TRAINING=1):
+            optimizer.zero_grad()
+            loss = loss_function(weights, x, y)
+            loss.backward()
+            return loss.realize(*optimizer.schedule_step())
+
+    def finish(loss: Tensor) -> np.ndarray:
+        Device[Device.DEFAULT].synchronize()
+        return loss.numpy()
+
+    def given(array: np.ndarray) -> Tensor:
+        return Tensor(array.astype(np.int32) if array.dtype == np.int64 else array).contiguous().realize()
+
+    return Running(step, [tuple(map(given, pair)) for pair in job.batches], finish)
+
+
+def loss_of(problem: Problem) -> Callable[..., Tensor]:
+    net = {"dense": dense, "lenet": lenet, "block": block}[problem.net]
+
+    def loss(weights: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+        out = net(weights, x)
+        if problem.has_labels:
+            return out.sparse_categorical_crossentropy(y)
+        return (out - y.reshape(out.shape)).square().mean()
+
+    return loss
+
+
+def dense(weights: Sequence[Tensor], h: Tensor) -> Tensor:
+    for i in range(0, len(weights), 2):
+        h = h @ weights[i] + weights[i + 1]
+        if i < len(weights) - 2:
+            h = h.relu()
+    return h
+
+
+def lenet(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+    w1, b1, w2, b2, *rest = weights
+    h = x.conv2d(w1, b1, padding=2).relu().max_pool2d((2, 2))
+    h = h.conv2d(w2, b2).relu().max_pool2d((2, 2))
+    return dense(rest, h.flatten(1))
+
+
+def block(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+    g1, b1, w_in, b_in, w_out, b_out, g2, b2, w_up, b_up, w_down, b_down = weights
+    batch, length, d = x.shape
+    h = (x.layernorm() * g1 + b1) @ w_in + b_in
+    parts: Any = h.reshape(batch, length, 3, HEADS, d // HEADS).permute(2, 0, 3, 1, 4)
+    h = parts[0].scaled_dot_product_attention(parts[1], parts[2]).transpose(1, 2).reshape(batch, length, d)
+    x = x + (h @ w_out + b_out)
+    h = (x.layernorm() * g2 + b2) @ w_up + b_up
+    return x + h.gelu() @ w_down + b_down

@@ -1,0 +1,137 @@
+"""One kernel's row in a report, and the words for what kind of loops it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+
+from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.report.meaning import Line
+
+LimitedBy = Literal["arithmetic", "memory"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class KernelReport:
+    """One kernel of a step.
+
+    number: in the order they run, from 1. function: its name in the module. formulas: what it writes, as mathematics.
+    words: what kind of loops it is. ops: the ops fused into it. lines: the user's lines it works for. updated: what it
+        updates in place. unstored: values whose gradient it makes and uses up, without storing it.
+    units: the parts that threads share. threads: how many share it. waits: do all threads wait for each other before?
+    products, operations: those of products of matrices, and all, in floating point.
+    read, written: bytes, by name; each buffer once.
+    seconds: the shortest of the runs. limit: the seconds that the machine's limits allow at best, and which one says so.
+    """
+
+    number: int
+    function: str
+    kind: str
+    formulas: tuple[str, ...]
+    words: str
+    ops: tuple[str, ...]
+    lines: tuple[Line, ...]
+    updated: tuple[str, ...]
+    unstored: tuple[str, ...]
+    units: int
+    threads: int
+    waits: bool
+    products: int
+    operations: int
+    read: tuple[tuple[str, int], ...]
+    written: tuple[tuple[str, int], ...]
+    seconds: float
+    limit: float
+    limited_by: LimitedBy
+
+    @property
+    def bytes(self) -> int:
+        """What it has to read and to write."""
+        return sum(n for _, n in (*self.read, *self.written))
+
+    @property
+    def gflops(self) -> float:
+        """Operations a second, in 10⁹."""
+        return self.operations / self.seconds / 1e9 if self.seconds else 0.0
+
+    @property
+    def gbytes(self) -> float:
+        """Bytes a second, in 10⁹."""
+        return self.bytes / self.seconds / 1e9 if self.seconds else 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the machine's limit: 1 is as fast as it can be. More than 1: its data came from a cache."""
+        return self.limit / self.seconds if self.seconds else 0.0
+
+
+def kind_of(kernel: Kernel) -> str:
+    match kernel:
+        case Contract():
+            return "product"
+        case Loops(stages=stages):
+            return "sum" if any(s.reductions for s in stages) else "entry by entry"
+        case Nest():
+            return "nest"
+        case Scatter():
+            return "scatter"
+        case Scan():
+            return "running sum"
+        case Sort():
+            return "sort"
+
+
+_COMBINED = {
+    "add": "sums", "mul": "products", "max": "largest", "min": "smallest", "and": "all", "or": "any",
+    "argmax": "place of the largest", "argmin": "place of the smallest",
+}  # fmt: skip
+
+
+def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
+    """What kind of loops a kernel is, for somebody who has not seen one."""
+    match kernel:
+        case Contract():
+            batch, rows, columns, summed = (
+                int(np.prod([kernel.extents[v] for v in axes], dtype=np.int64))
+                for axes in (kernel.batch, kernel.rows, kernel.columns, kernel.summed)
+            )
+            at = f"{batch:,} times " if batch > 1 else ""
+            after = [name for name in ops[ops.index("matmul") + 1 :] if name not in _SILENT] if "matmul" in ops else []
+            fused = f"; {_joined(after)} in the same loops" if after else ""
+            return f"matrix product, {at}{rows:,} x {columns:,} entries of {summed:,} terms{fused}"
+        case Loops():
+            outer = _times(kernel.extents[v] for v in kernel.outer)
+            reduced = [
+                (_COMBINED[r.combine], int(np.prod([kernel.extents[v] for v in stage.inner], dtype=np.int64)))
+                for stage in kernel.stages for r in stage.reductions
+            ]  # fmt: skip
+            if not reduced:
+                return f"entry by entry, {outer or '1'} entries"
+            what = _joined(list(dict.fromkeys(name for name, _ in reduced)))
+            return f"{what} over {max(n for _, n in reduced):,} entries{f', for each of {outer}' if outer else ''}"
+        case Nest():
+            inside = "; ".join(words_for(k, ops) for k in kernel.kernels)
+            return f"for each of {_times(kernel.extents[v] for v in kernel.variables)}: {inside}"
+        case Scatter():
+            return f"adds {_times(kernel.extents[v] for v in kernel.loops)} entries up where they belong"
+        case Scan():
+            return f"running sums over {kernel.extents[kernel.along]:,} entries"
+        case Sort():
+            return f"sorts rows of {kernel.extents[kernel.along]:,} entries"
+
+
+_SILENT = frozenset({"expand", "reshape", "permute", "cast", "windows"})
+
+
+def _times(sizes: Any) -> str:
+    return " x ".join(f"{n:,}" for n in sizes if n != 1)
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
