@@ -169,6 +169,37 @@ def test_updates(case):
         assert_equal(f, w, case, max(1.0, float(np.abs(w).max())), CLOSE)
 
 
+@given(programs(14), st.data())
+@drawn_many
+def test_inputs_that_become_what_the_program_computes(program, data):
+    """All values are computed from what the inputs held before."""
+    values = program.values(*program.tensors())
+    changes = []
+    for i, x in enumerate(program.arrays):
+        fitting = [j for j, y in enumerate(values) if y.shape == x.shape]
+        changes.append(fitting[-1 - min(data.draw(st.integers(0, 4)), len(fitting) - 1)])
+    differentiated = data.draw(st.booleans())
+
+    def step(inputs):
+        if differentiated:
+            value, slopes = cr.value_and_grad(program.loss, argnums=tuple(range(len(inputs))))(*inputs)
+        else:
+            value, slopes = program.loss(*inputs), [0.0] * len(inputs)
+        made = [x + 0.0 for x in program.values(*inputs)]
+        for i, (j, slope) in enumerate(zip(changes, slopes, strict=True)):
+            inputs[i].copy_(made[j] - slope * 0.01)
+        return value, [made[i] for i in program.results]
+
+    runs = []
+    for wrap in (lambda f: f, compiled):
+        inputs = program.tensors()
+        cr.manual_seed(7)
+        with cr.no_grad():
+            result = arrays(wrap(lambda inputs=inputs: step(inputs))())
+        runs.append([*result, *arrays(inputs)])
+    held(program, runs[1], runs[0])
+
+
 def test_a_swap():
     a, b = (cr.tensor(np.arange(35.0).reshape(5, 7) + 100 * i) for i in range(2))
 
@@ -192,8 +223,6 @@ def test_results_that_are_inputs_and_the_same_result_twice():
     found = compiled(f)(x, w)
     for g, e in zip(arrays(found), quietly(f, x, w), strict=True):
         assert_equal(g, e)
-    memory = [np.asarray(t.numpy()) for t in (found[0], found[1], found[2], x, w)]
-    assert not any(np.shares_memory(p, q) for i, p in enumerate(memory) for q in memory[:i])
 
 
 def test_tied_weights_are_updated_once():

@@ -17,6 +17,7 @@ from chainrule.compile.signature import Arguments, arguments_of, is_dynamic, nam
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import running, tracer
 from chainrule.errors import DTypeError, RetraceWarning
+from chainrule.tensor import backward_watchers
 from chainrule.tree import flatten
 
 # What makes an executable of a program. The one place to put another.
@@ -56,6 +57,8 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if running and tracer() is not None:  # inside a function that is traced itself, it is part of that one
+            return self.eager(*args, **kwargs)
+        if backward_watchers.get():  # who watches backward passes, to explain one, has to see one
             return self.eager(*args, **kwargs)
         with self._lock:
             last = self._last

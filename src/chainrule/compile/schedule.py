@@ -94,10 +94,14 @@ def scheduled(program: Program) -> Schedule:
 
 @dataclass(eq=False)
 class _Copy:
-    """A value that already has memory, copied to where it is also wanted."""
+    """A value that already has memory, copied to where it is also wanted.
+
+    memory: where it is copied from, if it has been put aside.
+    """
 
     source: Node
     target: Buffer
+    memory: Buffer | None = None
 
 
 @dataclass(eq=False)
@@ -175,12 +179,14 @@ class _Scheduling:
                 if maker is not None and maker is not g:
                     after[g.number].add(maker.number)
         late: list[_Copy] = []
+        changed = {id(x) for x, _ in self.program.updates}
+        # What is copied at the end still has to be there then: it is not overwritten before.
+        copied_later = {id(c.source) for c in self._pending} | {id(value) for _, value in self.program.updates}
         for x, value in self.program.updates:
             target = self.memory[id(x)]
             maker = writer.get(id(value))
             readers = [g.number for g in groups if id(x) in g.loads and g is not maker]
-            copied = any(c.source is x for c in self._pending)
-            fits = maker is not None and id(value) not in self.memory and not copied
+            fits = maker is not None and id(value) not in self.memory and id(x) not in copied_later
             if fits and maker is not None:
                 fits = self._reads_in_place(maker, x, value)
             if fits and maker is not None:
@@ -191,10 +197,22 @@ class _Scheduling:
                     self.memory[id(value)] = target
                     continue
             late.append(_Copy(value, target))
+        late = self._kept(late, changed) + late
         order = _sorted(after)
         assert order is not None, "groups depend on each other in a circle"
         by_number = {g.number: g for g in groups}
         return [by_number[n] for n in order], late
+
+    def _kept(self, late: list[_Copy], changed: set[int]) -> list[_Copy]:
+        """Inputs that others become, and that change themselves, as in a swap: put aside before either is written."""
+        aside: dict[int, _Copy] = {}
+        for copy in late:
+            if id(copy.source) in changed and self.memory[id(copy.source)] is not copy.target:
+                if id(copy.source) not in aside:
+                    place = self._buffer(copy.source, "arena", f"t{self._number()}")
+                    aside[id(copy.source)] = _Copy(copy.source, place)
+                copy.memory = aside[id(copy.source)].target
+        return list(aside.values())
 
     @property
     def _pending(self) -> list[_Copy]:
@@ -255,7 +273,11 @@ class _Scheduling:
         frame = copy.source.aval.shape
         group = Group("loops", -1, frame)
         group.loads[id(copy.source)] = copy.source
-        value = Lowering(self._reading(group), group.extents).lowered(copy.source, group.points)
+        value: Expr
+        if copy.memory is None:
+            value = Lowering(self._reading(group), group.extents).lowered(copy.source, group.points)
+        else:
+            value = Load(copy.memory, _offset(group.points, copy.memory))
         store = Store(buffer=copy.target, offset=_offset(group.points, copy.target), value=value)
         kernel = Loops(
             name="copy", extents=group.extents, outer=tuple(range(len(frame))), stages=(Stage(inner=(), stores=(store,)),)

@@ -17,7 +17,7 @@ from chainrule.compile.bound import Bound
 from chainrule.compile.llvm.step import Placed
 from chainrule.compile.machine import Limit, Machine, machine
 from chainrule.compile.native import Native, Written
-from chainrule.compile.pipeline import optimised
+from chainrule.compile.pipeline import PASSES, optimised
 from chainrule.compile.program import Program
 from chainrule.compile.report import counting, page, text
 from chainrule.compile.report.kernels import KernelReport, LimitedBy, kind_of, words_for
@@ -36,6 +36,7 @@ class PassReport:
     """One pass that changed the program: how many nodes there were before it and after it, and the programs' text."""
 
     name: str
+    about: str
     before: int
     after: int
     program_before: str
@@ -196,9 +197,10 @@ class Report:
 
     def passes(self) -> Passes:
         """What each pass did to the program: node counts; each entry holds the program's text before and after."""
+        about = {p.__name__: (p.__doc__ or "").strip().split("\n")[0].rstrip(".") for p in PASSES}
         return Passes(
             PassReport(
-                name=name, before=len(before.nodes), after=len(after.nodes), program_before=str(before),
+                name=name, about=about.get(name, ""), before=len(before.nodes), after=len(after.nodes), program_before=str(before),
                 program_after=str(after),
             )
             for name, before, after in self._changes

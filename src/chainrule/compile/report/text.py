@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from chainrule.compile.pipeline import PASSES
 from chainrule.compile.report.memory_map import chart
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ WIDE = 100  # columns, where nothing says how many there are
 NARROWEST = 60
 _BESIDE = 90  # columns from which the numbers always stand beside the formula
 _BAR = 10
+GOOD, FAIR = 0.7, 0.3  # shares of the limit from which a bar is green, yellow
 _INDENT = 5
 _LABEL = 11
 
@@ -59,25 +59,31 @@ def rows(r: Report, room: int) -> list[Row]:
 
 
 def _head(r: Report, room: int) -> list[Row]:
-    t = r.times
-    threads = f"{r.threads} thread{'s' * (r.threads != 1)}"
-    facts = [
-        ("step", f"{r.name}  {r.place}".rstrip()),
-        ("machine", f"{r.machine.cpu or r.machine.target}, code for {r.target}, {threads}"),
-        ("time", f"{duration(t.best)} a step at best, {duration(t.usual)} usually; its kernels alone {duration(t.summed)}"),
-        ("limit", f"{duration(r.limit)}: {limit_sentence(r)}"),
-        ("reached", f"{bar(r.share)} {percent(r.share)} of the limit"),
-        ("work", f"{number(r.operations, 'FLOP')} in {len(r.kernels)} kernels, {number(r.bytes, 'B')} read and written"),
-        ("threads", waiting(r)),
-        ("memory", memory_sentence(r)),
-    ]  # fmt: skip
-    if not r.is_native:
-        facts.insert(1, ("note", "this step runs op by op; the report shows it as machine code, which is what was timed"))
     found: list[Row] = []
-    for label, fact in facts:
+    for label, fact in facts(r):
         style = "bold" if label in ("step", "reached") else ""
         for i, line in enumerate(textwrap.wrap(fact, room - _LABEL)):
             found.append([(f"{label if not i else '':<{_LABEL}}", "dim"), (line, style)])
+    return found
+
+
+def facts(r: Report) -> list[tuple[str, str]]:
+    """What there is to say of the whole step, each with its label."""
+    t, flops, moved = r.times, number(r.operations, "FLOP"), number(r.bytes, "B")
+    threads = f"{r.threads} thread{'s' * (r.threads != 1)}"
+    found = [
+        ("step", f"{r.name}  {r.place}".rstrip()),
+        ("machine", f"{r.machine.cpu or r.machine.target}, code for {r.target}, {threads}"),
+        ("time", f"{duration(t.best)} a step at best, {duration(t.usual)} usually; kernels alone {duration(t.summed)}"),
+        ("limit", f"{duration(r.limit)}: {limit_sentence(r)}"),
+        ("reached", f"{bar(r.share)} {percent(r.share)} of the limit"),
+        ("work", f"{flops} in {len(r.kernels)} kernels, {moved} read and written"),
+        ("threads", waiting(r)),
+        ("memory", memory_sentence(r)),
+    ]
+    if not r.is_native:
+        says = "this step runs op by op; the report shows it as machine code, which is what was timed"
+        found.insert(1, ("note", says))
     return found
 
 
@@ -90,7 +96,8 @@ def limit_sentence(r: Report) -> str:
         return f"{work} (memory alone: {duration(memory)})"
     speed = number(r.bytes / memory, "B/s")
     where = "within the caches" if r.is_cached else "to and from memory"
-    return f"{number(r.bytes, 'B')} at {speed}, the most that {_all(r)} move {where} (arithmetic alone: {duration(arithmetic)})"
+    moved = f"{number(r.bytes, 'B')} at {speed}, the most that {_all(r)} move {where}"
+    return f"{moved} (arithmetic alone: {duration(arithmetic)})"
 
 
 def _all(r: Report) -> str:
@@ -120,14 +127,19 @@ def memory_sentence(r: Report) -> str:
 
 
 def _legend(r: Report, room: int) -> list[Row]:
+    return [[(line, "dim")] for line in textwrap.wrap(legend(r), room)]
+
+
+def legend(r: Report, gap: str = "an empty line") -> str:
+    """How the rows are read."""
     says = "The kernels in the order they run; X.g is the gradient of the loss with respect to X."
     if any(k.waits for k in r.kernels):
-        says += " At an empty line all threads wait for each other."
+        says += f" At {gap} all threads wait for each other."
     says += " The bar is the share of the machine's limit: in FLOP/s where arithmetic sets it, in B/s where "
     says += f"{'the second cache' if r.is_cached else 'memory'} does."
     if any(k.share > 1 for k in r.kernels):
         says += " Above 100 %: faster than what was measured as the limit, as when data is still in a nearer cache."
-    return [[(line, "dim")] for line in textwrap.wrap(says, room)]
+    return says
 
 
 def _kernels(r: Report, room: int) -> list[Row]:
@@ -169,7 +181,7 @@ def numbers(k: KernelReport) -> Row:
     return [
         (f"{duration(k.seconds):>8} ", "bold"),
         (f"{speed:>13}  ", ""),
-        (bar(k.share), "green" if k.share >= 0.7 else "yellow" if k.share >= 0.3 else "red"),
+        (bar(k.share), "green" if k.share >= GOOD else "yellow" if k.share >= FAIR else "red"),
         (f"{percent(k.share):>6}", ""),
     ]
 
@@ -264,12 +276,10 @@ def passes(found: Passes) -> str:
     """The passes as a table."""
     if not found:
         return "no pass changed the program"
-    about = {p.__name__: (p.__doc__ or "").strip().split("\n")[0].rstrip(".") for p in PASSES}
     width = max(len(p.name) for p in found)
     lines = [f"{'pass':<{width}}  {'nodes':>13}"]
     for p in found:
-        says = about.get(p.name, "")
-        lines.append(f"{p.name:<{width}}  {p.before:>5} -> {p.after:>4}  {says}".rstrip())
+        lines.append(f"{p.name:<{width}}  {p.before:>5} -> {p.after:>4}  {p.about}".rstrip())
     lines.append("passes()[0].program_before and .program_after are the program's text")
     return "\n".join(lines)
 
