@@ -49,6 +49,7 @@ class LoopsPlan:
 
     units: parts that threads share, contiguous ranges of them; each writes its own part of the output.
     vector: the outer variable that lanes run over, or None: then each stage has one of its own (`inner`).
+    work: roughly the cycles that one thread takes for it all.
     """
 
     kernel: Loops
@@ -57,6 +58,7 @@ class LoopsPlan:
     inner: Mapping[int, int | None]
     lanes: int
     pieces: int
+    work: float
     scratch: int = 0
 
     @property
@@ -67,11 +69,6 @@ class LoopsPlan:
         first = self.order[0]
         extent = self.kernel.extents[first]
         return extent if first != self.vector else -(-extent // (self.lanes * self.pieces))
-
-    @property
-    def work(self) -> float:
-        """Roughly the cycles that one thread takes for it all."""
-        return _work(self.kernel, self.lanes)
 
     def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
         """Code for the units from `lo` to `hi`."""
@@ -105,7 +102,13 @@ def plan(kernel: Loops, vector_bytes: int) -> LoopsPlan:
     lanes = min(full, 1 << max(extent - 1, 0).bit_length())
     order = tuple(v for v in kernel.outer if v != chosen) + ((chosen,) if chosen is not None else ())
     return LoopsPlan(
-        kernel, order, chosen, inner, lanes if lanes > 1 else SCALAR, _pieces(kernel, chosen, extent, lanes)
+        kernel,
+        order,
+        chosen,
+        inner,
+        lanes if lanes > 1 else SCALAR,
+        _pieces(kernel, chosen, extent, lanes),
+        min(best[1], inner_cost),
     )
 
 
@@ -162,11 +165,6 @@ def _outer_cost(kernel: Loops, vector: int, full: int) -> float:
 def _inner_cost(kernel: Loops, stage: Stage, full: int, vector: int) -> float:
     fold = 3.0 * math.log2(full) * len(stage.reductions)
     return _stage_cost(kernel, stage, vector, full) * _vectors(max(kernel.extents[vector], 1), full) + fold
-
-
-def _work(kernel: Loops, lanes: int) -> float:
-    points = math.prod(kernel.extents[v] for v in kernel.outer)
-    return points * sum(_stage_cost(kernel, s, None, 1) for s in kernel.stages) / max(lanes, 1)
 
 
 def _pieces(kernel: Loops, vector: int | None, extent: int, lanes: int) -> int:
