@@ -195,7 +195,7 @@ def test_every_import_is_a_declared_dependency():
 SUFFIXES = "py|md|toml|txt|svg|css|js|j2"
 PATH = re.compile(rf"`(\.?[\w./-]+(?:/|\.(?:{SUFFIXES})))`")
 # A user's files, which the texts give names to; and the places that the first design foresaw and that do not exist yet.
-NOT_OURS = {"page.py", "train.py", ".npz", "compile/", "parallel/"}
+NOT_OURS = {"page.py", "train.py", ".npz", "parallel/"}
 
 
 def named_paths():

@@ -22,7 +22,9 @@ NOT_BELOW = ["chainrule.explain.", "chainrule.compile."]
 
 def python(program: str, *more: str) -> str:
     """What a program prints that runs in an interpreter of its own."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program, *more], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *more], capture_output=True, text=True, check=False
+    )
     assert not done.returncode, done.stderr
     return done.stdout.strip()
 

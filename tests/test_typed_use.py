@@ -17,7 +17,7 @@ def test_names_that_load_late_have_their_types() -> None:
     assert_type(cr.train.History(), cr.train.History)
     assert cr.Learner is cr.train.Learner
 
-    seen = cr.explain(model(cr.ones(3, 2)).sum())
+    seen = cr.explain(model(cr.ones(3, 2)).sum(), wrt=model.weight)
     assert_type(seen, cr.Explanation)
     assert isinstance(seen, cr.Explanation)
 

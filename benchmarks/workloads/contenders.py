@@ -63,7 +63,7 @@ ALL = (
     Contender(name="torch", title="PyTorch, eager", module="with_torch", variant="eager", needs=("torch",), tasks=BOTH),
     Contender(name="torch-compile", title="torch.compile", module="with_torch", variant="compiled", needs=("torch",),
               compilers=GXX, tasks=BOTH),
-    Contender(name="torch-autotune", title="torch.compile, autotuned", module="with_torch", variant="autotuned",
+    Contender(name="torch-autotune", title="torch.compile, tuned", module="with_torch", variant="autotuned",
               needs=("torch",), compilers=GXX),
     Contender(name="jax", title="JAX, jit", module="with_jax", needs=("jax", "jaxlib")),
     Contender(name="tinygrad", title="tinygrad, TinyJit", module="with_tinygrad", needs=("tinygrad",), compilers=CLANG),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from workloads.problems import FILTERS, HEADS, HIDDEN, Problem
@@ -53,7 +54,7 @@ def model_of(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:
 
     def dense(widths: Sequence[int]) -> list[Any]:
         layers = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         return layers[:-1]
 
@@ -63,7 +64,5 @@ def model_of(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:
         layers = [nn.Conv2d(1, first, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
         layers += [nn.Conv2d(first, second, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), *dense(HIDDEN)]
     model = nn.Sequential(*layers)
-    model.load_state_dict(
-        dict(zip(model.state_dict(), (w.T if w.ndim == 2 else w for w in weights), strict=True))
-    )
+    model.load_state_dict(dict(zip(model.state_dict(), (w.T if w.ndim == 2 else w for w in weights), strict=True)))
     return model.eval()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod, sqrt
 from typing import Any, Literal, NamedTuple
 
@@ -43,13 +44,13 @@ class Problem:
 
 
 TRAINING = (
-    Problem(name="a", title="the page's net: batch 200, 100-50-1", net="dense", shape=(200, 100), widths=(100, 50, 1)),
+    Problem(name="a", title="batch 200, 100-50-1", net="dense", shape=(200, 100), widths=(100, 50, 1)),
     Problem(name="b", title="batch 64, 784-50-10", net="dense", shape=(64, 784), widths=(784, 50, CLASSES)),
     Problem(
         name="c", title="batch 256, 784-512-512-10", net="dense", shape=(256, 784), widths=(784, 512, 512, CLASSES)
     ),
     Problem(name="d", title="LeNet, batch 64", net="lenet", shape=(64, 1, 28, 28)),
-    Problem(name="e", title="transformer block, batch 8, 128×128", net="block", shape=(8, 128, 128)),
+    Problem(name="e", title="transformer block, batch 8", net="block", shape=(8, 128, 128)),
 )
 INFERENCE = tuple(
     problem
@@ -85,7 +86,7 @@ def weights(problem: Problem) -> list[np.ndarray]:
         return [draw(inputs, outputs, scale=sqrt(2 / inputs)), np.zeros(outputs, np.float32)]
 
     def layers(widths: tuple[int, ...]) -> list[np.ndarray]:
-        return [w for inputs, outputs in zip(widths, widths[1:], strict=False) for w in dense(inputs, outputs)]
+        return [w for inputs, outputs in pairwise(widths) for w in dense(inputs, outputs)]
 
     def convolution(inputs: int, outputs: int) -> list[np.ndarray]:
         return [draw(outputs, inputs, 5, 5, scale=1 / (5 * sqrt(inputs))), np.zeros(outputs, np.float32)]
@@ -128,7 +129,7 @@ def operations(problem: Problem) -> int:
     """
 
     def dense(rows: int, widths: tuple[int, ...]) -> list[int]:
-        return [2 * rows * m * n for m, n in zip(widths, widths[1:], strict=False)]
+        return [2 * rows * m * n for m, n in pairwise(widths)]
 
     batch = problem.shape[0]
     match problem.net:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 import chainrule as cr
-from chainrule.compile.native import build
 from workloads.nets import loss_of, model_of
 from workloads.problems import RATE, Job, Running
-
-# The compiler, told to write machine code; once it does so by itself, this is `cr.compile`.
-compiled = functools.partial(cr.compile, build=build)
 
 
 def training(job: Job) -> Running:
@@ -29,14 +24,14 @@ def training(job: Job) -> Running:
         return loss
 
     inputs = [tuple(map(cr.from_numpy, pair)) for pair in job.batches]
-    return Running(compiled(step) if job.variant == "compiled" else step, inputs, as_array)
+    return Running(cr.compile(step) if job.variant == "compiled" else step, inputs, as_array)
 
 
 def inference(job: Job) -> Running:
     model = model_of(job.problem, cr.nn, [cr.from_numpy(w) for w in job.weights])
     cr.set_grad_enabled(False)
     inputs = [(cr.from_numpy(x),) for x, _ in job.batches]
-    return Running(compiled(model) if job.variant == "compiled" else model, inputs, as_array)
+    return Running(cr.compile(model) if job.variant == "compiled" else model, inputs, as_array)
 
 
 def as_array(result: Any) -> np.ndarray:

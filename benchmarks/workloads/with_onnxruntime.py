@@ -14,9 +14,7 @@ from workloads.problems import CLASSES, Job, Problem, Running
 def inference(job: Job) -> Running:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job.threads
-    session = onnxruntime.InferenceSession(
-        graph(job.problem, job.weights), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(graph(job.problem, job.weights), options, providers=["CPUExecutionProvider"])
     return Running(lambda x: session.run(None, {"x": x}), [(x,) for x, _ in job.batches], lambda results: results[0])
 
 
@@ -45,7 +43,9 @@ def graph(problem: Problem, weights: list[np.ndarray]) -> bytes:
     out = helper.make_tensor_value_info(f"h{len(nodes)}", TensorProto.FLOAT, (problem.shape[0], CLASSES))
     # Of 2021 and 2022: every version that is in use reads these.
     model = helper.make_model(
-        helper.make_graph(nodes, problem.net, [x], [out], values), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        helper.make_graph(nodes, problem.net, [x], [out], values),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
     )
     checker.check_model(model)
     return model.SerializeToString()

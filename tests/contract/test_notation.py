@@ -17,8 +17,8 @@ import chainrule as cr
 from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
-from chainrule.ops.printing import write
 from chainrule.ops.catalogue import CATALOGUE
+from chainrule.ops.printing import write
 
 DIGITS = 40
 LETTERS = "xyz"

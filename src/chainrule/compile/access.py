@@ -141,7 +141,7 @@ class Lowering:
             back = np.argsort(params["dims"])
             return self.lowered(x, tuple(where[d] for d in back))
         if op is movement.reshape:
-            return self.lowered(x, self._reshaped(shape, params["shape"], where))
+            return self.lowered(x, self._reshaped(node, where))
         affine = _affine(node, where)
         if op is movement.slice_:
             return self.lowered(
@@ -197,13 +197,14 @@ class Lowering:
 
     # --- reshaping: dimensions split and join
 
-    def _reshaped(self, before: Sequence[int], after: Sequence[int], where: Index) -> Where:
+    def _reshaped(self, node: Node, where: Index) -> Where:
         """The position before a reshape, given the one after it."""
+        before, after = node.inputs[0].aval.shape, node.aval.shape
         found: list[Affine | Expr] = [Affine()] * len(before)
         for held, made in segments(before, after):
             part = self._segment([before[d] for d in held], [after[d] for d in made], [where[d] for d in made])
             if part is None:
-                return Flat(_flat(after, where))
+                return Flat(Affine.total(zip(_affine(node, where), row_major(after), strict=True)))
             for d, w in zip(held, part, strict=True):
                 found[d] = w
         return tuple(found)
@@ -278,12 +279,6 @@ def segments(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list
                 made.append(j)
                 j += 1
         yield held, made
-
-
-def _flat(shape: Sequence[int], where: Index) -> Affine:
-    if not all(isinstance(w, Affine) for w in where):
-        raise NotImplementedError("a looked-up position through a reshape that joins dimensions")
-    return Affine.total(zip(where, row_major(tuple(shape)), strict=True))  # type: ignore[arg-type]
 
 
 def _affine(node: Node, where: Index) -> tuple[Affine, ...]:

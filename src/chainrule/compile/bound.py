@@ -14,10 +14,11 @@ import numpy as np
 from chainrule.compile.executable import Binding, Executable
 from chainrule.compile.outcome import Outcome
 from chainrule.compile.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
+from chainrule.compile.replay import no_graph
 from chainrule.compile.signature import Arguments, is_dynamic
 from chainrule.compile.table import PLAIN_MEMORY, Table, base
 from chainrule.core.memory import note_change, note_owned
-from chainrule.core.node import NO_PARAMS, Cut, Node, make, tick
+from chainrule.core.node import NO_PARAMS, Node, make, tick
 from chainrule.core.tracing import module_changes
 from chainrule.tensor import Tensor
 from chainrule.tree import Spec, rebuild
@@ -28,7 +29,6 @@ class _Miss:
 
 
 MISS: Any = _Miss()
-_NO_GRAPH = Cut("compile: a compiled function gives values without a graph; call backward() inside it", ())
 _SIGN = 2**63
 
 
@@ -81,7 +81,8 @@ class Bound:
         self._stored = [g for g in outcome.gradients if g.holder not in forgotten]
         self._stores = bool(self._stored or outcome.created)
         self._only = outcome.tree.is_leaf() and outcome.results[0].kind == "output"
-        self._cut = _NO_GRAPH if outcome.needs_grad else None
+        self._cuts = [no_graph(self, i) if outcome.needs_grad else None for i in range(len(outcome.program.outputs))]
+        self._cut = self._cuts[0] if self._only else None
 
     def _set_guards(self) -> None:
         guards = self.outcome.guards
@@ -297,7 +298,7 @@ class Bound:
         for kind, value in self.outcome.results:
             if kind == "output":
                 tensor = make(Tensor, None, (), NO_PARAMS, outputs[value], None, False, None)
-                tensor.cut = self._cut
+                tensor.cut = self._cuts[value]
                 made.append(tensor)
             else:
                 made.append(leaves[value] if kind == "argument" else value)

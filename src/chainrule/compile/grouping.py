@@ -90,6 +90,10 @@ class Group:
         full = [v for v, n in enumerate(self.frame) if n != 1]
         return self._along(shape, full) or self._along(shape, [v for v in full if v not in self.reduced])
 
+    def everywhere(self, node: Node) -> tuple[Affine, ...]:
+        """Where what is reduced stands: at every point; its dimensions of size 1 may be others than the frame's."""
+        return self.place(node.aval.shape) or (Affine(),) * node.aval.ndim
+
     def _along(self, shape: tuple[int, ...], variables: list[int]) -> tuple[Affine, ...] | None:
         at, found = 0, []
         for n in shape:
@@ -219,7 +223,7 @@ class Grouping:
         for group in reversed(self.groups):
             if group.kind != "loops" or len(group.frame) != len(frame) or _key(group.frame, group.reduced) != key:
                 continue
-            if (group.number in sources or self._related(group, x)) and self._may_join(group, x, group.points):
+            if (group.number in sources or self._related(group, x)) and self._may_join(group, x, group.everywhere(x)):
                 self._seed(group, node)
                 return
         self._start("loops", frame, reduced, node)
@@ -402,11 +406,12 @@ class Grouping:
         while todo:
             x = todo.pop()
             own = self.home.get(id(x))
-            if id(x) in found or own is None or own.number != number or not is_free(x):
+            if id(x) in found or own is None or own.number != number:
                 continue
             if id(x) not in stored and not is_move(x) and self.users.get(id(x), 0) > 1 and own.is_full(x.aval.shape):
                 found[id(x)] = x
-            todo += x.inputs
+            if is_free(x):
+                todo += x.inputs
         return list(found.values())
 
     def _is_cheap(self, node: Node, stored: Mapping[int, Node]) -> bool:
@@ -497,7 +502,7 @@ class Grouping:
 
         lowering = Lowering(leaf, reader.extents)
         roots = [(root, self.places[id(root)]) for root in reader.placed if not reader.holds(root)]
-        roots += [(seed.inputs[0], reader.points) for seed in reader.seeds]
+        roots += [(seed.inputs[0], reader.everywhere(seed.inputs[0])) for seed in reader.seeds]
         for root, at in roots:
             try:
                 lowering.lowered(root, at)
@@ -509,7 +514,7 @@ class Grouping:
         """Require what the group reads from elsewhere to compute the node."""
         if group.holds(node):
             if isinstance(node.op, Reduction):
-                self._demand_value(group, node.inputs[0], group.points)
+                self._demand_value(group, node.inputs[0], group.everywhere(node.inputs[0]))
             elif group.kind == "contract":
                 for x, place in zip(node.inputs, group.operands(), strict=True):
                     self._demand_operand(group, x, place)

@@ -13,6 +13,7 @@ from chainrule.compile.bound import MISS, Bound
 from chainrule.compile.executable import Build
 from chainrule.compile.native import build as native
 from chainrule.compile.outcome import trace
+from chainrule.compile.report.report import Report, report_of
 from chainrule.compile.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import running, tracer
@@ -54,6 +55,16 @@ class Compiled:
     @property
     def last_call(self) -> tuple[Bound, Arguments | None] | None:
         return None if self._last is None else (self._last, self._last_given)
+
+    def report(self) -> Report:
+        """What the step of the last call does, kernel by kernel, and what of the machine's limit it reaches.
+
+        Measured now, on copies of its arrays: nothing of the user's changes.
+
+        Raises: TraceError: there has been no call yet.
+        """
+        with self._lock:
+            return report_of(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if running and tracer() is not None:  # inside a function that is traced itself, it is part of that one

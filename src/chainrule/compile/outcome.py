@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, final
@@ -271,16 +272,19 @@ class _Finish:
 
     def _name_inputs(self) -> None:
         """Inputs that are closed over are named as the user names them."""
-        names: dict[int, str] = {}
+        paths: dict[int, str] = {}
         for scope in self.tracer.scopes.values():
             prefix = path(scope)
             for name, parameter in scope.module.named_parameters():
-                names.setdefault(id(parameter), f"{prefix}.{name}" if prefix else name)
+                paths.setdefault(id(parameter), f"{prefix}.{name}" if prefix else name)
+        names: dict[int, str] = {}
         for name, _, value in named_values(self.function):
             names.setdefault(id(value), name)
             if hasattr(value, "named_parameters"):
                 for inner, parameter in value.named_parameters():
                     names.setdefault(id(parameter), f"{name}.{inner}")
+        uses = Counter(paths.values())  # two modules called by themselves may both have a weight
+        names |= {x: name for x, name in paths.items() if uses[name] == 1 or x not in names}
         for symbol, place in zip(self.tracer.inputs, self.tracer.places, strict=True):
             match place:
                 case Captured(tensor=tensor):

@@ -20,7 +20,6 @@ from chainrule.compile.kernel import (
     Accumulated,
     Affine,
     Buffer,
-    Cast,
     Compute,
     Contract,
     Expr,
@@ -46,9 +45,7 @@ from chainrule.compile.kernel import (
 from chainrule.compile.layout import batch_innermost
 from chainrule.compile.program import Program
 from chainrule.core.node import Node
-from chainrule.core.provenance import user_place
 from chainrule.ops import indexing, movement, windows
-
 
 _ROW = 8192  # entries of a row that is remembered: it stays in the first cache
 
@@ -248,7 +245,7 @@ class _Scheduling:
                 lowering.lowered(node, self.grouping.places[id(node)])
         for seed in group.seeds:
             if group.kind == "loops":
-                lowering.lowered(seed.inputs[0], group.points)
+                lowering.lowered(seed.inputs[0], group.everywhere(seed.inputs[0]))
         return fits
 
     # --- kernels
@@ -373,12 +370,13 @@ class _Scheduling:
     def _fold(self, group: Group, seed: Node, lowering: Lowering) -> Reduction:
         (x,) = seed.inputs
         op: Any = seed.op
-        value = lowering.lowered(x, group.points)
+        place = group.everywhere(x)
+        value = lowering.lowered(x, place)
         position = None
         if op.combine in ("argmax", "argmin"):
-            dims = seed.params["dim"]
-            sizes = row_major(tuple(group.frame[d] for d in dims))
-            position = Affine.total((group.points[d], s) for d, s in zip(dims, sizes, strict=True))
+            dims = sorted(seed.params["dim"])
+            sizes = row_major(tuple(x.aval.shape[d] for d in dims))
+            position = Affine.total((place[d], s) for d, s in zip(dims, sizes, strict=True))
         return Reduction(combine=op.combine, value=value, dtype=seed.aval.dtype, position=position)
 
     def _contract(self, group: Group) -> Contract:

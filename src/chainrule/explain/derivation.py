@@ -15,14 +15,14 @@ import numpy as np
 from chainrule.autodiff.evaluate import evaluate
 from chainrule.autodiff.reverse import pull
 from chainrule.core.family import Opaque
+from chainrule.core.fold import Fold
 from chainrule.core.node import RECORD, Node, Ratio, ancestors, recording
 from chainrule.core.notation import Style
 from chainrule.core.rewrite import rewrite
-from chainrule.core.fold import Fold
-from chainrule.ops.printing import size, write
 from chainrule.explain.record import Run, outputs_of
 from chainrule.explain.spelling import latex_gradient, latex_name, python_name
 from chainrule.ops import identities
+from chainrule.ops.printing import size, write
 
 # A formula agrees with the engine when it is within this relative error; float32 rounding over sums of thousands of
 # terms in another order stays a hundred times below it.

@@ -12,8 +12,8 @@ from typing import Any
 from chainrule.core.family import Contraction, Elementwise, Reduction
 from chainrule.core.node import Node
 from chainrule.core.notation import PRODUCT, SUM
-from chainrule.ops.printing import Written, brackets, constant, number, size, write
 from chainrule.ops import elementwise, identities, movement, reduction
+from chainrule.ops.printing import Written, brackets, constant, number, size, write
 
 Index = tuple[str, ...]
 Leaf = Callable[[Node, Index], str]

@@ -18,6 +18,7 @@ from chainrule.explain import html, latex, text
 from chainrule.explain.derivation import Derivation, Link
 from chainrule.explain.measured import NumberCheck, measure
 from chainrule.explain.reasons import Reason, gate_notes, reasons
+from chainrule.explain.recomputed import recomputed
 from chainrule.explain.record import Run
 from chainrule.explain.terms import Terms, terms_at
 
@@ -32,12 +33,15 @@ class Explanation:
 
     Attributes:
         value: the gradient, as a NumPy array. links: from the loss back to the value. terms: one entry, term by term.
+        recomputed: of a compiled function's loss, how it was computed again; else empty.
     """
 
     def __init__(
-        self, run: Run, wrt: Node, at: tuple[int, ...] | None, depth: int, lines: int, notation: ChainNotation
-    ) -> None:
+        self, run: Run, wrt: Node, at: tuple[int, ...] | None, depth: int, lines: int, notation: ChainNotation,
+        recomputed: str = "",
+    ) -> None:  # fmt: skip
         self.run, self.wrt, self.at, self.depth, self.lines, self.notation = run, wrt, at, depth, lines, notation
+        self.recomputed = recomputed
         run.asked.add(id(wrt))
         self.derivation = Derivation(run, depth)
         self.links: list[Link] = self.derivation.path(wrt)
@@ -71,7 +75,9 @@ class Explanation:
 
     def unfold(self, n: int = 1) -> Explanation:
         """The same gradient with the steps opened `n` levels further: functions into ops."""
-        return Explanation(self.run, self.wrt, self.at, self.depth + n, self.lines, self.notation)
+        return Explanation(
+            self.run, self.wrt, self.at, self.depth + n, self.lines, self.notation, self.recomputed
+        )  # fmt: skip
 
     def __str__(self) -> str:
         return text.explanation(self, text.terminal_width())
@@ -104,6 +110,7 @@ class Explanation:
             "combined": self._in_styles(combined),
             "reasons": [{"title": r.title, "lines": list(r.lines)} for r in self.reasons],
             "checked": self._checked_dict(),
+            **({"recomputed": self.recomputed} if self.recomputed else {}),
             "entry": None if self.terms is None else text.terms_dict(self.terms),
         }
 
@@ -155,7 +162,8 @@ def explain(
     """Why the gradient of `loss` with respect to `wrt` is what it is.
 
     Args:
-        loss: a scalar tensor; before or after `backward()`.
+        loss: a scalar tensor; before or after `backward()`. Or what a compiled function returned, or the function: its
+            last call is then computed again, op by op, on copies.
         wrt: a leaf or any value in between, or its name as a string.
         at: an index into `wrt`, to explain one entry term by term.
         depth: how far steps are opened: 1 shows the user's functions and modules, 2 and more open them into ops.
@@ -168,13 +176,14 @@ def explain(
         DisconnectedError: the loss does not depend on `wrt`; the message says where the link is broken.
         OutOfRangeError: `at` is no index of `wrt`. StaleValueError: a value was changed in place since.
     """
-    run = Run(loss, caller_variables())
+    found = recomputed(loss, wrt)
+    run = Run(found.loss, {**found.names, **caller_variables()})
     node = run.parameter(wrt)
     if depth < 1:
         raise at_user_line(ArgumentError(f"explain: depth must be 1 or more; got {depth}"))
     if notation not in ("leibniz", "composition"):
         raise at_user_line(ArgumentError(f"explain: notation must be 'leibniz' or 'composition'; got {notation!r}"))
-    return Explanation(run, node, index_of(at, node, run), depth, lines, notation)
+    return Explanation(run, node, index_of(at, node, run), depth, lines, notation, found.says)
 
 
 def index_of(at: Any, node: Node, run: Run) -> tuple[int, ...] | None:

@@ -70,7 +70,8 @@ def page(
     heading = (
         title or f"Gradient of {explanations[0].derivation.name(explanations[0].run.loss)} with respect to {names}"
     )
-    return book([Chapter(heading, explanations, loss_curve, program=program)], heading)
+    facts = {"Compiled": explanations[0].recomputed} if explanations[0].recomputed else {}
+    return book([Chapter(heading, explanations, loss_curve, facts, program)], heading)
 
 
 def book(chapters: Sequence[Chapter], title: str) -> str:

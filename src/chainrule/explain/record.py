@@ -15,10 +15,10 @@ import numpy as np
 
 from chainrule.autodiff.broken import broken_link, no_gradient_reason
 from chainrule.autodiff.reverse import needs_gradient, pull
+from chainrule.core.fold import fold_tree
 from chainrule.core.node import ENGINE_OFF, Node, ancestors, at_user_line, recording
 from chainrule.core.provenance import place, user_calls
 from chainrule.errors import ArgumentError, DisconnectedError, NoGradientError, NotScalarError
-from chainrule.core.fold import fold_tree
 from chainrule.explain.spelling import python_name
 
 Variables = Mapping[str, Any]

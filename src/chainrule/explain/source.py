@@ -26,9 +26,9 @@ from chainrule.core.notation import Style
 from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, ChainruleError, NoGradientError
 from chainrule.explain.derivation import Derivation
-from chainrule.ops.printing import array, number_in, size, write
 from chainrule.explain.record import Run, Variables
 from chainrule.explain.spelling import python_name
+from chainrule.ops.printing import array, number_in, size, write
 from chainrule.tensor import Tensor
 
 CodeStyle = Literal["chainrule", "torch", "numpy"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _WIDTH = 100
 _LONGEST_RULE = 60
 _PLAIN_STEP = 3  # a linear layer is three ops; a step of more says what is folded in it
 _SHOWN = 3
+_SAID = 16  # columns before what is said beside a word
 _REASONS = 3  # printed; `.reasons` holds all
 
 
@@ -37,6 +39,7 @@ def explanation(e: Explanation, room: int = WIDE) -> str:
     if e.at is not None:
         blocks.append(_entry(e))
         blocks.append(_checked(e))
+        blocks += _recomputed(e)
         return "\n".join(b for b in blocks if b)
     blocks += ["", _chain(e, room), "", *_combined(e), _table(e, room)]
     left = max(e.lines - sum(b.count("\n") + 1 for b in blocks), 8)
@@ -45,7 +48,7 @@ def explanation(e: Explanation, room: int = WIDE) -> str:
         if left >= 0:
             blocks.append(_reason(reason.title, reason.lines))
     blocks.append(_checked(e))
-    return "\n".join(blocks)
+    return "\n".join([*blocks, *_recomputed(e)])
 
 
 def terminal_width() -> int:
@@ -349,6 +352,11 @@ def terms_dict(t: Terms) -> dict[str, Any]:
             for x in t.terms
         ],
     }
+
+
+def _recomputed(e: Explanation) -> list[str]:
+    lines = textwrap.wrap(e.recomputed, _WIDTH - _SAID)
+    return [_reason("compiled", tuple(lines))] if lines else []
 
 
 def _checked(e: Explanation) -> str:

@@ -17,11 +17,11 @@ from chainrule.explain import chain, latex, text
 from chainrule.explain.derivation import Derivation, Link
 from chainrule.explain.excerpt import Excerpt
 from chainrule.explain.heat import LARGEST, Heat, heat
-from chainrule.ops.printing import constant
 from chainrule.explain.reasons import gate_notes, reasons
 from chainrule.explain.spelling import latex_gradient
 from chainrule.explain.terms import terms_at
 from chainrule.ops import elementwise, identities, reduction
+from chainrule.ops.printing import constant
 
 if TYPE_CHECKING:
     from chainrule.explain.explanation import Explanation

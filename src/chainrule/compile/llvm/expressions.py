@@ -173,13 +173,10 @@ class Emitter:
         """The expression here: a vector where it differs from lane to lane, else a scalar."""
         if isinstance(expr, Number):
             return self.builder.constant(expr.value, expr.dtype)
-        level = self._depth(expr)
-        known = self.frames[level].known
+        level = self._level_of(expr)
         key = (id(expr), self.lanes if self._varies(expr) else SCALAR, id(self.mask) if self.mask else 0)
-        found = known.get(key)
+        found = self.frames[level].known.get(key)
         if found is None:
-            if self.mask is not None:
-                level = len(self.frames) - 1
             kept, frames = self.frames[level + 1 :], self.frames
             with self._level(level):
                 self.frames = frames[: level + 1]
@@ -197,7 +194,7 @@ class Emitter:
             return value
         if value.text[0] != "%":
             return self.builder.spread(value, self.lanes)
-        level = self._depth(expr)
+        level = self._level_of(expr)
         key = (id(expr), "spread", self.lanes, id(self.mask) if self.mask else 0)
         found = self.frames[level].known.get(key)
         if found is None:
@@ -251,6 +248,10 @@ class Emitter:
             if any(("defined", k[0]) in mentioned for k in frame.known if len(k) == 2 and k[1] == "defined"):
                 return level
         return 0
+
+    def _level_of(self, expr: Expr) -> int:
+        """The frame where an expression is computed: what a mask covers stays in the frame of that mask."""
+        return self._depth(expr) if self.mask is None else len(self.frames) - 1
 
     def _varies(self, expr: Expr) -> bool:
         if self.vector is None:
@@ -345,17 +346,26 @@ class Emitter:
 
     def _within(self, expr: Within) -> Value:
         b = self.builder
-        mask = self.mask
+        inside: Value | None = None
         for affine, low, high in expr.bounds:
             at = self.position(affine)
-            inside = b.and_(b.ge(at, b.like(low, at)), b.lt(at, b.like(high, at)))
-            mask = inside if mask is None else b.and_(mask, inside)
-        assert mask is not None
-        outer, self.mask = self.mask, mask
-        frames, self.frames = self.frames, [*self.frames, Frame(None, {})]  # masked values are not known outside
-        value = self.value(expr.inside)
+            holds = b.and_(b.ge(at, b.like(low, at)), b.lt(at, b.like(high, at)))
+            inside = holds if inside is None else b.and_(inside, holds)
+        assert inside is not None
+        # Neither part is read where the other one counts: of arrays joined, each has an end.
+        value = self._masked(expr.inside, inside)
+        return b.where(inside, value, self._masked(expr.outside, b.not_(inside)))
+
+    def _masked(self, expr: Expr, mask: Value) -> Value:
+        """The expression, which is not read but where the mask holds, and the one that it stands in."""
+        if isinstance(expr, Number):
+            return self.value(expr)
+        outer, frames = self.mask, self.frames
+        self.mask = mask if outer is None else self.builder.and_(outer, mask)
+        self.frames = [*frames, Frame(None, {})]  # masked values are not known outside
+        value = self.value(expr)
         self.frames, self.mask = frames, outer
-        return b.where(mask, value, self.value(expr.outside))
+        return value
 
     def picked_offset(
         self, offset: Affine, indices: Sequence[tuple[Expr, int, int]], name: str

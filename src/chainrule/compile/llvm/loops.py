@@ -100,7 +100,9 @@ def plan(kernel: Loops, vector_bytes: int) -> LoopsPlan:
         chosen = None
         extent = max((kernel.extents[v] for v in inner.values() if v is not None), default=1)
     lanes = min(full, 1 << max(extent - 1, 0).bit_length())
-    order = tuple(v for v in kernel.outer if v != chosen) + ((chosen,) if chosen is not None else ())
+    # A variable of one round is mentioned nowhere; threads share the first of the others.
+    order = tuple(v for v in kernel.outer if v != chosen and kernel.extents[v] != 1)
+    order += (chosen,) if chosen is not None else ()
     return LoopsPlan(
         kernel,
         order,
@@ -427,6 +429,13 @@ class _Writer:
                 continue
             place = emitter.position(r.position)
             new = self._beats(r, value, held[at], held[at + 1])
+            if emitter.vector is not None and r.position.coefficient(emitter.vector) and len(r.position.terms) > 1:
+                # The lanes' loop is the innermost, whatever the order of positions: a later round may stand before.
+                equal = b.eq(value, held[at])
+                if dtypes.is_float(value.dtype):
+                    equal = b.or_(equal, b.and_(b.isnan(value), b.isnan(held[at])))
+                before = b.lt(b.spread(place, value.lanes), held[at + 1])
+                new = b.or_(new, b.and_(equal, before))
             if active is not None:
                 new = b.and_(new, self._counts(active))
             after += [b.where(new, value, held[at]), b.where(new, b.spread(place, value.lanes), held[at + 1])]

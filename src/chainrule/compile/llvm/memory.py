@@ -112,6 +112,9 @@ class Memory(Conversions):
         elif dtype == dtypes.bool_:
             value = self.cast(value, dtypes.uint8)
         where = self.pointer(base, offset, dtype)
+        if active == 1 and value.lanes:
+            # LLVM 22 writes a single lane of a vector that was just made narrower as wide as it was, to another place.
+            value = self.lane(value, 0)
         kind = self.type(value)
         if active is None or active == value.lanes or value.lanes == SCALAR:
             self.emit(f"store {kind} {value.text}, ptr {where}, align {dtype.itemsize}")

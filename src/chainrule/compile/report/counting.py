@@ -35,9 +35,10 @@ _NOT_COUNTED = frozenset({elementwise.where, elementwise.gate, movement.cast})
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """Operations on numbers: those of products of matrices, a multiplication and an addition counted as two, and others.
+    """Operations on numbers: those of products of matrices, and others.
 
-    An exponential, a logarithm or a division counts as one, like an addition; comparing and choosing count as none.
+    A multiplication and an addition count as two. An exponential, a logarithm or a division counts as one, like an
+    addition; comparing and choosing count as none.
     """
 
     products: int
@@ -54,9 +55,7 @@ def counted(kernel: Kernel) -> Count:
         case Nest():
             points = _points(kernel.extents, kernel.variables)
             parts = [counted(k) for k in kernel.kernels]
-            return Count(
-                products=points * sum(p.products for p in parts), others=points * sum(p.others for p in parts)
-            )
+            return Count(products=points * sum(p.products for p in parts), others=points * sum(p.others for p in parts))
         case Contract():
             every = (*kernel.batch, *kernel.rows, *kernel.columns)
             products = 2 * _points(kernel.extents, (*every, *kernel.summed))

@@ -25,7 +25,7 @@ class KernelReport:
     units: the parts that threads share. threads: how many share it. waits: do all threads wait for each other before?
     products, operations: those of products of matrices, and all, in floating point.
     read, written: bytes, by name; each buffer once.
-    seconds: the shortest of the runs. limit: the seconds that the machine's limits allow at best, and which one says so.
+    seconds: the shortest of the runs. limit: the least seconds that the machine's limits allow. limited_by: which one.
     """
 
     number: int
@@ -70,6 +70,7 @@ class KernelReport:
 
 
 def kind_of(kernel: Kernel) -> str:
+    """The kind of a kernel in a word or two."""
     match kernel:
         case Contract():
             return "product"
@@ -100,8 +101,8 @@ def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
                 for axes in (kernel.batch, kernel.rows, kernel.columns, kernel.summed)
             )
             at = f"{batch:,} times " if batch > 1 else ""
-            after = [name for name in ops[ops.index("matmul") + 1 :] if name not in _SILENT] if "matmul" in ops else []
-            fused = f"; {_joined(after)} in the same loops" if after else ""
+            after = [_SPOKEN.get(name, name) for name in ops[ops.index("matmul") + 1 :]] if "matmul" in ops else []
+            fused = f"; {_joined(after)} in the same loops" if (after := list(filter(None, after))) else ""
             return f"matrix product, {at}{rows:,} x {columns:,} entries of {summed:,} terms{fused}"
         case Loops():
             outer = _times(kernel.extents[v] for v in kernel.outer)
@@ -110,7 +111,7 @@ def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
                 for stage in kernel.stages for r in stage.reductions
             ]  # fmt: skip
             if not reduced:
-                return f"entry by entry, {outer or '1'} entries"
+                return f"entry by entry, {outer} entries" if outer else "one number"
             what = _joined(list(dict.fromkeys(name for name, _ in reduced)))
             return f"{what} over {max(n for _, n in reduced):,} entries{f', for each of {outer}' if outer else ''}"
         case Nest():
@@ -124,7 +125,13 @@ def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
             return f"sorts rows of {kernel.extents[kernel.along]:,} entries"
 
 
-_SILENT = frozenset({"expand", "reshape", "permute", "cast", "windows"})
+# Ops in the words of a sentence; what only moves or compares is not said.
+_SPOKEN = {
+    "add": "addition", "sub": "subtraction", "mul": "multiplication", "div": "division", "gate": "mask",
+    "where": "choice",
+    **dict.fromkeys(("expand", "reshape", "permute", "cast", "windows", "flip"), ""),
+    **dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne"), ""),
+}  # fmt: skip
 
 
 def _times(sizes: Any) -> str:
@@ -133,5 +140,3 @@ def _times(sizes: Any) -> str:
 
 def _joined(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-

@@ -6,28 +6,27 @@ again in the traced program, and there among the calls, lines and variables of t
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from chainrule.compile.kernel import Buffer
 from chainrule.compile.outcome import Outcome
+from chainrule.compile.report.naming import Names, Role
 from chainrule.compile.schedule import Schedule, Task
-from chainrule.core.fold import Fold, fold_tree
 from chainrule.core.node import Node, ancestors
-from chainrule.core.provenance import Place, user_calls, user_place
+from chainrule.core.provenance import Place, user_place
 from chainrule.core.rewrite import again, rewrite
 from chainrule.ops import elementwise, identities, movement, windows
 from chainrule.ops.printing import write
 
-Role = Literal["forward", "backward", "update"]
-
-_LONGEST = 64  # characters of a formula; a longer one is told by the calls that it came from
+_LONGEST = 64  # characters of a formula; a longer one is said in values with names, or else told
+_LONGEST_IN_NAMES = 110  # of one in values with names; a longer one is told by the calls that it came from
 # Ops that say more to a machine than to a person: a formula with them is told by the calls that it came from.
 _MACHINERY = frozenset({movement.embed, windows.windows, windows.overlap_add})
+_NAMED = 7  # values said of those that something is computed from
+_LONG_NUMBER = re.compile(r"\d+\.\d{6,}(?:e-?\d+)?")
 _REORDERED = (movement.reshape, movement.permute)
 _MOVES = frozenset({movement.expand, movement.reshape, movement.permute, movement.cast})
 
@@ -49,11 +48,8 @@ class Meaning:
     def __init__(self, outcome: Outcome, schedule: Schedule) -> None:
         self.outcome, self.schedule = outcome, schedule
         self.program = schedule.program  # after its passes
-        self.traced = [x for x in outcome.program.nodes if x.op is not None]
-        self._by_trail = {id(x.trail): x for x in self.traced if x.trail is not None}
-        self._find_roles()
-        self._names = self._forward_names()
-        self._name_gradients()
+        self.names = Names(outcome)
+        self._by_trail = {id(x.trail): x for x in self.names.traced if x.trail is not None}
         self._node_of = {id(b): x for x in reversed(self.program.nodes) if (b := schedule.memory.get(id(x)))}
         self._inner = _inner(self.program.nodes)
         self._named: dict[int, str] = {}  # by id of a buffer
@@ -62,124 +58,30 @@ class Meaning:
             for x in self._results(task):
                 self.name(schedule.memory[id(x)])
 
-    # --- which part of the step each traced node belongs to
-
-    def _find_roles(self) -> None:
-        """For each node of a backward pass, the forward node whose rule made it."""
-        self.behind: dict[int, Any] = {}
-        pulls = self.outcome.pulls
-        known = 0  # when the latest node was made that the passes up to here are known to have made
-        for node, g, sent in pulls:
-            known = max(known, g.made)
-            todo = [x for x in sent if x is not None and x.made > known]
-            while todo:
-                x = todo.pop()
-                if id(x) not in self.behind and x.op is not None:
-                    self.behind[id(x)] = node
-                    todo += [y for y in x.inputs if y.made > known]
-            known = max([known, *(x.made for x in sent if x is not None)])
-        self._begins = min((p.g.made for p in pulls), default=None)
-        self._ends = known
-
-    def role(self, traced: Any) -> Role:
-        """Forward, backward, or what follows."""
-        if id(traced) in self.behind:
-            return "backward"
-        if self._begins is None or traced.made < self._begins:
-            return "forward"
-        return "backward" if traced.made <= self._ends else "update"
-
-    # --- names
-
-    @cached_property
-    def tree(self) -> Fold:
-        """The forward part as the user wrote it: functions, modules, statements."""
-        forward = [x for x in self.traced if self.role(x) == "forward"]
-        return fold_tree(forward) if forward else Fold("root", "")
-
-    @cached_property
-    def _steps(self) -> dict[int, Fold]:
-        """The step that each forward node is shown in: a function or a module, else a statement."""
-        return {id(x): step for step in self.tree.children for x in step.nodes}
-
-    def _forward_names(self) -> dict[int, str]:
-        users: dict[int, list[Any]] = {}
-        forward = self.tree.nodes
-        for x in forward:
-            for y in x.inputs:
-                users.setdefault(id(y), []).append(x)
-        results = {id(x) for x in self.outcome.program.outputs}
-        unfinished = {
-            id(x) for x, after in pairwise(forward) if next(user_calls(x.trail), 0) == next(user_calls(after.trail), 1)
-        }
-        found: dict[int, tuple[Any, str]] = {}
-        for fold in reversed(list(self.tree.walk())):
-            inside = {id(x) for x in fold.nodes}
-            outputs = [
-                x for x in fold.nodes
-                if id(x) in results or not users.get(id(x)) or any(id(u) not in inside for u in users[id(x)])
-            ]  # fmt: skip
-            if fold.kind == "root" or len(outputs) != 1:
-                continue
-            target = None if fold.place is None else fold.place.target
-            if target is not None and not (fold.kind == "op" and id(outputs[0]) in unfinished):
-                found[id(outputs[0])] = outputs[0], target
-            elif fold.kind == "module" and id(outputs[0]) not in found:
-                found[id(outputs[0])] = outputs[0], _as_name(fold.name)
-        uses = Counter(name for _, name in found.values())
-        counted: Counter[str] = Counter()
-        names: dict[int, str] = {}
-        for x in forward:
-            if id(x) in found:
-                name = found[id(x)][1]
-                counted[name] += 1
-                names[id(x)] = name if uses[name] == 1 else f"{name}.{counted[name]}"
-        for x in reversed(forward):
-            if id(x) in names and x.op is movement.reshape:
-                names.setdefault(id(x.inputs[0]), names[id(x)])
-        return names
-
-    def _name_gradients(self) -> None:
-        for node, g, _ in self.outcome.pulls:
-            name = node.symbol if node.op is None else self._names.get(id(node))
-            if name and g.op is not None and id(g) not in self._names:
-                self._names[id(g)] = f"{name}.g"
-        for node, g, _ in self.outcome.pulls:
-            step = self._steps.get(id(node))
-            if step is not None and step.kind == "statement" and g.op is not None and id(g) not in self._names:
-                self._names[id(g)] = f"{self._before(node, step)}.g"
-
-    def _before(self, node: Any, step: Fold) -> str:
-        """A name for a value inside a step: h before relu, where relu(…) is h."""
-        last = next((x for x in reversed(step.nodes) if id(x) in self._names), None)
-        if last is None:
-            return f"{node.op.name} in {step.name}"
-        return f"({self._names[id(last)]} before {last.op.name})" if any(x is node for x in last.inputs) else (
-            f"({node.op.name} in {self._names[id(last)]})"
-        )  # fmt: skip
-
-    def parameters(self) -> list[Any]:
-        """The inputs that the step updates in place."""
-        return [x for x, _ in self.program.updates]
-
     def node(self, buffer: Buffer) -> Any:
         """What a buffer holds; an input where it is updated in place."""
         return self._node_of.get(id(buffer))
 
     def name(self, buffer: Buffer) -> str:
-        """What the user calls what a buffer holds, or t1, t2, …"""
+        """What the user calls what a buffer holds; t1, t2 and so on where there is no name."""
         if id(buffer) not in self._named:
             node = self.node(buffer)
             if node is None:
-                name = "the result"
+                name = self._result(buffer)
             elif node.op is None:
                 name = node.symbol or ("a constant" if buffer.place == "constant" else "an input")
             else:
-                name = self._name_of(node) or f"t{self._count()}"
+                name = self._name_of(node) or (
+                    self._result(buffer) if buffer.place == "output" else f"t{self._count()}"
+                )
                 copies = sum(name == other for other in self._named.values())
                 name = f"{name} (copy {copies + 1})" if copies else name
             self._named[id(buffer)] = name
         return self._named[id(buffer)]
+
+    def _result(self, buffer: Buffer) -> str:
+        number = next((n for n, b in enumerate(self.schedule.outputs, 1) if b is buffer), 1)
+        return f"result {number}" if len(self.schedule.outputs) > 1 else "result"
 
     def _count(self) -> int:
         self._numbers += 1
@@ -190,7 +92,7 @@ class Meaning:
         count = node.aval.size
         while node.op is not None:
             traced = self._traced(node)
-            name = None if traced is None else self._names.get(id(traced))
+            name = None if traced is None else self.names.of(traced)
             if name is not None:
                 return name
             if node.op is movement.embed:
@@ -228,10 +130,10 @@ class Meaning:
             traced = self._by_trail.get(id(x.trail))
             if traced is None:
                 continue
-            role = self.role(traced)
+            role = self.names.role(traced)
             if role == "forward" and goes_back:  # a mask that is cheaper to make again than to keep
                 continue
-            source = self.behind.get(id(traced), traced)
+            source = self.names.behind.get(id(traced), traced)
             place = user_place(source.trail)
             if place is not None:
                 found.setdefault((role, str(place)), Line(role, place))
@@ -259,7 +161,13 @@ class Meaning:
                 found[name] = text
             elif not self._in_names(x, name, task, found):
                 told.append(x)
+        updated = [x for x in told if self.schedule.memory[id(x)].place == "input"]
+        told = [x for x in told if not any(x is y for y in updated)]
+        if updated:
+            self._define_gradients(updated, task, found)
         lines = [f"{name} = {text}" for name, text in found.items()]
+        for x in reversed(updated):
+            lines.insert(0, f"{self.name(self.schedule.memory[id(x)])} = {self._updated_by(x, task)}")
         for goes_back in (True, False):
             mine = [x for x in told if self._goes_back(x) is goes_back]
             if mine:
@@ -272,9 +180,9 @@ class Meaning:
         named: dict[str, Any] = {}
         for x in self._behind(root, task):
             own = None if x is root or x.op is None else self._name_of(x)
-            if own is not None and own != name:
+            if own is not None and own != name and not self._is_load(_unordered(x), task):
                 named[own] = x
-        text = self._formula(root, task, tuple(named.items()))
+        text = self._formula(root, task, tuple(named.items()), _LONGEST_IN_NAMES)
         if text is None:
             return False
         found[name] = text
@@ -283,6 +191,30 @@ class Meaning:
                 found[own] = self._formula(x, task, ()) or self._told([x], task)
         return True
 
+    def _define_gradients(self, updated: Sequence[Any], task: Task, found: dict[str, str]) -> None:
+        """Say the gradients that updates are made with, unless they have been said."""
+        for x in (y for root in updated for y in self._behind(root, task)):
+            name = self._name_of(x) if x.op is not None and not self._is_load(x, task) else None
+            if name is not None and name.endswith(".g") and name.removesuffix(".g") in map(self.name, task.writes):
+                found.setdefault(name, self._formula(x, task, ()) or self._told([x], task))
+
+    def _updated_by(self, root: Any, task: Task) -> str:
+        """An update whose formula is long: the line that asks for it, and what it reads."""
+        where = user_place(root.trail)
+        mine = self.name(self.schedule.memory[id(root)])
+        gradient = f"{mine}.g"
+        inside = {self._name_of(x) for x in self._behind(root, task) if x.op is not None}
+        buffers = {id(b): b for x in self._behind(root, task) if (b := self._loaded(x, task)) is not None}
+        others = sorted(
+            name for b in buffers.values()
+            if (name := self.name(b)) not in (mine, gradient) and b.place == "input" and b in task.reads
+        )  # fmt: skip
+        given = [mine, *([gradient] if gradient in inside else []), *others]
+        return f"updated by {where.text if where is not None else 'the step'}, from {_some(given)}"
+
+    def _loaded(self, x: Any, task: Task) -> Buffer | None:
+        return self.schedule.memory[id(x)] if self._is_load(x, task) else None
+
     def _told(self, roots: Sequence[Any], task: Task) -> str:
         """The user's calls that values come from, and what they are computed from."""
         nodes = list({id(x): x for root in roots for x in self._behind(root, task)}.values())
@@ -290,33 +222,38 @@ class Meaning:
         reads = sorted((b for b in task.reads if id(b) in loads), key=lambda b: (b.place != "arena", b.name))
         inside = [x for x in nodes if id(x) not in loads]
         forward, backward = self._steps_of(inside, "forward"), self._steps_of(inside, "backward")[::-1]
-        given = ", ".join(self.name(b) for b in reads)
+        given = _some([self.name(b) for b in reads])
         goes_back = any(map(self._goes_back, roots))
         if forward and not goes_back:
-            part = "" if all(self._name_of(x) for x in roots) else "part of "
+            part = "" if all(self._is_whole(x) for x in roots) else "part of "
             return f"{part}{', '.join(forward)}, from {given}"
         if backward:
-            part = "" if all(self._name_of(x) or x.op is None for x in roots) else "part of the "
+            part = "" if all(self._is_whole(x) for x in roots) else "part of the "
             return f"{part}backward of {', '.join(backward)}, from {given}"
         return f"{', '.join(dict.fromkeys(x.op.name for x in inside if x.op is not None))} of {given}"
 
+    def _is_whole(self, x: Any) -> bool:
+        """Has a value a name, its own or that of what it updates?"""
+        buffer = self.schedule.memory.get(id(x))
+        return self._name_of(x) is not None or (buffer is not None and buffer.place == "input")
+
     def _goes_back(self, x: Any) -> bool:
         traced = self._by_trail.get(id(x.trail))
-        return traced is not None and self.role(traced) != "forward"
+        return traced is not None and self.names.role(traced) != "forward"
 
     def _steps_of(self, nodes: Sequence[Any], role: Role) -> list[str]:
         """The user's functions and modules that nodes belong to, or go backward through, in the order they ran."""
         found: dict[int, str] = {}
         varies: set[int] = set()  # ids of what depends on a value that is loaded: the rest is known beforehand
-        order = {id(step): n for n, step in enumerate(self.tree.children)}
+        order = {id(step): n for n, step in enumerate(self.names.tree.children)}
         for x in sorted(nodes, key=lambda x: x.made):
             if any(id(y) in varies or (id(y) in self.schedule.memory and y.constant is None) for y in x.inputs):
                 varies.add(id(x))
             traced = self._by_trail.get(id(x.trail))
-            if traced is None or id(x) not in varies or self.role(traced) != role:
+            if traced is None or id(x) not in varies or self.names.role(traced) != role:
                 continue
-            source = self.behind.get(id(traced), traced)
-            step = self._steps.get(id(source))
+            source = self.names.behind.get(id(traced), traced)
+            step = self.names.steps.get(id(source))
             if step is not None and x.op not in _MOVES and (step.kind != "statement" or source.op not in _MOVES):
                 name = _spoken(step.name) if step.kind in ("function", "module") else source.op.name
                 found.setdefault(order[id(step)], name)
@@ -333,7 +270,7 @@ class Meaning:
         buffer = self.schedule.memory.get(id(x))
         return buffer is not None and buffer in task.reads and (x.op is None or buffer not in task.writes)
 
-    def _formula(self, root: Any, task: Task, named: Sequence[tuple[str, Any]]) -> str | None:
+    def _formula(self, root: Any, task: Task, named: Sequence[tuple[str, Any]], longest: int = _LONGEST) -> str | None:
         symbols: dict[int, Any] = {id(x): type(x).symbolic(name, x.aval) for name, x in named}
         for x in self._behind(root, task):
             if x is not root and x.constant is None and self._is_load(x, task):
@@ -344,7 +281,8 @@ class Meaning:
         if any(x.op in _MACHINERY for x in ancestors([written])):
             return None
         text = write(written, "text", lambda x: None)
-        return text if len(text) <= _LONGEST else None
+        text = _LONG_NUMBER.sub(lambda match: f"{float(match[0]):.6g}", text)
+        return text if len(text) <= longest else None
 
     def _all(self, buffers: Iterable[Buffer]) -> str:
         return ", ".join(self.name(b) for b in sorted(buffers, key=lambda b: b.name))
@@ -371,6 +309,20 @@ def _inner(nodes: Sequence[Node]) -> set[int]:
         id(x) for node in nodes if node.op not in _REORDERED
         for x in node.inputs if x.trail is not None and x.trail is node.trail
     }  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    """a, b, c; of many, the first."""
+    if len(names) <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[: _NAMED - 1])} and {len(names) - _NAMED + 1} more"
+
+
+def _unordered(x: Any) -> Any:
+    """What a value is only another order of."""
+    while x.op in _REORDERED:
+        x = x.inputs[0]
+    return x
 
 
 def _unique(nodes: Sequence[Node]) -> Iterator[Any]:
@@ -405,12 +357,6 @@ def _spoken(fold: str) -> str:
     """`3: Conv2d` as Conv2d 3."""
     where, _, kind = fold.rpartition(": ")
     return f"{kind} {where}" if where else kind
-
-
-def _as_name(fold: str) -> str:
-    """`3: Conv2d` as Conv2d_3."""
-    where, _, kind = fold.rpartition(": ")
-    return f"{kind}_{where.replace('.', '_')}" if where else kind
 
 
 def _listed(names: Sequence[str]) -> str:

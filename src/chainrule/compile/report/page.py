@@ -23,12 +23,13 @@ _WIDTH, _HEIGHT = 900.0, 300.0  # of the picture of the memory plan, in its own 
 _LABELLED = 15.0  # units of height from which a stretch carries its name
 _LETTER = 7.2  # units of width that a letter takes
 _COLOURS = 6
-_CODE = 400  # lines of a kernel's code that the page shows
+_CODE, _LEAST = 8000, 60  # lines of code on a page in all, and of a kernel at least
 
 
 def page(r: Report) -> str:
     """One self-contained page."""
-    codes = {k.number: (_cut(r.ir(k.number)), _cut(r.assembly(k.number))) for k in r.kernels}
+    most = max(_CODE // max(len(r.kernels), 1) // 2, _LEAST)
+    codes = {k.number: (_cut(r.ir(k.number), most), _cut(r.assembly(k.number), most)) for k in r.kernels}
     return _rendered("page.html.j2", r, codes=codes, program=r.program, passes=r.passes())
 
 
@@ -43,7 +44,8 @@ def _rendered(template: str, r: Report, **more: Any) -> str:
         .get_template(template)
         .render(
             r=r, t=text, facts=text.facts(r), kernels=[_row(k) for k in r.kernels], remarks=text.remarks(r),
-            legend=text.legend(r, "a double line"), method=text.method(r), css=_read(template.replace(".html.j2", ".css")),
+            legend=text.legend(r, "a double line"), method=text.method(r),
+            css=_read(template.replace(".html.j2", ".css")),
             boxes=_boxes(r.stretches, r.arena, len(r.kernels)), width=_WIDTH, height=_HEIGHT,
             ticks=_ticks(len(r.kernels)), **more,
         )
@@ -56,6 +58,7 @@ def _row(k: KernelReport) -> dict[str, Any]:
     return {
         "k": k,
         "speed": speed,
+        "timed": k.seconds >= text.SHORTEST,
         "width": round(100 * min(k.share, 1.0), 1),
         "level": "good" if k.share >= text.GOOD else "fair" if k.share >= text.FAIR else "low",
         "sources": text.sources(k),
@@ -66,15 +69,26 @@ def _row(k: KernelReport) -> dict[str, Any]:
 def _boxes(stretches: Sequence[Stretch], arena: int, kernels: int) -> list[dict[str, Any]]:
     """Where each temporary is drawn: kernels from left to right, bytes from top to bottom."""
     found = []
+    colours = _coloured(stretches)
     for i, s in enumerate(stretches):
         x, width = _WIDTH * (s.first - 1) / kernels, _WIDTH * (s.last - s.first + 1) / kernels
         y, height = _HEIGHT * s.start / arena, max(_HEIGHT * s.size / arena, 1.5)
         when = f"kernel {s.first}" if s.first == s.last else f"kernels {s.first} to {s.last}"
         found.append({
             "x": round(x + 0.5, 2), "y": round(y, 2), "width": round(max(width - 1, 1), 2), "height": round(height, 2),
-            "colour": i % _COLOURS, "title": f"{s.name}: {text.number(s.size, 'B')} from byte {s.start:,}, {when}",
+            "colour": colours[i], "title": f"{s.name}: {text.number(s.size, 'B')} from byte {s.start:,}, {when}",
             "name": s.name if height >= _LABELLED and width > _LETTER * len(s.name) + 8 else "",
         })  # fmt: skip
+    return found
+
+
+def _coloured(stretches: Sequence[Stretch]) -> list[int]:
+    """A colour for each, another one than those around it have as long as there are enough."""
+    found: list[int] = []
+    for i, s in enumerate(stretches):
+        around = {c for c, o in zip(found, stretches, strict=False) if o.first <= s.last + 1 and s.first <= o.last + 1}
+        free = [c % _COLOURS for c in range(i, i + _COLOURS) if c % _COLOURS not in around]
+        found.append(free[0] if free else i % _COLOURS)
     return found
 
 
@@ -84,10 +98,10 @@ def _ticks(kernels: int) -> list[tuple[float, int]]:
     return [(round(_WIDTH * (n - 0.5) / kernels, 1), n) for n in range(1, kernels + 1, step)]
 
 
-def _cut(code: str) -> str:
+def _cut(code: str, most: int) -> str:
     lines = code.splitlines()
-    left = len(lines) - _CODE
-    return code if left <= 0 else "\n".join([*lines[:_CODE], f"; ... {left:,} more lines"])
+    left = len(lines) - most
+    return code if left <= 0 else "\n".join([*lines[:most], f"; ... {left:,} more lines"])
 
 
 @functools.cache

@@ -22,13 +22,14 @@ from chainrule.compile.program import Program
 from chainrule.compile.report import counting, page, text
 from chainrule.compile.report.kernels import KernelReport, LimitedBy, kind_of, words_for
 from chainrule.compile.report.meaning import Meaning
-from chainrule.compile.report.memory_map import Stretch
 from chainrule.compile.report.measuring import Times, measured
+from chainrule.compile.report.memory_map import Stretch
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, TraceError
 
 _NEAR = 256 << 10  # bytes a thread: what the machine's limits call L2
 _IMPOSSIBLE = 1.02  # of a limit
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class Report:
     # --- kernels
 
     def _kernels(self) -> list[KernelReport]:
-        found = []
+        found: list[KernelReport] = []
         for number, phase in enumerate(self._written.module.phases):
             for i, placed in enumerate(phase):
                 found.append(self._kernel(placed, len(found) + 1, waits=number > 0 and i == 0))
@@ -200,8 +201,8 @@ class Report:
         about = {p.__name__: (p.__doc__ or "").strip().split("\n")[0].rstrip(".") for p in PASSES}
         return Passes(
             PassReport(
-                name=name, about=about.get(name, ""), before=len(before.nodes), after=len(after.nodes), program_before=str(before),
-                program_after=str(after),
+                name=name, about=about.get(name, ""), before=len(before.nodes), after=len(after.nodes),
+                program_before=str(before), program_after=str(after),
             )
             for name, before, after in self._changes
         )  # fmt: skip
@@ -219,7 +220,9 @@ class Report:
         """The machine code of one kernel's functions, by its number, to be read."""
         name = self._chosen(kernel)
         found = "\n".join(_functions(self._assembly, name, r"^{}:.*?^\.?L?func_end\d*:|^{}:.*?(?=^\s*\.size|\Z)"))
-        return "\n".join(line for line in found.splitlines() if not re.match(r"\s*(\.cfi_|\.Lfunc_end|\.p2align)", line))
+        return "\n".join(
+            line for line in found.splitlines() if not re.match(r"\s*(\.cfi_|\.Lfunc_end|\.p2align)", line)
+        )
 
     @cached_property
     def _assembly(self) -> str:
@@ -287,7 +290,7 @@ class Report:
         return json.dumps(self.as_dict(), indent=2)
 
 
-def report(compiled: Any) -> Report:
+def report_of(compiled: Any) -> Report:
     """The report of a compiled function's last call. See `Compiled.report`."""
     name = getattr(compiled.eager, "__name__", type(compiled.eager).__name__)
     last = compiled.last_call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 Piece = tuple[str, str]  # text, and a style in rich's words
 Row = list[Piece]
 
+_QUANTITY = re.compile(r"(?<=\d) (?=[KMGT]?(?:B|FLOP|threads?|parts|entries|terms)\b)")
+
 WIDE = 100  # columns, where nothing says how many there are
 NARROWEST = 60
+_WAITING, _WORTH_SAYING = 1.5, 1e-4  # times the kernels' own time; seconds
 _BESIDE = 90  # columns from which the numbers always stand beside the formula
 _BAR = 10
+SHORTEST, TOO_SHORT = 2e-8, "under 20 ns: too short to time"
 GOOD, FAIR = 0.7, 0.3  # shares of the limit from which a bar is green, yellow
 _INDENT = 5
+_LISTED = 12  # names; of more, the first are said
 _LABEL = 11
 
 
@@ -77,10 +83,13 @@ def facts(r: Report) -> list[tuple[str, str]]:
         ("time", f"{duration(t.best)} a step at best, {duration(t.usual)} usually; kernels alone {duration(t.summed)}"),
         ("limit", f"{duration(r.limit)}: {limit_sentence(r)}"),
         ("reached", f"{bar(r.share)} {percent(r.share)} of the limit"),
-        ("work", f"{flops} in {len(r.kernels)} kernels, {moved} read and written"),
+        ("work", f"{flops} in {len(r.kernels)} kernel{'s' * (len(r.kernels) != 1)}, {moved} read and written"),
         ("threads", waiting(r)),
         ("memory", memory_sentence(r)),
     ]
+    if r.threads > 1 and t.best > _WAITING * t.summed > _WORTH_SAYING:
+        says = "most of the step's time is not in its kernels: threads wait, as when something else runs on the cores"
+        found.insert(3, ("note", says))
     if not r.is_native:
         says = "this step runs op by op; the report shows it as machine code, which is what was timed"
         found.insert(1, ("note", says))
@@ -90,6 +99,8 @@ def facts(r: Report) -> list[tuple[str, str]]:
 def limit_sentence(r: Report) -> str:
     """Why a step cannot be faster on this machine."""
     arithmetic, memory = r.limits
+    if not arithmetic and not memory:
+        return "nothing is computed or moved"
     if arithmetic >= memory:
         speed = number(r.operations / arithmetic, "FLOP/s")
         work = f"{number(r.operations, 'FLOP')} at {speed}, the most that {_all(r)} compute here"
@@ -110,9 +121,8 @@ def waiting(r: Report) -> str:
         return "one thread does it all"
     shared = sum(k.threads > 1 for k in r.kernels)
     waits = sum(k.waits for k in r.kernels)
-    return (
-        f"{r.threads} threads share {shared} of the kernels, and wait for each other {waits} time{'s' * (waits != 1)}"
-    )
+    times = f"{waits} time{'s' * (waits != 1)}"
+    return f"{r.threads} share {shared} of the kernels, and wait for each other {times}; each call uses as many as pay"
 
 
 def memory_sentence(r: Report) -> str:
@@ -137,7 +147,7 @@ def legend(r: Report, gap: str = "an empty line") -> str:
         says += f" At {gap} all threads wait for each other."
     says += " The bar is the share of the machine's limit: in FLOP/s where arithmetic sets it, in B/s where "
     says += f"{'the second cache' if r.is_cached else 'memory'} does."
-    if any(k.share > 1 for k in r.kernels):
+    if any(k.share > 1 for k in r.kernels if k.seconds >= SHORTEST):
         says += " Above 100 %: faster than what was measured as the limit, as when data is still in a nearer cache."
     return says
 
@@ -168,7 +178,10 @@ def _kernel(k: KernelReport, room: int) -> list[Row]:
     left += [(line, "dim") for says in (how(k), *sources(k)) for line in _wrapped(says, width)]
     found: list[Row] = []
     for i, (line, style) in enumerate(left):
-        row: Row = [(f"{k.number:>{_INDENT - 2}}  " if not i else " " * _INDENT, "cyan" if not i else ""), (line, style)]
+        row: Row = [
+            (f"{k.number:>{_INDENT - 2}}  " if not i else " " * _INDENT, "cyan" if not i else ""),
+            (line, style),
+        ]
         if i == at:
             row += [(" " * (width - len(line) - size), ""), *right]
         found.append(row)
@@ -177,6 +190,8 @@ def _kernel(k: KernelReport, room: int) -> list[Row]:
 
 def numbers(k: KernelReport) -> Row:
     """Time, speed and share of the limit."""
+    if k.seconds < SHORTEST:
+        return [(f"{TOO_SHORT:>{8 + 1 + 13 + 2 + _BAR + 2 + 6}}", "dim")]
     speed = f"{k.gflops:,.3g} GFLOP/s" if k.limited_by == "arithmetic" else f"{k.gbytes:,.3g} GB/s"
     return [
         (f"{duration(k.seconds):>8} ", "bold"),
@@ -195,7 +210,7 @@ def how(k: KernelReport) -> str:
 
 
 def sources(k: KernelReport) -> list[str]:
-    """The user's lines: what it computes for them, what it computes of their backward, and what it does for the rest."""
+    """The user's lines: those it computes, those it goes backward through, and those of the update."""
     found: list[str] = []
     shown: dict[str, list[str]] = {"forward": [], "backward": [], "update": []}
     for line in k.lines:
@@ -230,17 +245,21 @@ def _gradients(r: Report, room: int) -> list[Row]:
 
 
 def remarks(r: Report) -> list[str]:
-    """Gradients that are never stored, and updates in place."""
+    """Updates in place, and gradients that are never stored."""
+    order = [x.symbol for x in r.meaning.program.inputs]
+    updated = sorted({name for k in r.kernels for name in k.updated}, key=order.index)
+    unstored = sorted({name for k in r.kernels for name in k.unstored}, key=order.index)
     said = []
-    unstored = [name for k in r.kernels for name in k.unstored]
-    if unstored:
-        said.append(
-            f"Never stored: the gradient{'s' * (len(unstored) != 1)} of {listed(unstored)}. The update is part of the "
-            f"kernel that makes the gradient, which is used up entry by entry; compile(..., keep_grads=True) stores it."
-        )
-    updated = list(dict.fromkeys(name for k in r.kernels for name in k.updated))
     if updated:
         said.append(f"Updated in place: {listed(updated)}.")
+    if unstored:
+        several = len(unstored) > 1
+        which = f"the gradient{'s' * several} of {listed(unstored)}"
+        which = "their gradients" if several and unstored == updated else which
+        says = f"the kernel that makes {'one' if several else 'it'} uses each entry up at once, for the update"
+        said.append(
+            f"Never stored: {which}; {says}. compile(..., keep_grads=True) stores {'them' if several else 'it'}."
+        )
     return said
 
 
@@ -263,9 +282,9 @@ def method(r: Report) -> str:
     """How the numbers came about."""
     return (
         f"Measured now, on copies of the arrays of the last call, so that nothing of yours changes: {r.times.runs:,} "
-        f"runs of the step; then as many with a counter read before and after each kernel, of which the shortest counts "
-        f"({number(r.times.frequency, 'ticks/s')}). The limits are those of cr.machine(). Also: .passes(), .ir(1), "
-        f".assembly(1), .kernels, .save('step.html')."
+        f"runs of the step; then as many with a counter read before and after each kernel, of which the shortest "
+        f"counts ({number(r.times.frequency, 'ticks/s')}). The limits are those of cr.machine(). Also: .passes(), "
+        f".ir(1), .assembly(1), .kernels, .save('step.html')."
     )
 
 
@@ -278,8 +297,7 @@ def passes(found: Passes) -> str:
         return "no pass changed the program"
     width = max(len(p.name) for p in found)
     lines = [f"{'pass':<{width}}  {'nodes':>13}"]
-    for p in found:
-        lines.append(f"{p.name:<{width}}  {p.before:>5} -> {p.after:>4}  {p.about}".rstrip())
+    lines += [f"{p.name:<{width}}  {p.before:>5} -> {p.after:>4}  {p.about}".rstrip() for p in found]
     lines.append("passes()[0].program_before and .program_after are the program's text")
     return "\n".join(lines)
 
@@ -292,7 +310,7 @@ def duration(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}" if seconds / size < 1000 else f"{seconds / size:,.0f} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
+    return f"{seconds * 1e9:.0f} ns"
 
 
 def number(value: float, unit: str) -> str:
@@ -316,9 +334,13 @@ def bar(share: float) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
+    """a, b and c; of many, the first."""
+    if len(names) > _LISTED:
+        return f"{', '.join(names[:_LISTED])} and {len(names) - _LISTED} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _wrapped(says: str, width: int) -> Iterable[str]:
-    return textwrap.wrap(says, width, subsequent_indent="  ") or [""]
+    """Lines; a number and its unit stay together."""
+    joined = _QUANTITY.sub("\u00a0", says)
+    return [line.replace("\u00a0", " ") for line in textwrap.wrap(joined, width, subsequent_indent="  ")] or [""]

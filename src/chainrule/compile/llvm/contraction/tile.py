@@ -17,7 +17,6 @@ from chainrule.compile.llvm.contraction.sources import Source
 from chainrule.compile.llvm.contraction.summation import Step
 from chainrule.compile.llvm.expressions import Emitter
 
-
 _LINE = 64  # bytes of a cache line
 _FAR = 1 << 18  # bytes: arrays from this size on are not in the first caches when their turn comes
 

@@ -1,0 +1,101 @@
+"""Nothing is read or written outside the arrays that a program is given, and an index outside of them is an error.
+
+The guarded runs are in processes of their own: a kernel that leaves its memory ends its process.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from equality import compiled
+
+import chainrule as cr
+from chainrule.compile.llvm.target import Target
+from chainrule.errors import ArgumentError, OutOfRangeError
+
+HERE = Path(__file__).parent
+
+READS = {
+    "index": lambda x, i: x[i],
+    "index of two": lambda x, i: x[i, i.clamp(-3, 2)],
+    "gather": lambda x, i: x.gather(0, i.reshape(-1, 1).expand(len(i), x.shape[1])),
+    "embedding": lambda x, i: cr.nn.functional.embedding(i.clamp_min(0), x),
+    "index after a reshape": lambda x, i: x.tanh().mT.reshape(x.shape)[i] * 2.0,
+    "index of what is computed": lambda x, i: (x * x + 1.0)[i].sum(0),
+    "index under a pad": lambda x, i: cr.nn.functional.pad(x[i], (1, 2, 3, 1)),
+}
+WRITES = {
+    "index_add": lambda x, i: cr.zeros(5, 3, dtype=x.dtype).index_add(0, i, x[: len(i)]),
+    "scatter_add": lambda x, i: cr.zeros(5, 3, dtype=x.dtype).scatter_add(
+        0, i.reshape(-1, 1).expand(len(i), 3), x[: len(i)]
+    ),
+    "index_put": lambda x, i: x.index_put((i,), x[: len(i)], accumulate=True),
+    "the gradient of an index": lambda x, i: cr.grad(lambda x: (x[i] * x[: len(i)]).sum())(x),
+}
+
+
+@pytest.mark.parametrize("name", [*READS, *WRITES])
+def test_an_index_out_of_range(name):
+    f = (READS | WRITES)[name]
+    x = cr.tensor(np.arange(15.0).reshape(5, 3))
+    function = compiled(f)
+    for good in ([0, 1, 4], [-5, -1, 2]):
+        if name == "scatter_add" or "embedding" not in name:
+            i = cr.tensor(good)
+            np.testing.assert_allclose(function(x, i).numpy(), f(x, i).numpy())
+    for bad in ([0, 5, 1], [9**9, 0, 0], [0, 0, 2**62], [-6, 0, 0], [0, -(2**63), 0]):
+        if name == "embedding" and min(bad) < 0:
+            continue
+        for _ in range(2):  # a fault leaves nothing behind
+            with pytest.raises(OutOfRangeError, match="out of range"):
+                function(x, cr.tensor(bad))
+    assert np.array_equal(x.numpy().reshape(-1), np.arange(15.0))
+    i = cr.tensor([4, 0, 2])
+    np.testing.assert_allclose(function(x, i).numpy(), f(x, i).numpy())
+
+
+def test_an_index_that_is_not_read_is_no_fault():
+    """Positions that a pad leaves out, and lanes beyond the last entry, look nothing up."""
+
+    def f(x, i):
+        return cr.nn.functional.pad(x[i], (3, 3)), x[i[:2]]
+
+    x, i = cr.tensor(np.arange(7.0)), cr.tensor([6, -7, 3])
+    for found, wanted in zip(compiled(f)(x, i), f(x, i), strict=True):
+        assert np.array_equal(found.numpy(), wanted.numpy())
+
+
+def test_labels_out_of_range():
+    def loss(x, labels):
+        return cr.value_and_grad(lambda x: cr.nn.functional.cross_entropy(x, labels))(x)
+
+    x = cr.randn(17, 10)
+    function = compiled(loss)
+    function(x, cr.randint(0, 10, (17,)))
+    labels = np.arange(17) % 10
+    labels[16] = 10
+    with pytest.raises(OutOfRangeError):
+        loss(x, cr.tensor(labels))
+    with pytest.raises(OutOfRangeError):
+        function(x, cr.tensor(labels))
+
+
+@pytest.mark.parametrize("at_end", [True, False], ids=["pages behind", "pages before"])
+@pytest.mark.parametrize("kind", ["", "avx2", "baseline"])
+def test_nothing_outside_the_arrays_is_touched(kind, at_end):
+    try:
+        if kind:
+            Target.restricted(kind)
+    except ArgumentError:
+        pytest.skip("this machine lacks it")
+    command = [sys.executable, str(HERE / "guarded.py"), kind, "end" if at_end else "start"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"exit code {done.returncode} in\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def test_the_guards_hold():
+    command = [sys.executable, str(HERE / "guarded.py"), "", "end", "on purpose"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode < 0, done.stdout

@@ -1,0 +1,435 @@
+"""The report of a compiled step: what it says, and that its numbers fit together. No time is asserted."""
+
+import io
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import nn
+from chainrule.compile.interpret import interpret
+from chainrule.compile.report import text
+from chainrule.compile.report.memory_map import Stretch, chart
+from chainrule.errors import ArgumentError, NoGradientError, TraceError
+
+BATCH, INPUTS, HIDDEN, CLASSES = 64, 96, 80, 10
+
+
+class Mlp:
+    """A step of a net of three layers, and what it trains."""
+
+    def __init__(self, **options):
+        rng = np.random.default_rng(0)
+        w1, w2, w3 = (
+            cr.tensor((rng.standard_normal(shape) / 10).astype(np.float32), requires_grad=True)
+            for shape in ((INPUTS, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, CLASSES))
+        )
+        b1, b2, b3 = (cr.zeros(n, requires_grad=True) for n in (HIDDEN, HIDDEN, CLASSES))
+        self.params = [w1, b1, w2, b2, w3, b3]
+        optimizer = cr.optim.SGD(self.params, lr=0.1)
+
+        @cr.compile(**options)
+        def train_step(x, y):
+            optimizer.zero_grad()
+            h1 = (x @ w1 + b1).relu()
+            h2 = (h1 @ w2 + b2).relu()
+            logits = h2 @ w3 + b3
+            loss = nn.functional.cross_entropy(logits, y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        self.step = train_step
+        self.x = cr.tensor(rng.standard_normal((BATCH, INPUTS)).astype(np.float32))
+        self.y = cr.tensor(rng.integers(0, CLASSES, BATCH))
+
+    def __call__(self):
+        return self.step(self.x, self.y)
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    net = Mlp()
+    net()
+    return net
+
+
+@pytest.fixture(scope="module")
+def report(mlp):
+    return mlp.step.report()
+
+
+def formulas(report):
+    return [f for k in report.kernels for f in k.formulas]
+
+
+# --- what it says
+
+
+def test_the_forward_pass_is_written_in_the_users_names(report):
+    assert formulas(report)[:3] == ["h1 = relu(x @ w1 + b1)", "h2 = relu(h1 @ w2 + b2)", "logits = h2 @ w3 + b3"]
+
+
+def test_an_update_is_written_with_the_product_that_makes_its_gradient(report):
+    assert "w1 = w1 - lr * (x^T @ (h1 before relu).g)" in formulas(report)
+    assert "b2 = b2 - lr * sum((h2 before relu).g, rows)" in formulas(report)
+
+
+def test_the_backward_pass_is_written_with_its_masks(report):
+    assert "(h1 before relu).g = [h1 > 0] * ((h2 before relu).g @ w2^T)" in formulas(report)
+
+
+def test_each_kernel_says_which_lines_it_works_for(report):
+    first, update = report.kernels[0], next(k for k in report.kernels if "w1" in k.updated)
+    assert [line.role for line in first.lines] == ["forward"]
+    assert first.lines[0].place.text == "h1 = (x @ w1 + b1).relu()"
+    assert [line.role for line in update.lines] == ["backward", "update"]
+    assert update.lines[0].place.text == "h1 = (x @ w1 + b1).relu()"
+    assert update.lines[1].place.text == "optimizer.step()"
+
+
+def test_gradients_that_are_never_stored_are_said(report):
+    names = {name for k in report.kernels for name in k.unstored}
+    assert names == {"w1", "b1", "w2", "b2", "w3", "b3"} == {name for k in report.kernels for name in k.updated}
+    assert "Never stored: their gradients" in str(report)
+
+
+def test_gradients_that_are_kept_are_not_said_to_be_unstored():
+    net = Mlp(keep_grads=True)
+    net()
+    found = net.step.report()
+    assert not [name for k in found.kernels for name in k.unstored]
+    assert "Never stored" not in str(found)
+
+
+def test_values_of_modules_are_named_by_their_paths():
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 10)
+    )  # fmt: skip
+    optimizer = cr.optim.SGD(model.parameters(), lr=0.1)
+
+    @cr.compile
+    def step(images, labels):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(cr.randn(8, 1, 8, 8), cr.tensor([0, 1, 2, 3, 4, 5, 6, 7]))
+    found = formulas(step.report())
+    assert "ReLU_1 = relu(Conv2d_0)" in found
+    assert any(f.startswith("Conv2d_0 = Conv2d 0, from images") for f in found), found
+    assert any(re.match(r"0\.weight = 0\.weight - lr \* ", f) for f in found), found
+    assert any("backward of" in f and "MaxPool2d 2" in f for f in found), found
+
+
+def test_a_loop_over_one_variable_numbers_its_values():
+    ws = [cr.full((8, 8), 0.1, requires_grad=True) for _ in range(3)]
+
+    @cr.compile
+    def forward(x):
+        h = x
+        for w in ws:
+            h = (h @ w).tanh()
+        return h
+
+    forward(cr.ones(4, 8))
+    names = [f.split(" = ")[0] for f in formulas(forward.report())]
+    assert names == ["h.1", "h.2", "h.3"]
+
+
+def test_formulas_are_what_is_computed():
+    """Each kernel's formula, read as NumPy and run in the order of the kernels, gives the parameters after the step."""
+    net = Mlp()
+    net()
+    values = {name: p.detach().numpy().astype(np.float64) for name, p in zip(PARAMS, net.params, strict=True)}
+    values |= {"x": net.x.numpy().astype(np.float64), "lr": 0.1, "relu": lambda a: np.maximum(a, 0), "rows": 0}
+    values["sum"] = np.sum
+    found = net.step.report()
+    run = 0
+    for k in found.kernels:
+        for formula in k.formulas:
+            name, _, right = formula.partition(" = ")
+            if "logits.g" not in values and "logits" in values:  # cross_entropy is told, not written out
+                e = np.exp(values["logits"] - values["logits"].max(1, keepdims=True))
+                values["logits_g"] = (e / e.sum(1, keepdims=True) - np.eye(CLASSES)[net.y.numpy()]) / BATCH
+            if "cross_entropy" in right or "t1" in right or "t2" in right or name.startswith(("b3", "t")):
+                continue
+            values[as_python(name)] = eval(as_python(right), {}, values)
+            run += 1
+    assert run >= 10
+    net()
+    for name, p in zip(PARAMS[:-1], net.params, strict=False):
+        np.testing.assert_allclose(p.detach().numpy(), values[name], rtol=1e-4, atol=1e-6)
+
+
+PARAMS = ["w1", "b1", "w2", "b2", "w3", "b3"]
+
+
+def as_python(formula):
+    named = re.sub(r"\((\w+) before relu\)\.g", r"\1_before_g", formula).replace("logits.g", "logits_g")
+    return named.replace("^T", ".T").replace("[", "(").replace("]", ")")
+
+
+# --- numbers
+
+
+def test_the_products_of_a_net_are_counted_exactly(report):
+    sizes = [(INPUTS, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, CLASSES)]
+    forward = sum(2 * BATCH * n * m for n, m in sizes)
+    weights, values = forward, sum(2 * BATCH * n * m for n, m in sizes[1:])  # nobody asks for the gradient of x
+    assert sum(k.products for k in report.kernels) == forward + weights + values
+
+
+def test_sums_over_kernels_are_those_of_the_step(report):
+    assert report.operations == sum(k.operations for k in report.kernels)
+    assert report.bytes == sum(k.bytes for k in report.kernels)
+    assert all(k.products <= k.operations for k in report.kernels)
+
+
+def test_a_buffer_counts_once(report):
+    first = report.kernels[0]
+    assert dict(first.read) == {"x": 4 * BATCH * INPUTS, "w1": 4 * INPUTS * HIDDEN, "b1": 4 * HIDDEN}
+    assert dict(first.written) == {"h1": 4 * BATCH * HIDDEN}
+
+
+def test_additions_beside_a_product_are_counted_at_each_of_its_entries(report):
+    first = report.kernels[0]
+    assert first.operations - first.products == 2 * BATCH * HIDDEN  # the bias, and the comparison of the relu
+
+
+def test_speed_and_share_follow_from_time_and_limit(report):
+    for k in report.kernels:
+        assert k.limit > 0
+        if k.seconds:
+            assert k.gflops == pytest.approx(k.operations / k.seconds / 1e9)
+            assert k.share == pytest.approx(k.limit / k.seconds)
+    assert report.share == pytest.approx(report.limit / report.times.best)
+
+
+def test_the_arena_holds_every_temporary_while_it_is_needed(report):
+    for s in report.stretches:
+        assert s.start >= 0
+        assert s.start + s.size <= report.arena <= report.apart
+        assert 1 <= s.first <= s.last <= len(report.kernels)
+        writer = report.kernels[s.first - 1]
+        assert s.name in dict(writer.written)
+    for s in report.stretches:
+        for o in report.stretches:
+            if s is not o and s.first <= o.last and o.first <= s.last:
+                assert s.start + s.size <= o.start or o.start + o.size <= s.start
+
+
+def test_nothing_of_the_users_changes():
+    net = Mlp()
+    net()
+    before = [p.detach().numpy().copy() for p in net.params]
+    net.step.report()
+    for p, old in zip(net.params, before, strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), old)
+
+
+# --- forms
+
+
+@pytest.mark.parametrize("room", [60, 80, 100, 160])
+def test_no_line_is_wider_than_the_terminal(report, room):
+    lines = text.report(report, room).splitlines()
+    assert max(map(len, lines)) <= room
+
+
+def test_it_prints_alike_as_str_and_repr_and_in_colours(report):
+    rich = pytest.importorskip("rich.console")
+    assert repr(report) == str(report)
+    console = rich.Console(width=100, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(report)
+    printed = console.file.getvalue()
+    assert "\x1b[" in printed
+    assert "h1 = relu(x @ w1 + b1)" in re.sub(r"\x1b\[[0-9;]*m", "", printed)
+
+
+class Balanced(HTMLParser):
+    """Notes tags that are not closed in the order they were opened."""
+
+    VOID = frozenset({"meta", "br", "rect", "img"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.faults, self.outside = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.outside += [v for name, v in attrs if name in ("src", "href") and v]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append((tag, self.getpos()))
+
+
+@pytest.mark.parametrize("form", ["html", "_repr_html_"])
+def test_the_page_is_whole_and_fetches_nothing(report, form):
+    parser = Balanced()
+    parser.feed(getattr(report, form)())
+    assert not parser.faults
+    assert not parser.open
+    assert not parser.outside
+
+
+def test_the_page_escapes_what_the_program_says(report):
+    assert "[h1 &gt; 0]" in report.html()
+    assert "[h1 > 0]" not in report.html().split("<details", 1)[0]
+
+
+def test_the_page_is_saved(report, tmp_path: Path):
+    target = report.save(tmp_path / "deep" / "step.html")
+    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
+    with pytest.raises(ArgumentError, match=r"save: expected a path that ends in \.html; got 'step\.txt'"):
+        report.save("step.txt")
+
+
+def test_it_is_data_too(report):
+    found = report.as_dict()
+    assert [k["number"] for k in found["kernels"]] == list(range(1, len(report.kernels) + 1))
+    assert found["kernels"][0]["read"]["w1"] == 4 * INPUTS * HIDDEN
+    assert '"kernels"' in report.json()
+
+
+def test_passes_tell_of_programs_before_and_after(report):
+    found = report.passes()
+    assert found[0].name == "simplify"
+    assert found[0].program_before.startswith("%0 = input : ")
+    for earlier, later in pairwise(found):
+        assert earlier.after == later.before
+    assert found[-1].program_after == report.program
+    assert "simplify" in str(found)
+
+
+def test_code_is_that_of_the_one_kernel(report):
+    for k in (report.kernels[0], report.kernels[-1]):
+        ir = report.ir(k.number)
+        assert re.findall(r"^define .*@(\w+)\(", ir, re.MULTILINE) == [k.function]
+        assert ir.rstrip().endswith("}")
+        assembly = report.assembly(k.number)
+        assert assembly.startswith(f"{k.function}:")
+        assert "ret" in assembly
+        assert "step:" not in assembly
+
+
+def test_a_kernel_that_is_none_is_refused(report):
+    with pytest.raises(
+        ArgumentError, match=rf"report: kernel 99 was asked for; the step has 1 to {len(report.kernels)}"
+    ):
+        report.ir(99)
+
+
+def test_without_a_call_there_is_nothing_to_report():
+    with pytest.raises(TraceError, match="report: train_step has not been called yet, so nothing is compiled; call it"):
+        Mlp().step.report()
+
+
+def test_a_step_that_runs_op_by_op_says_so():
+    net = Mlp(build=interpret)
+    net()
+    assert "this step runs op by op" in str(net.step.report())
+
+
+def test_the_chart_shows_who_lies_where():
+    stretches = [
+        Stretch(name="a1", start=0, size=100, first=1, last=2), Stretch(name="b1", start=0, size=100, first=3, last=3)
+    ]  # fmt: skip
+    lines = chart(stretches, 100, 3, 40)
+    assert lines[0].endswith("aaaaaaaabbbb")
+    assert any("a a1  100 B, kernels 1-2" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1.5, "1.5 s"), (0.00184, "1.84 ms"), (12.3e-6, "12.3 us"), (4.01e-8, "40 ns")]
+)
+def test_durations_are_said_in_three_digits(seconds, said):
+    assert text.duration(seconds) == said
+
+
+# --- explaining a compiled loss
+
+
+def test_the_loss_of_a_compiled_step_is_explained_by_computing_it_again():
+    net = Mlp()
+    first = net()
+    before = [p.detach().numpy().copy() for p in net.params]
+    found = cr.explain(first, wrt=net.params[0])
+    for p, old in zip(net.params, before, strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), old)
+    printed = " ".join(str(found).split())
+    assert "computed again op by op, since a compiled step keeps no graph" in printed
+    assert "is from before its update" in printed
+    assert found.name == "w1"
+    assert float(net()) == pytest.approx(float(found.run.loss), rel=1e-5)  # the next step starts from there
+
+
+def test_a_compiled_function_is_explained_by_its_last_call():
+    w = cr.tensor([1.0, 2.0], requires_grad=True)
+
+    @cr.compile
+    def loss_of(x):
+        return ((w - x) ** 2).sum()
+
+    loss_of(cr.tensor([0.0, 0.0]))
+    loss_of(cr.tensor([3.0, 4.0]))
+    found = cr.explain(loss_of, wrt=w)
+    np.testing.assert_allclose(found.value, [-4.0, -4.0])
+    assert float(found.run.loss) == 8.0
+    assert "before its update" not in str(found)
+    assert found.unfold().recomputed == found.recomputed == found.as_dict()["recomputed"]
+
+
+def test_an_argument_can_be_asked_about():
+    @cr.compile
+    def loss_of(w, x):
+        return ((w - x) ** 2).sum()
+
+    w = cr.tensor([1.0, 2.0], requires_grad=True)
+    loss = loss_of(w, cr.tensor([3.0, 4.0]))
+    np.testing.assert_allclose(cr.explain(loss, wrt=w).value, [-4.0, -4.0])
+
+
+def test_random_numbers_are_those_of_the_call():
+    w = cr.ones(100, requires_grad=True)
+
+    @cr.compile
+    def loss_of(x):
+        return nn.functional.dropout(w * x, 0.5, training=True).sum()
+
+    loss = loss_of(cr.ones(100))
+    assert float(cr.explain(loss, wrt=w).run.loss) == float(loss)
+
+
+def test_what_cannot_be_explained_is_said():
+    @cr.compile
+    def values(x):
+        return x * 2, x * 3
+
+    with pytest.raises(TraceError, match="explain: the compiled function has not been called yet; call it once"):
+        cr.explain(values, wrt="x")
+    x = cr.ones((), requires_grad=True)
+    values(x)
+    with pytest.raises(
+        ArgumentError, match="explain: expected a compiled function that returns one loss; it returns 2"
+    ):
+        cr.explain(values, wrt=x)
+    with pytest.raises(NoGradientError, match="explain:"):
+        cr.explain(cr.ones(()), wrt=x)
+
+
+def test_a_function_that_is_gone_cannot_be_explained():
+    loss = Mlp()()
+    with pytest.raises(TraceError, match="explain: this came from a compiled function that is gone"):
+        cr.explain(loss, wrt="w1")

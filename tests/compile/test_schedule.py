@@ -1,0 +1,201 @@
+"""What is computed together, what is stored, and where: the kernels of programs that a person can follow."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import chainrule as cr
+from chainrule.compile.jit import Compiled
+from chainrule.compile.kernel import Contract, Load, Loops, Nest, walk
+from chainrule.compile.llvm.target import host
+from chainrule.compile.native import compiled
+from chainrule.compile.pipeline import optimised
+from chainrule.compile.recipe import Recipe, key_of
+from chainrule.compile.schedule import values
+from chainrule.errors import OutOfMemoryError
+from programs import F, attention_gradients, drawn, page_step, written
+
+
+def kernels(found):
+    return [task.kernel for task in found.schedule.tasks]
+
+
+def stored(kernel):
+    stores = kernel.epilogue if isinstance(kernel, Contract) else [s for stage in kernel.stages for s in stage.stores]
+    return [s.buffer for s in stores]
+
+
+def test_the_page_step_is_six_or_seven_kernels():
+    found = kernels(written(*page_step()))
+    assert [type(k).__name__ for k in found].count("Contract") == 2  # x @ w1, and x^T @ dz; all else is loops
+    assert len(found) <= 7
+
+
+def test_a_product_carries_bias_and_activation():
+    first = kernels(written(*page_step()))[0]
+    assert isinstance(first, Contract)
+    (hidden,) = stored(first)
+    assert hidden.shape == (200, 50)
+    assert [getattr(e.op, "name", "") for e in walk(*values(first)) if hasattr(e, "op")] == ["add", "relu"]
+
+
+def test_a_weight_is_updated_where_its_gradient_is_made_and_the_gradient_is_not_stored():
+    found = written(*page_step())
+    updates = [k for k in kernels(found) if isinstance(k, Contract) and stored(k)[0].place == "input"]
+    assert len(updates) == 1
+    assert stored(updates[0])[0].shape == (100, 50)
+    assert not any(s.buffer.shape == (100, 50) for s in found.arena.stays)
+
+
+def test_an_update_waits_for_whoever_reads_the_old_weight():
+    found = written(*page_step())
+    names = [b for task in found.schedule.tasks for b in task.writes if b.place == "input"]
+    for buffer in names:
+        writer = next(i for i, t in enumerate(found.schedule.tasks) if buffer in t.writes)
+        assert all(buffer not in t.reads for t in found.schedule.tasks[writer + 1 :])
+
+
+def test_weights_that_swap_are_copied():
+    a, b = drawn(5), drawn(5, seed=1)
+    before = a.numpy().copy(), b.numpy().copy()
+
+    def swap():
+        old = a * 1.0
+        with cr.no_grad():
+            a.copy_(b)
+            b.copy_(old)
+        return old.sum()
+
+    cr.compile(swap)()
+    assert np.array_equal(a.numpy(), before[1])
+    assert np.array_equal(b.numpy(), before[0])
+
+
+def test_a_softmax_is_one_kernel_that_reads_its_input_from_memory_once_a_stage():
+    (kernel,) = kernels(written(lambda x: x.softmax(1), drawn(64, 40)))
+    assert isinstance(kernel, Loops)
+    assert kernel.outer == (0,)
+    assert [len(stage.reductions) for stage in kernel.stages] == [1, 1, 0]
+    # What the second stage makes of exp, the third reads back from memory of the thread.
+    assert [b.place for b in stored(kernel)] == ["private", "output"]
+
+
+def test_a_layer_norm_and_its_gradient():
+    def gradients(x, w, b):
+        return cr.grad(lambda x, w, b: F.layer_norm(x, (32,), w, b).square().sum(), argnums=(0, 1, 2))(x, w, b)
+
+    found = kernels(written(gradients, drawn(16, 32), drawn(32), drawn(32)))
+    assert len(found) <= 3  # rows forward, rows backward, columns
+
+
+def test_an_activation_stores_its_input_and_not_what_its_derivative_makes_of_it():
+    def gradients(x, w, v):
+        return cr.grad(lambda w, v: (F.gelu(x @ w, approximate="tanh") @ v).square().sum(), argnums=(0, 1))(w, v)
+
+    first = kernels(written(gradients, drawn(64, 32), drawn(32, 48), drawn(48, 16)))[0]
+    assert len(stored(first)) == 3  # z, tanh(...), and what the next product reads
+
+
+# --- nests
+
+
+def test_attention_keeps_large_scores_in_memory_of_the_thread():
+    q, k, v = (drawn(2, 4, 1024, 8, seed=i) for i in range(3))
+    found = written(attention_gradients, q, k, v)
+    assert all(isinstance(kernel, Nest) for kernel in kernels(found))
+    scores = 2 * 4 * 1024 * 1024 * 4
+    assert found.arena.size < scores / 16
+
+
+def test_a_nest_computes_what_its_kernels_would():
+    q, k, v = (drawn(3, 2, 300, 16, seed=i) for i in range(3))
+    assert any(isinstance(kernel, Nest) for kernel in kernels(written(attention_gradients, q, k, v)))
+    eager = attention_gradients(q, k, v)
+    for one, other in zip(eager, cr.compile(attention_gradients)(q, k, v), strict=True):
+        np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=2e-4, atol=2e-5)
+
+
+# --- layout
+
+
+def image_gradients(x, w):
+    return cr.grad(lambda w: F.max_pool2d(F.relu(F.conv2d(x, w)), 2).square().sum())(w)
+
+
+@pytest.mark.parametrize(("batch", "innermost"), [(32, True), (4, False)])
+def test_around_a_convolution_a_long_batch_lies_innermost(batch, innermost):
+    x, w = drawn(batch, 3, 12, 12), drawn(8, 3, 3, 3)
+    found = written(lambda x, w: image_gradients(x * 2.0, w), x, w)
+    images = [s.buffer for s in found.arena.stays if len(s.buffer.shape) == 4 and s.buffer.shape[0] == batch]
+    assert images
+    assert all((b.strides[0] == 1) == innermost for b in images)
+    eager = image_gradients(x * 2.0, w).numpy()
+    got = cr.compile(lambda x, w: image_gradients(x * 2.0, w))(x, w).numpy()
+    np.testing.assert_allclose(got, eager, rtol=1e-4, atol=1e-4 * np.abs(eager).max())
+
+
+# --- memory
+
+
+def test_temporaries_that_live_at_once_do_not_share_memory():
+    def chain(x):
+        for _ in range(6):
+            x = (x @ x.mT).softmax(1) @ x + x
+        return x
+
+    arena = written(chain, drawn(24, 16)).arena
+    assert arena.size < arena.apart
+    for i, one in enumerate(arena.stays):
+        for other in arena.stays[i + 1 :]:
+            meet = one.first <= other.last and other.first <= one.last
+            assert not (meet and one.start < other.stop and other.start < one.stop)
+
+
+def test_a_step_that_does_not_fit_says_how_much_it_needs():
+    def enormous(x):
+        scores = x @ x.mT
+        return (scores @ scores).sum()
+
+    with pytest.raises(OutOfMemoryError, match="MiB for its temporaries"):
+        cr.compile(enormous)(cr.zeros(3_000_000, 2))
+
+
+# --- recipes
+
+
+@given(st.lists(st.integers(1, 5), min_size=0, max_size=3), st.binary(max_size=40))
+def test_a_recipe_is_what_was_packed(shape, code):
+    constants = (np.arange(int(np.prod(shape)), dtype=np.float32).reshape(shape), np.array(3, np.int64))
+    recipe = Recipe(code=code, constants=constants, arena=12, scratch=7, parallel=True, faults=("gather",))
+    again = Recipe.unpacked(recipe.packed())
+    assert (again.code, again.arena, again.scratch, again.parallel, again.faults) == (code, 12, 7, True, ("gather",))
+    for one, other in zip(constants, again.constants, strict=True):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one, other)
+
+
+def test_a_key_says_what_is_computed_and_not_where_it_was_written():
+    programs = []
+
+    def take(program):
+        programs.append(program)
+        return compiled(optimised(program))
+
+    x = drawn(4, 4)
+    Compiled(lambda x: x @ x + 1.0, build=take)(x)
+    Compiled(lambda z: z @ z + 1.0, build=take)(x)
+    Compiled(lambda z: z @ z + 2.0, build=take)(x)
+    Compiled(lambda z: z @ z + 1.0, build=take)(drawn(5, 5))
+    target = host()
+    keys = [key_of(p, target, 2) for p in programs]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    assert key_of(programs[0], target, 1) != keys[0]
+
+
+def test_loads_stand_where_values_lie():
+    found = written(lambda x: x.mT[1:4, ::2] + 1.0, drawn(6, 5))
+    (kernel,) = kernels(found)
+    (load,) = [e for e in walk(*values(kernel)) if isinstance(e, Load)]
+    assert str(load.offset) == "v0 + 10 v1 + 1"
