@@ -136,7 +136,7 @@ CASES: dict[str, Callable[[], Case]] = {
         drawn(3, 3, 11, 10), drawn(5, 3, 3, 3), drawn(5),
     ),
     "convolution, stride": lambda: gradients(
-        lambda x, w: F.conv2d(x, w, stride=2, dilation=2).sum(), drawn(2, 3, 13, 12), drawn(4, 3, 3, 2)
+        lambda x, w: F.conv2d(x, w, stride=2, dilation=2).sum(), drawn(2, 3, 13, 13), drawn(4, 3, 3, 2)
     ),
     "convolution, 1d": lambda: gradients(lambda x, w: F.conv1d(x, w).tanh().sum(), drawn(3, 2, 19), drawn(3, 2, 4)),
     "pooling": lambda: gradients(lambda x: F.avg_pool2d(x, 3, 2).square().sum(), drawn(2, 3, 9, 11)),

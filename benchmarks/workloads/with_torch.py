@@ -18,8 +18,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def linear(x: Any, w: Any, b: Any) -> Any:
-    rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    return torch.addmm(b, rows, w).reshape(*x.shape[:-1], w.shape[1]) if rows is not x else torch.addmm(b, x, w)
+    if x.ndim == 2:
+        return torch.addmm(b, x, w)
+    return torch.addmm(b, x.reshape(-1, x.shape[-1]), w).reshape(*x.shape[:-1], w.shape[1])
 
 
 def training(job: Job) -> Running:

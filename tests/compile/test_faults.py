@@ -82,15 +82,14 @@ def test_labels_out_of_range():
         function(x, cr.tensor(labels))
 
 
-@pytest.mark.parametrize("at_end", [True, False], ids=["pages behind", "pages before"])
-@pytest.mark.parametrize("kind", ["", "avx2", "baseline"])
-def test_nothing_outside_the_arrays_is_touched(kind, at_end):
+@pytest.mark.parametrize(("kind", "side"), [("", "end"), ("", "start"), ("avx2", "end"), ("baseline", "end")])
+def test_nothing_outside_the_arrays_is_touched(kind, side):
     try:
         if kind:
             Target.restricted(kind)
     except ArgumentError:
         pytest.skip("this machine lacks it")
-    command = [sys.executable, str(HERE / "guarded.py"), kind, "end" if at_end else "start"]
+    command = [sys.executable, str(HERE / "guarded.py"), kind, side]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"exit code {done.returncode} in\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 

@@ -6,7 +6,7 @@ outer ones as nodes like any other, so `grad(grad(f))` and `jvp(grad(f))` are wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from chainrule.autodiff.forward import push
 from chainrule.autodiff.reverse import is_origin, needs_gradient, pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, ancestors, at_user_line, recording
-from chainrule.core.tracing import tracer
+from chainrule.core.tracing import differentiating, tracer
 from chainrule.errors import ArgumentError, DTypeError, NotScalarError, ShapeError
 from chainrule.tree import flatten, rebuild
 
@@ -36,8 +36,7 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
 
     def evaluated(*args: Any, **kwargs: Any) -> Any:
         fresh, args = _lift(function, args, argnums)
-        with recording(RECORD):
-            result = function(*args, **kwargs)
+        result = _run(function, args, kwargs)
         value, aux = result if has_aux else (result, None)
         if not isinstance(value, Node) or value.aval.size != 1:
             got = str(value.aval) if isinstance(value, Node) else type(value).__name__
@@ -52,6 +51,16 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
         return ((value, aux), gradient) if has_aux else (value, gradient)
 
     return evaluated
+
+
+def _run(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The function's result, with its graph: whatever is compiled in it runs op by op."""
+    token = differentiating.set(True)
+    try:
+        with recording(RECORD):
+            return function(*args, **kwargs)
+    finally:
+        differentiating.reset(token)
 
 
 def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
@@ -75,8 +84,7 @@ def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = F
 def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
     """(output, pullback): the pullback takes a cotangent shaped like the output and returns one for each primal."""
     fresh, args = _lift(function, primals, tuple(range(len(primals))))
-    with recording(RECORD):
-        out = function(*args)
+    out = _run(function, args, {})
     outputs, spec = flatten(out)
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
@@ -100,8 +108,7 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
     directions = [t for tangent in tangents for t in flatten(tangent)[0]]
     for x, t in zip(fresh.leaves, directions, strict=True):
         _same_aval("jvp: the tangent", t, "its primal", x)
-    with recording(RECORD):
-        out = function(*args)
+    out = _run(function, args, {})
     outputs, spec = flatten(out)
     with recording(
         RECORD if fresh.seen_from_outside(outputs) or any(t.requires_grad for t in directions) else ENGINE_OFF

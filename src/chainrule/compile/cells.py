@@ -193,6 +193,8 @@ class Cell(Traced):
 
     def assign(self, value: Any) -> None:
         """Write a cell, a number, or what is computed from them, into this memory."""
+        if isinstance(value, Node):  # a tensor, which may have been changed before
+            value = self.tracer.read(value)
         node = _fitted(value.node if isinstance(value, Traced) else value, self.aval)
         self.fill = None
         if self.tensor is None:

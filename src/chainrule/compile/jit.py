@@ -16,7 +16,7 @@ from chainrule.compile.outcome import trace
 from chainrule.compile.report.report import Report, report_of
 from chainrule.compile.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
 from chainrule.core.node import at_user_line
-from chainrule.core.tracing import running, tracer
+from chainrule.core.tracing import differentiating, running, tracer
 from chainrule.errors import DTypeError, RetraceWarning
 from chainrule.tensor import backward_watchers
 from chainrule.tree import flatten
@@ -69,7 +69,7 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if running and tracer() is not None:  # inside a function that is traced itself, it is part of that one
             return self.eager(*args, **kwargs)
-        if backward_watchers.get():  # who watches backward passes, to explain one, has to see one
+        if differentiating.get() or backward_watchers.get():  # who wants the graph, or to see a backward pass, gets it
             return self.eager(*args, **kwargs)
         with self._lock:
             last = self._last

@@ -38,6 +38,11 @@ def verify(program: Program, after: str = "tracing", checked: Checked | None = N
                 f"compile: {_said(node)} is a cr.Function applied as a whole, which cannot be compiled; make its "
                 f"forward of functions of tensors, or call it outside the compiled function"
             )
+        if node.op is not None and id(node.op) not in _KNOWN and after == "tracing":
+            raise TraceError(
+                f"compile: {_said(node)} is an op of your own, which cannot be compiled; write it as a function of the "
+                f"library's ops, or call it outside the compiled function"
+            )
     problem = next(_problems(program, checked), None)
     if problem is not None:
         raise ProgramError(f"compile: after {after}, {problem}")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 running: list[Tracer] = []
 current: ContextVar[Tracer | None] = ContextVar("chainrule_tracer", default=None)
 
+# Does a transform (grad, jvp, …) run the function that it differentiates? Then a compiled function in it runs op by op.
+differentiating: ContextVar[bool] = ContextVar("chainrule_differentiating", default=False)
+
 # How often an attribute of any module was set: what a traced function saw of its modules holds until this moves.
 module_changes = [0]
 

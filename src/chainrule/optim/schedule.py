@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, final
 
 from chainrule.core.node import at_user_line
-from chainrule.errors import ArgumentError, DTypeError
+from chainrule.core.tracing import tracer
+from chainrule.errors import ArgumentError, DTypeError, TraceError
 from chainrule.optim.base import Optimizer
 
 
@@ -37,7 +38,15 @@ class Scheduler(ABC):
         """The learning rate of a group, whose rate was `base`, at a step."""
 
     def step(self) -> None:
-        """Go on to the next step: call it after the optimiser's."""
+        """Go on to the next step: call it after the optimiser's.
+
+        Raises: TraceError: inside a compiled function, where it would run only once.
+        """
+        if tracer() is not None:
+            raise at_user_line(TraceError(
+                f"{type(self).__name__}.step: inside a compiled function this would run only while it is traced; call it "
+                f"after the compiled step, which reads the rate anew at each call"
+            ))  # fmt: skip
         self.last_epoch += 1
         self._write()
 

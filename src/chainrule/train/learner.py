@@ -14,6 +14,7 @@ import numpy as np
 from chainrule import creation
 from chainrule.array.align import value_of
 from chainrule.autodiff.mode import no_grad
+from chainrule.compile.jit import Compiled
 from chainrule.core.node import at_user_line
 from chainrule.data.datasets import Split
 from chainrule.errors import ArgumentError, DataError, DTypeError, TrainingError
@@ -285,6 +286,11 @@ class Learner:
             raise at_user_line(ArgumentError("loss: there is no last batch yet; call fit first, or pass a batch"))
         inputs, target = (batch.inputs, batch.target) if isinstance(batch, Batch) else _named(batch)
         return self.loss_func(self.model(*inputs), target)
+
+    @property
+    def compiled_step(self) -> Compiled | None:
+        """The step as machine code: its `.report()` says what became of it. None before the first, or if it is eager."""
+        return self._runner.compiled
 
     def plot_losses(self) -> Any:
         """The loss curve as a matplotlib figure; `chainrule[demo]` brings matplotlib."""

@@ -57,6 +57,11 @@ class Runner:
         done: tuple[Any, Tensor] | None = self._tried("step", lambda: run(inputs, target), lambda: None)
         return done
 
+    @property
+    def compiled(self) -> Compiled | None:
+        """The compiled step, once one has been taken."""
+        return None if self._step_of is None or not self._usable["step"] else self._step_of[1]
+
     def answer(self, model: Any, inputs: tuple[Tensor, ...]) -> Any:
         """What the model says."""
         if not self._usable["answer"]:
