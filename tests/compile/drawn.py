@@ -235,7 +235,12 @@ class _Drawing:
         elif which == 5:
             self.made(f"flip {dim}", lambda x: x.flip(dim), x)
         elif which == 6:
-            y = self.pick(lambda y: y.ndim == rank and all(a == b or d == dim for d, (a, b) in enumerate(zip(shape, y.shape, strict=True))))
+            y = self.pick(
+                lambda y: (
+                    y.ndim == rank
+                    and all(a == b or d == dim for d, (a, b) in enumerate(zip(shape, y.shape, strict=True)))
+                )
+            )
             self.made(f"cat {dim}", lambda x, y: cr.cat([x, y, x], dim), x, y)
         elif which == 7:
             widths = self.draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
@@ -304,7 +309,11 @@ class _Drawing:
             x = self.pick(lambda x: x.ndim >= 2 and x.numel() and x.shape[-1] > 1)
             if x is not None:
                 causal = self.draw(st.booleans())
-                self.made(f"attention {causal}", lambda x: F.scaled_dot_product_attention(x, x.sin(), x * 0.5, is_causal=causal), x)
+                self.made(
+                    f"attention {causal}",
+                    lambda x: F.scaled_dot_product_attention(x, x.sin(), x * 0.5, is_causal=causal),
+                    x,
+                )
             return
         x = self.pick(lambda x: x.ndim >= 2 and min(x.shape[-2:]) >= 4 and x.numel())
         if x is None:

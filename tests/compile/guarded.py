@@ -137,7 +137,13 @@ def random_programs(build: Callable) -> None:
     """Random programs, with their gradients."""
 
     @given(programs())
-    @settings(max_examples=10 * EFFORT, derandomize=EFFORT == 1, suppress_health_check=list(HealthCheck), database=None, deadline=None)
+    @settings(
+        max_examples=10 * EFFORT,
+        derandomize=EFFORT == 1,
+        suppress_health_check=list(HealthCheck),
+        database=None,
+        deadline=None,
+    )
     def run(program):
         print(repr(program), flush=True)
         Compiled(program.value_and_gradients, build=build)(*program.tensors())

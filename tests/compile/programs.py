@@ -13,7 +13,7 @@ from chainrule.compile.pipeline import optimised
 F = cr.nn.functional
 
 
-class Taken(Exception):  # noqa: N818 - no error: how a program is taken out of `cr.compile`
+class Taken(Exception):
     """Carries what was written of a program."""
 
     def __init__(self, written: Written) -> None:

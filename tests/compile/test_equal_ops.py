@@ -240,7 +240,9 @@ def test_special_values_of_elementwise_ops(dtype):
         if not isinstance(op, Elementwise):
             continue
         case = next(cases_of(op))
-        version = Version(case, tuple({"float": dtype, "int": dtypes.int64}.get(a.kind, dtypes.bool_) for a in case.sample.args))
+        version = Version(
+            case, tuple({"float": dtype, "int": dtypes.int64}.get(a.kind, dtypes.bool_) for a in case.sample.args)
+        )
         if not version.is_taken():
             continue
         grids = [special(dtype) if d == dtype else np.array([False, True]) for d in version.dtypes]
@@ -259,7 +261,9 @@ def test_special_values_of_elementwise_ops(dtype):
         if dtypes.is_float(w.dtype) and not version.case.op.kinks:  # where a choice is made, it may be either zero
             bad |= (f == 0) & (w == 0) & (np.signbit(f) != np.signbit(w))
         for (at,) in np.argwhere(bad):
-            wrong.append(f"{version.case.op.name}({', '.join(str(x.numpy()[at]) for x in inputs)}): {f[at]}, eager {w[at]}")
+            wrong.append(
+                f"{version.case.op.name}({', '.join(str(x.numpy()[at]) for x in inputs)}): {f[at]}, eager {w[at]}"
+            )
     assert not wrong, "\n".join(wrong)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import F, attention_gradients, drawn, page_step, written
 
 import chainrule as cr
 from chainrule.compile.jit import Compiled
@@ -14,7 +15,6 @@ from chainrule.compile.pipeline import optimised
 from chainrule.compile.recipe import Recipe, key_of
 from chainrule.compile.schedule import values
 from chainrule.errors import OutOfMemoryError
-from programs import F, attention_gradients, drawn, page_step, written
 
 
 def kernels(found):

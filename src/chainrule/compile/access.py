@@ -1,7 +1,7 @@
 """Where the entries of a value come from: ops that only move entries become arithmetic on positions.
 
 `lowered` writes the value of a node at a position as an expression of a kernel, going back through elementwise ops and
-moves until it comes to nodes that somebody else says how to read: what lies in memory, or is computed in the same loops.
+moves until it comes to nodes that somebody else says how to read: what lies in memory, or is computed in these loops.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ class Lowering:
             if part is None:
                 return None
             for d, w in zip(made, part, strict=True):
-                found[d] = w  # type: ignore[call-overload]
+                found[d] = w  # type: ignore[assignment]
         return tuple(found)
 
     def _segment(
@@ -258,7 +258,7 @@ class Lowering:
 
 
 def segments(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """The dimensions before and after a reshape that hold the same entries, as small as they go; sizes of 1 left out."""
+    """The dimensions before and after a reshape that hold the same entries, as few as possible; sizes of 1 left out."""
     i = j = 0
     while True:
         while i < len(before) and before[i] == 1:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from chainrule.compile.access import Flat, Lowering, MisfitError, Where, is_free, is_move, segments
+from chainrule.compile.access import Flat, Leaf, Lowering, MisfitError, Where, is_free, is_move, segments
 from chainrule.compile.kernel import Affine, Expr, Number, row_major
 from chainrule.compile.program import Program
 from chainrule.core.family import Elementwise, Reduction
@@ -286,9 +286,11 @@ class Grouping:
             return []
         by_size = group.place(shape)
         found = [] if by_size is None else [by_size]
-        for x in node.inputs:
-            if self.home.get(id(x)) is group and x.aval.shape == shape and id(x) in self.places:
-                found.append(self.places[id(x)])
+        found += [
+            self.places[id(x)]
+            for x in node.inputs
+            if self.home.get(id(x)) is group and x.aval.shape == shape and id(x) in self.places
+        ]
         return list(dict.fromkeys(found))
 
     def _may_join(self, group: Group, node: Node, place: tuple[Affine, ...]) -> bool:
@@ -559,33 +561,33 @@ class Grouping:
             else:
                 return
 
-    def _demanding(self, group: Group, root: Node):  # type: ignore[no-untyped-def]
+    def _demanding(self, group: Group, root: Node) -> Leaf:
+        """Notes what a group reads: its own reductions are to be made, others' values to be stored."""
+
         def leaf(x: Node, where: Where) -> Expr | None:
-            nothing = Number(0, x.aval.dtype)
-            if id(x) in group.loads:
-                return nothing
-            own = self.home.get(id(x))
-            if own is group:
+            own, loaded = self.home.get(id(x)), id(x) in group.loads
+            if not loaded and own is group:
                 if not group.holds(x):
                     return None
                 if isinstance(x.op, Reduction) or x is not root:
                     self._push(x)
-                return nothing
-            if x is root and own is None and is_free(x):
-                return None
-            if x.op is None:
-                if x.constant is None:
-                    self._require(x, group)
-                    return nothing
-                return None
-            if self.kept is not None and is_free(x) and id(x) not in self.kept:
-                return None
-            if not is_free(x) or (own is not None and not is_move(x)) or self._dear(x):
+            elif not loaded:
+                if not self._is_read(x, root, own):
+                    return None
                 self._require(x, group)
-                return nothing
-            return None
+            return Number(0, x.aval.dtype)
 
         return leaf
+
+    def _is_read(self, x: Node, root: Node, own: Group | None) -> bool:
+        """Is a value of elsewhere read from memory, and not computed where it is wanted?"""
+        if x.op is None:
+            return x.constant is None
+        if not is_free(x):
+            return True
+        if (x is root and own is None) or (self.kept is not None and id(x) not in self.kept):
+            return False
+        return (own is not None and not is_move(x)) or self._dear(x)
 
     def _dear(self, node: Node) -> bool:
         """Is a free node better computed once than by each reader?"""
@@ -598,8 +600,8 @@ class Grouping:
 
 
 DEAR = frozenset({
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh",
-    "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid", "logsigmoid", "softplus", "pow_tensor",
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
+    "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid", "logsigmoid", "softplus", "pow_tensor",
 })  # fmt: skip
 
 

@@ -445,7 +445,6 @@ def moved(root: Expr, buffers: Mapping[int, tuple[Buffer, Callable[[Affine], Aff
     return substituted(root, loads, done)
 
 
-
 def substituted(root: Expr, by: Mapping[int, Expr], done: dict[int, Expr]) -> Expr:
     """An expression with others in place of some of its parts, by id; `done` keeps what was shared shared."""
     for e in walk(root):
@@ -471,7 +470,6 @@ def substituted(root: Expr, by: Mapping[int, Expr], done: dict[int, Expr]) -> Ex
             case _:
                 raise AssertionError(e)
     return done[id(root)]
-
 
 
 def walk(*roots: Expr) -> Iterator[Expr]:

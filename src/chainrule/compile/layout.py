@@ -19,9 +19,7 @@ from chainrule.ops import windows
 _LEAST = 16  # examples in a batch: fewer do not fill a vector
 
 
-def batch_innermost(
-    groups: Sequence[Group], memory: Mapping[int, Buffer], flat: Collection[int]
-) -> dict[int, Buffer]:
+def batch_innermost(groups: Sequence[Group], memory: Mapping[int, Buffer], flat: Collection[int]) -> dict[int, Buffer]:
     """Other buffers, by id of the node, for what is better kept with its first dimension innermost.
 
     flat: ids of nodes that are read as if they lay row by row: those stay.

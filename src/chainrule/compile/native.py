@@ -57,7 +57,9 @@ class Native:
 class NativeBinding:
     """A program on arrays: a table with their addresses, and the pool's job that is given it."""
 
-    __slots__ = ("_arrays", "_fault", "_job", "_large", "_launch", "_launcher", "_native", "_results", "_small", "_table")
+    __slots__ = (
+        "_arrays", "_fault", "_job", "_large", "_launch", "_launcher", "_native", "_results", "_small", "_table",
+    )  # fmt: skip
 
     def __init__(self, native: Native, arrays: list[np.ndarray]) -> None:
         self._native, self._arrays = native, arrays
@@ -84,7 +86,7 @@ class NativeBinding:
             native.code.address("step"), self._table.ctypes.data, native.scratch.ctypes.data, native.threads
         )
         self._launch, self._job = self._launcher.launch, self._launcher.job_pointer
-        self._fault = memoryview(native.faults) if native.recipe.faults else None
+        self._fault = memoryview(native.faults.data) if native.recipe.faults else None
 
     def replace(self, position: int, array: np.ndarray) -> None:
         self._arrays[position] = array
@@ -115,7 +117,8 @@ class NativeBinding:
         name = self._native.recipe.faults[int(faults[0]) - 1]
         faults[:] = 0
         raise at_user_line(OutOfRangeError(
-            f"{name}: an index is out of range in a compiled function; call its .eager with these arguments to see which"
+            f"{name}: an index is out of range in a compiled function; call its .eager with these arguments to see "
+            f"which"
         ))  # fmt: skip
 
 
@@ -152,7 +155,9 @@ class Written:
         return engine.assembly(self.module.text, self.target)
 
 
-def write(program: Program, target: Target | None = None, *, threads: int | None = None, timed: bool = False) -> Written:
+def write(
+    program: Program, target: Target | None = None, *, threads: int | None = None, timed: bool = False
+) -> Written:
     """Code for a program that has gone through its passes.
 
     threads: how many the code shall be good for at most; by default as many as are set.
@@ -188,8 +193,8 @@ def _memory(size: int, program: Program) -> np.ndarray:
     except MemoryError:
         largest = max(program.nodes, key=lambda n: n.aval.size * n.aval.dtype.itemsize)
         raise at_user_line(OutOfMemoryError(
-            f"compile: the step needs {size / 2**20:,.0f} MiB for its temporaries, more than there is; the largest value "
-            f"is {largest.aval}; use a smaller batch"
+            f"compile: the step needs {size / 2**20:,.0f} MiB for its temporaries, more than there is; the largest "
+            f"value is {largest.aval}; use a smaller batch"
         )) from None  # fmt: skip
 
 

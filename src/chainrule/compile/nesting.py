@@ -128,7 +128,7 @@ def _by_point(buffer: Buffer, task: Task, batch: _Batch) -> bool:
         if any(offset.coefficient(v) != buffer.strides[v] for v in batch.variables):
             return False
         rest = Affine(offset.constant, tuple(t for t in offset.terms if t[0] not in batch.variables))
-        low, high = rest.range(task.kernel.extents)  # type: ignore[union-attr]
+        low, high = rest.range(task.kernel.extents)
         if low < 0 or high >= own:
             return False
     return True
@@ -249,7 +249,7 @@ def _inside(kernel: Loops | Contract, batch: _Batch, private: dict[int, tuple[Bu
 
 
 def _made_again(buffer: Buffer, tasks: list[Task]) -> list[Task]:
-    """The tasks without a buffer that only nests over one batch touch: each makes its own part of it when it needs it."""
+    """The tasks without a buffer that only nests over one batch touch: each makes its own part of it when it is due."""
     maker = next((t for t in tasks if buffer in t.writes), None)
     readers = [t for t in tasks if buffer in t.reads and t is not maker]
     touching = [t for t in (maker, *readers) if t is not None]
@@ -257,7 +257,7 @@ def _made_again(buffer: Buffer, tasks: list[Task]) -> list[Task]:
         return tasks
     nest: Nest = maker.kernel  # type: ignore[assignment]
     batch = _Batch(tuple(nest.extents.values()))
-    if any(tuple(t.kernel.extents.values()) != batch.sizes for t in readers):  # type: ignore[union-attr]
+    if any(tuple(t.kernel.extents.values()) != batch.sizes for t in readers):
         return tasks
     if not all(_nest_by_point(buffer, t.kernel, batch) for t in touching):  # type: ignore[arg-type]
         return tasks

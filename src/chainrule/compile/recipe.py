@@ -31,7 +31,6 @@ def _release() -> str:
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
 
 
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recipe:
     """A compiled program, without the program.

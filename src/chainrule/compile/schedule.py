@@ -277,7 +277,10 @@ class _Scheduling:
             value = Load(copy.memory, _offset(group.points, copy.memory))
         store = Store(buffer=copy.target, offset=_offset(group.points, copy.target), value=value)
         kernel = Loops(
-            name="copy", extents=group.extents, outer=tuple(range(len(frame))), stages=(Stage(inner=(), stores=(store,)),)
+            name="copy",
+            extents=group.extents,
+            outer=tuple(range(len(frame))),
+            stages=(Stage(inner=(), stores=(store,)),),
         )
         return task_of(kernel, (copy.source,))
 
@@ -301,9 +304,7 @@ class _Scheduling:
         affine = [(w, s) for w, s in zip(where, buffer.strides, strict=True) if isinstance(w, Affine)]
         offset = Affine.total(affine)
         indices = tuple(
-            (w, n, s)
-            for w, n, s in zip(where, buffer.shape, buffer.strides, strict=True)
-            if not isinstance(w, Affine)
+            (w, n, s) for w, n, s in zip(where, buffer.shape, buffer.strides, strict=True) if not isinstance(w, Affine)
         )
         return Pick(buffer, offset, indices, "index") if indices else Load(buffer, offset)
 
@@ -327,7 +328,9 @@ class _Scheduling:
             place = self.grouping.places[id(node)]
             value = Reduced(reductions[id(node)]) if group.holds(node) else lowering.lowered(node, place)
             buffer = self.memory[id(node)]
-            stores.append((group.is_full(node.aval.shape), Store(buffer=buffer, offset=_offset(place, buffer), value=value)))
+            stores.append(
+                (group.is_full(node.aval.shape), Store(buffer=buffer, offset=_offset(place, buffer), value=value))
+            )
         name = "_".join(_names(group))
         outer = tuple(v for v in range(len(group.frame)) if v not in group.reduced)
         inner = tuple(sorted(group.reduced))
@@ -421,7 +424,9 @@ class _Scheduling:
         indices: list[tuple[Expr, int, int]] = []
         if seed.op is indexing.index_add:
             count = given[0].aval.ndim
-            indices = [(lowering.lowered(i, points[:count]), n, s) for i, n, s in zip(given, shape, strides, strict=False)]
+            indices = [
+                (lowering.lowered(i, points[:count]), n, s) for i, n, s in zip(given, shape, strides, strict=False)
+            ]
             offset = _dot(points[count:], strides[len(given) :])
         elif seed.op is indexing.scatter_add:
             dim = params["dim"]
@@ -479,9 +484,7 @@ class _Scheduling:
         return Loops(name=op.name, extents=group.extents, outer=outer, stages=(Stage(inner=(), stores=(store,)),))
 
 
-def _stages(
-    inner: tuple[int, ...], reductions: list[Reduction], stores: list[tuple[bool, Store]]
-) -> tuple[Stage, ...]:
+def _stages(inner: tuple[int, ...], reductions: list[Reduction], stores: list[tuple[bool, Store]]) -> tuple[Stage, ...]:
     """Reductions and stores in the order in which what they read is there."""
     level: dict[int, int] = {}
 
@@ -535,9 +538,7 @@ def _remembered(stages: tuple[Stage, ...], inner: tuple[int, ...], extents: Mapp
 
 
 def _changed(stage: Stage, by: Mapping[int, Expr], done: dict[int, Expr]) -> Stage:
-    stores = tuple(
-        Store(buffer=s.buffer, offset=s.offset, value=substituted(s.value, by, done)) for s in stage.stores
-    )
+    stores = tuple(Store(buffer=s.buffer, offset=s.offset, value=substituted(s.value, by, done)) for s in stage.stores)
     return Stage(inner=stage.inner, reductions=stage.reductions, stores=stores)
 
 
@@ -558,14 +559,14 @@ def _sorted(after: Mapping[int, set[int]]) -> list[int] | None:
 
 
 def task_of(kernel: Kernel, nodes: tuple[Node, ...]) -> Task:
+    """A kernel with what it reads and writes."""
     reads: set[Buffer] = set()
     writes: set[Buffer] = set()
     for e in walk(*values(kernel)):
-        match e:
-            case Load() | Pick():
-                reads.add(e.buffer)
-            case Random():
-                reads.add(e.key)
+        if isinstance(e, Load | Pick):
+            reads.add(e.buffer)
+        elif isinstance(e, Random):
+            reads.add(e.key)
     for store in targets(kernel):
         writes.add(store)
     reads = {b for b in reads if b.place != "private"}
@@ -573,6 +574,7 @@ def task_of(kernel: Kernel, nodes: tuple[Node, ...]) -> Task:
 
 
 def values(kernel: Kernel) -> Iterator[Expr]:
+    """The expressions of a kernel."""
     match kernel:
         case Loops():
             for stage in kernel.stages:
@@ -593,6 +595,7 @@ def values(kernel: Kernel) -> Iterator[Expr]:
 
 
 def targets(kernel: Kernel) -> Iterator[Buffer]:
+    """What a kernel writes, but for memory private to a thread."""
     match kernel:
         case Loops():
             yield from (s.buffer for stage in kernel.stages for s in stage.stores if s.buffer.place != "private")
@@ -633,5 +636,3 @@ def _behind(nodes: tuple[Node, ...], group: Group) -> Iterator[Node]:
             yield node
         else:
             yield from _behind(node.inputs, group)
-
-

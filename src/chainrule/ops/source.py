@@ -105,9 +105,7 @@ def _randn_kernel(key: np.ndarray, *, shape: Shape, dtype: np.dtype, offset: int
     return _normal(_size(shape), dtype, *_place(key, offset)).reshape(shape)
 
 
-def _randint_kernel(
-    key: np.ndarray, *, shape: Shape, dtype: np.dtype, offset: int, low: int, high: int
-) -> np.ndarray:
+def _randint_kernel(key: np.ndarray, *, shape: Shape, dtype: np.dtype, offset: int, low: int, high: int) -> np.ndarray:
     # 53 bits scaled to the range: the bias is at most range / 2⁵³.
     u = _uniform(_size(shape), dtypes.float64, *_place(key, offset))
     drawn: np.ndarray = np.floor(u * (high - low)).astype(np.int64) + low
@@ -207,8 +205,10 @@ arange = Source(
     ).astype(dtype),
     aval_rule=_range_aval,
     notation=Notation(
-        text=_range_form("arange({range})"), latex=_range_form(r"\operatorname{{{{arange}}}}\left({range}\right)"),
-        code=_range_form("cr.arange({range})"), numpy=_range_form("np.arange({range})"),
+        text=_range_form("arange({range})"),
+        latex=_range_form(r"\operatorname{{{{arange}}}}\left({range}\right)"),
+        code=_range_form("cr.arange({range})"),
+        numpy=_range_form("np.arange({range})"),
     ),
     samples=(
         Sample((), {"start": 0, "stop": 5, "step": 1, "dtype": dtypes.int64}),

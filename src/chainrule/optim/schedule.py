@@ -44,8 +44,8 @@ class Scheduler(ABC):
         """
         if tracer() is not None:
             raise at_user_line(TraceError(
-                f"{type(self).__name__}.step: inside a compiled function this would run only while it is traced; call it "
-                f"after the compiled step, which reads the rate anew at each call"
+                f"{type(self).__name__}.step: inside a compiled function this would run only while it is traced; call "
+                f"it after the compiled step, which reads the rate anew at each call"
             ))  # fmt: skip
         self.last_epoch += 1
         self._write()

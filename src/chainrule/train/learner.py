@@ -52,8 +52,8 @@ class Learner:
         metrics: functions (output, target) -> number, or `Metric`s; measured on the validation data.
         callbacks: see `Callback`.
         progress: how to show it: None suits the place, False shows nothing, or a `Progress`.
-        compile: run each step, and each answer of the model, as machine code (see `cr.compile`). None: where that can be
-            done; what cannot be traced runs eagerly, and a warning says why. True: raise instead. False: never. A
+        compile: run each step, and each answer of the model, as machine code (see `cr.compile`). None: where that can
+            be done; what cannot be traced runs eagerly, and a warning says why. True: raise instead. False: never. A
             callback that wants the gradients before the update (`on_after_backward`) also makes the steps eager.
     Raises: ArgumentError: a model without parameters, or an optimiser that has none of the model's. DTypeError: a part
         is not what it must be. DataError: no batches.
@@ -69,7 +69,7 @@ class Learner:
     True
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a training is made of
         self,
         model: Any,
         data: Any,
@@ -289,7 +289,7 @@ class Learner:
 
     @property
     def compiled_step(self) -> Compiled | None:
-        """The step as machine code: its `.report()` says what became of it. None before the first, or if it is eager."""
+        """The step as machine code: its `.report()` says what became of it. None before the first, or if eager."""
         return self._runner.compiled
 
     def plot_losses(self) -> Any:

@@ -1,8 +1,8 @@
 """Expressions of kernels, as code at a point of the loops, each part as far outside as it can be.
 
 Loops are entered through an `Emitter`, so that it knows the nesting. A part of an expression that mentions no inner
-variable is computed before the loop over that variable, once: what an optimiser calls loop-invariant code motion happens
-here by construction.
+variable is computed before the loop over that variable, once: what an optimiser calls loop-invariant code motion
+happens here by construction.
 """
 
 from __future__ import annotations
@@ -276,28 +276,29 @@ class Emitter:
 
     def _computed(self, expr: Expr) -> Value:
         b = self.builder
+        value: Value
         match expr:
             case Load():
-                return self._loaded(expr.buffer, expr.offset)
+                value = self._loaded(expr.buffer, expr.offset)
             case Compute():
-                values = [self.value(x) for x in expr.inputs]
-                value: Value = expr.op.scalar(b, *values, **expr.params)
-                return value
+                value = expr.op.scalar(b, *[self.value(x) for x in expr.inputs], **expr.params)
             case Cast():
-                return b.cast(self.value(expr.input), expr.dtype)
+                value = b.cast(self.value(expr.input), expr.dtype)
             case Position():
-                return self.position(expr.affine, expr.dtype)
+                value = self.position(expr.affine, expr.dtype)
             case Within():
-                return self._within(expr)
+                value = self._within(expr)
             case Pick():
-                return self._picked(expr)
+                value = self._picked(expr)
             case Reduced():
-                return self._defined(expr.reduction)
+                value = self._defined(expr.reduction)
             case Accumulated():
-                return self._defined(expr)
+                value = self._defined(expr)
             case Random():
-                return self._random(expr)
-        raise AssertionError(expr)
+                value = self._random(expr)
+            case _:
+                raise AssertionError(expr)
+        return value
 
     def _loaded(self, buffer: Buffer, offset: Affine) -> Value:
         b, step = self.builder, 0 if self.vector is None else offset.coefficient(self.vector)
@@ -367,9 +368,7 @@ class Emitter:
         self.frames, self.mask = frames, outer
         return value
 
-    def picked_offset(
-        self, offset: Affine, indices: Sequence[tuple[Expr, int, int]], name: str
-    ) -> Value:
+    def picked_offset(self, offset: Affine, indices: Sequence[tuple[Expr, int, int]], name: str) -> Value:
         """An offset plus computed indices times strides: see `Pick`."""
         b = self.builder
         at: Value = self.position(offset)

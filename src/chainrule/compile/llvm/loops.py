@@ -531,17 +531,5 @@ def identity(how: str, dtype: np.dtype) -> float | int | bool:
 
 def combine(b: Builder, how: str, x: Value, y: Value) -> Value:
     """Two values into one."""
-    match how:
-        case "add":
-            return b.add(x, y)
-        case "mul":
-            return b.mul(x, y)
-        case "max":
-            return b.maximum(x, y)
-        case "min":
-            return b.minimum(x, y)
-        case "and":
-            return b.and_(x, y)
-        case "or":
-            return b.or_(x, y)
-    raise AssertionError(how)
+    ways = {"add": b.add, "mul": b.mul, "max": b.maximum, "min": b.minimum, "and": b.and_, "or": b.or_}
+    return ways[how](x, y)

@@ -20,7 +20,13 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 
 def drawn(
-    b: Builder, kind: str, key: tuple[Value, Value], number: Value, count: int, params: Mapping[str, Any], dtype: np.dtype
+    b: Builder,
+    kind: str,
+    key: tuple[Value, Value],
+    number: Value,
+    count: int,
+    params: Mapping[str, Any],
+    dtype: np.dtype,
 ) -> Value:
     """Entry `number` (int64) of `count` numbers of a kind, from a seed and a counter (int64 scalars)."""
     work = dtypes.work_dtype(dtype)

@@ -1,4 +1,4 @@
-"""Kernels whose rounds depend on each other: scattering, running sums, sorting. Scalar code; the outer loops are shared.
+"""Kernels whose rounds depend on each other: scattering, running sums, sorting. Scalar code; outer loops are shared.
 
 A sort is a merge sort from the bottom up: stable, n log n, with two rows of positions as scratch memory.
 """
@@ -74,7 +74,12 @@ class ScatterPlan:
                 b.store(b.constant(0, buffer.dtype), pointer, i, buffer.dtype)
 
         if self.shared is None:
-            emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), lambda: (clear(), self._from(emitter, order, None))[0])
+
+            def all_of_it() -> None:
+                clear()
+                self._from(emitter, order, None)
+
+            emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), all_of_it)
             return
         step = kernel.offset.coefficient(self.shared)
         inner = Affine(kernel.offset.constant, tuple(t for t in kernel.offset.terms if t[0] != self.shared))
@@ -149,9 +154,7 @@ class ScanPlan:
         _shared_loops(emitter, kernel.outer, kernel.extents, lo, hi, along)
 
 
-def _shared_loops(
-    emitter: Emitter, outer: Sequence[int], extents: object, lo: Index, hi: Index, body: object
-) -> None:
+def _shared_loops(emitter: Emitter, outer: Sequence[int], extents: object, lo: Index, hi: Index, body: object) -> None:
     """The loops over `outer`, the first from `lo` to `hi`; without any, the body if there is something to do."""
     b = emitter.builder
 
@@ -169,7 +172,7 @@ def _shared_loops(
 
 @dataclass(frozen=True, eq=False)
 class SortPlan:
-    """How a `Sort` is written: keys and positions of a row in scratch memory, merged in runs of 1, 2, 4, …"""
+    """How a `Sort` is written: keys and positions of a row in scratch memory, merged in runs of 1, 2, 4 and so on."""
 
     kernel: Sort
 
@@ -259,4 +262,3 @@ class SortPlan:
 
 def _least(b: Builder, x: Value, y: Value) -> Value:
     return b.where(b.lt(x, y), x, y)
-

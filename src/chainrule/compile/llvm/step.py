@@ -57,7 +57,7 @@ class Placed:
 
     task: Task
     number: int
-    plan: Plan
+    plan: Plan | NestPlan
     slot: int | None
 
 
@@ -228,7 +228,9 @@ class _Writing:
             emitter = Emitter(b, pointer, self._fault)
             lo, hi = Value("%lo", dtypes.int64), Value("%hi", dtypes.int64)
             with emitter.at({v: Value(f"%v{v}", dtypes.int64) for v in given}):
-                p.emit(emitter, lo, hi, "%scratch" if not room else b.let(f"getelementptr i8, ptr %scratch, i64 {room}"))
+                p.emit(
+                    emitter, lo, hi, "%scratch" if not room else b.let(f"getelementptr i8, ptr %scratch, i64 {room}")
+                )
             b.ret()
 
         arguments = "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi"
@@ -256,7 +258,7 @@ class _Writing:
 
     # --- the step
 
-    def _phases(self, planned: Sequence[Plan]) -> tuple[tuple[Placed, ...], ...]:
+    def _phases(self, planned: Sequence[Plan | NestPlan]) -> tuple[tuple[Placed, ...], ...]:
         phases: list[list[Placed]] = [[]]
         load = [0.0] * self.threads  # of each slot, in the present phase
         for number, (task, p) in enumerate(zip(self.schedule.tasks, planned, strict=True)):
@@ -306,9 +308,7 @@ class _Writing:
                     self._call(placed, scratch, has)
             b.ret()
 
-        b.function(
-            "step", "ptr noalias %table, ptr noalias %scratch, ptr %control, i64 %thread, i64 %threads", body
-        )
+        b.function("step", "ptr noalias %table, ptr noalias %scratch, ptr %control, i64 %thread, i64 %threads", body)
 
     def _call(self, placed: Placed, scratch: str, has: dict[int, Value]) -> None:
         b, units = self.builder, placed.plan.units

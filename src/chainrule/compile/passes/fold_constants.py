@@ -36,7 +36,7 @@ class _Folding:
     def __init__(self) -> None:
         self.left: dict[int, tuple[Node, np.ndarray]] = {}
 
-    def of(self, node: Any) -> Any:
+    def of(self, node: Any) -> Any:  # noqa: PLR0911 - one case after the other
         op = node.op
         if op is None:
             return None
