@@ -1,10 +1,10 @@
 """Runs compiled programs under Valgrind's memcheck: does their code read what nobody wrote, or beside its memory?
 
-    python tools/memcheck.py [CASE ...] [--threads 1] [--target avx2] [--origins] [--seeded]
+    python tools/memcheck.py [CASE ...] [--threads 2] [--target avx2] [--origins] [--seeded] [--all]
 
-Prints a table: the case, its errors, and where each came from. Exits with the number of cases that have any. Half a
-minute before the first case, and about a second for each. --origins also says where a value that nobody wrote was
-made, in twice the time. --seeded forbids the last byte of the first input, to see that every case is found out.
+Prints a table: the case, its errors, and what Valgrind says of each. Exits with the number of cases that have any. All
+cases take a minute. --origins also says where a value that nobody wrote was made, and takes longer. --seeded forbids
+the last byte of the first input, to see that every case but `empty` is found out. Needs `valgrind` and `as`.
 
 Programs are compiled first, outside; what runs under Valgrind is tracing, the loader and the code. Before each run all
 temporaries, scratch memory and outputs are marked as not written; memory beside and between them as not to be touched:

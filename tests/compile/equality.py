@@ -14,10 +14,10 @@ from chainrule.compile.llvm.target import Target
 from chainrule.compile.pipeline import optimised
 from chainrule.tree import flatten
 
-# Relative to a value, and to the size of what it is made of. Eager and compiled differ in the order of sums, in products
-# that are added without a rounding between, and in elementary functions, right to an ulp or two in both.
-# The 16-bit floats: eager rounds after each op to 11 or 8 bits, compiled keeps float32 between fused ops; so their error
-# is eager's, a few of its roundings.
+# Relative to a value, and to the size of what it is made of. Eager and compiled differ in the order of sums, in
+# products that are added without a rounding between, and in elementary functions, right to an ulp or two in both.
+# The 16-bit floats: eager rounds after each op to 11 or 8 bits, compiled keeps float32 between fused ops; so their
+# error is eager's, a few of its roundings.
 TOLERANCE = {
     dtypes.float64: 1e-12,
     dtypes.float32: 2e-6,

@@ -1,6 +1,6 @@
 """Runs many programs on memory with pages around it that must not be touched: a script, for `test_faults`.
 
-python guarded.py [avx2 | baseline | ""] [end | start] [on purpose]
+PYTHONPATH=tests/contract python tests/compile/guarded.py [avx2 | baseline | ""] [end | start] [on purpose]
 
 Inputs, outputs, constants, temporaries and scratch memory each end (or begin) right beside such a page. A program that
 leaves its memory ends the process; the last line printed says which it was.
@@ -11,12 +11,9 @@ import itertools
 import mmap
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "contract")]
 from cases import Case, cases_of
 from drawn import programs
 from equality import EFFORT

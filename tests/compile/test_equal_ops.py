@@ -184,14 +184,14 @@ def transposed(array: np.ndarray) -> np.ndarray:
 
 def backwards(array: np.ndarray) -> np.ndarray:
     everything = (slice(None, None, -1),) * array.ndim
-    return array[everything].copy()[everything]
+    return np.asarray(array[everything]).copy()[everything] if array.ndim else array
 
 
 def apart(array: np.ndarray) -> np.ndarray:
     wide = np.zeros(tuple(2 * n + 1 for n in array.shape), array.dtype)
     every_second = (slice(1, None, 2),) * array.ndim
     wide[every_second] = array
-    return wide[every_second]
+    return wide[every_second] if array.ndim else array
 
 
 def behind_an_odd_byte(array: np.ndarray) -> np.ndarray:
@@ -272,7 +272,7 @@ def test_special_values_in_reductions(dtype):
     rng = np.random.default_rng(3)
     rows = []
     for special_ones in ([np.nan], [np.inf], [-np.inf], [np.inf, -np.inf], [np.nan, np.inf], [0.0, -0.0], [np.nan] * 3):
-        for length in (1, 2, 15, 17, 33, 70):
+        for length in (1, 17, 70):
             row = rng.uniform(-1, 1, (3, length))
             row[:, rng.integers(0, length, len(special_ones))] = special_ones
             rows.append(cr.Tensor.leaf(row.astype(dtype)))

@@ -1,4 +1,4 @@
-"""Random programs, compiled, are what they are eagerly: results and gradients, at any number of threads, for any target.
+"""Random programs, compiled, are what they are eagerly: results and gradients, on any number of threads, any target.
 
 CHAINRULE_TEST_EFFORT=20 draws twenty times as many, and others at each run.
 """
@@ -181,7 +181,7 @@ def test_inputs_that_become_what_the_program_computes(program, data):
     """All values are computed from what the inputs held before."""
     values = program.values(*program.tensors())
     changes = []
-    for i, x in enumerate(program.arrays):
+    for x in program.arrays:
         fitting = [j for j, y in enumerate(values) if y.shape == x.shape]
         changes.append(fitting[-1 - min(data.draw(st.integers(0, 4)), len(fitting) - 1)])
     differentiated = data.draw(st.booleans())

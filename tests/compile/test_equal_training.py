@@ -4,6 +4,7 @@ Training amplifies rounding, and the more so the less smooth a model is: a relu 
 gradient a step earlier. What is allowed at the end says how much.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -36,7 +37,7 @@ class Block(nn.Module):
 
 def perceptron(*sizes: int, dropout: float = 0.0) -> nn.Module:
     layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
     return nn.Sequential(*layers[: -2 if dropout else -1])
 
@@ -75,7 +76,7 @@ MODELS = {
         lambda p: cr.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-3),
     ),
     "adam": (lambda: perceptron(100, 50, 1, dropout=0.2), (200, 100), regression, lambda p: cr.optim.Adam(p, lr=1e-3)),
-    "adamw": (lambda: perceptron(100, 50, 1, dropout=0.2), (200, 100), regression, lambda p: cr.optim.AdamW(p, lr=1e-3)),
+    "adamw": (lambda: perceptron(100, 50, 1, dropout=0.2), (200, 100), regression, lambda p: cr.optim.AdamW(p)),
     "rmsprop": (lambda: perceptron(100, 50, 1), (200, 100), regression, lambda p: cr.optim.RMSprop(p, lr=1e-3)),
     "adagrad": (lambda: perceptron(100, 50, 1), (200, 100), regression, lambda p: cr.optim.Adagrad(p, lr=1e-2)),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 The guarded runs are in processes of their own: a kernel that leaves its memory ends its process.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,14 @@ from chainrule.compile.llvm.target import Target
 from chainrule.errors import ArgumentError, OutOfRangeError
 
 HERE = Path(__file__).parent
+
+
+def guarded(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the script; its exit code is below 0 if it was ended by a signal."""
+    command = [sys.executable, str(HERE / "guarded.py"), *arguments]
+    around = {**os.environ, "PYTHONPATH": str(HERE.parent / "contract")}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=around)
+
 
 READS = {
     "index": lambda x, i: x[i],
@@ -89,12 +98,10 @@ def test_nothing_outside_the_arrays_is_touched(kind, side):
             Target.restricted(kind)
     except ArgumentError:
         pytest.skip("this machine lacks it")
-    command = [sys.executable, str(HERE / "guarded.py"), kind, side]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = guarded(kind, side)
     assert done.returncode == 0, f"exit code {done.returncode} in\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
 def test_the_guards_hold():
-    command = [sys.executable, str(HERE / "guarded.py"), "", "end", "on purpose"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = guarded("", "end", "on purpose")
     assert done.returncode < 0, done.stdout
