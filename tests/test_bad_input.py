@@ -207,7 +207,7 @@ def test_a_mistake(mistake, error, says):
 
 
 def test_every_error_is_one_of_pythons_too():
-    kinds = [ValueError, TypeError, RuntimeError, IndexError, ImportError]
+    kinds = [ValueError, TypeError, RuntimeError, IndexError, ImportError, MemoryError]
     assert all(issubclass(error, tuple(kinds)) for error in ChainruleError.__subclasses__())
 
 

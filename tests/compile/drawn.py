@@ -296,7 +296,7 @@ class _Drawing:
         places = np.array(index)
         name, f = self.draw(st.sampled_from([
             ("x[i]", lambda x: x[cr.tensor(places)]),
-            ("x[argsort]", lambda x: x[x.reshape(n, -1).sum(1).argsort(0)] if x.numel() else x),
+            ("x[argsort]", lambda x: x[x.reshape(n, -1)[:, 0].argsort(0)] if x.numel() else x),
             ("index_add", lambda x: (x * 0.0).index_add(0, cr.tensor(places), x[cr.tensor(places)])),
             ("x[x > 0]", lambda x: x[(x.reshape(n, -1).sum(1) > 0.123).to(cr.int64).clamp(0, n - 1)]),
             ("put", lambda x: x.index_put((cr.tensor(places),), x[:1].expand(len(index), *shape[1:]), True)),
@@ -348,8 +348,8 @@ class _Drawing:
 
 
 KINDS = (
-    *[_Drawing.unary] * 3, *[_Drawing.pair] * 2, *[_Drawing.reduction] * 2, *[_Drawing.move] * 3, *[_Drawing.product] * 2,
-    _Drawing.normalised, _Drawing.window, _Drawing.indexed, _Drawing.network, _Drawing.random,
+    *[_Drawing.unary] * 3, *[_Drawing.pair] * 2, *[_Drawing.reduction] * 2, *[_Drawing.move] * 3,
+    *[_Drawing.product] * 2, _Drawing.normalised, _Drawing.window, _Drawing.indexed, _Drawing.network, _Drawing.random,
 )  # fmt: skip
 
 

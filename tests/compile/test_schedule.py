@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from programs import F, attention_gradients, drawn, page_step, written
+from steps import F, attention_gradients, drawn, page_step, written
 
 import chainrule as cr
 from chainrule.compile.jit import Compiled
