@@ -80,6 +80,7 @@ class Worker:
         self.number = number
         self._leaves = threading.Event()
         self.awake = pool.control.view(np.uint8)[CONTROL["awake"] :][number : number + 1]
+        self.core = -1  # where it went on duty
         self._pool = pool
         self._bell, self._answer = threading.Lock(), threading.Lock()  # held: taking one again sleeps until it is rung
         self._bell.acquire()
@@ -111,6 +112,8 @@ class Worker:
 
     def _run(self) -> None:
         pool, duty = self._pool, DUTY
+        _step_aside({pool.caller_core})  # a new thread begins where it was made
+        self.core = _core()
         while True:
             served = pool.work(pool.control_address, self.number, pool.pauses(duty))
             if served < 0:  # another of this number, from a start that was interrupted
@@ -119,7 +122,8 @@ class Worker:
             if self._leaves.is_set():
                 return
             self._bell.acquire()
-            _step_aside(pool.caller_core)
+            _step_aside({pool.caller_core})
+            self.core = _core()
             _release(self._answer)
 
 
@@ -189,6 +193,7 @@ class Pool:
             called = [worker for worker in self._workers[: threads - 1] if worker.ring()]
             for worker in called:
                 worker.wait()
+            _step_aside({worker.core for worker in called})
 
     def launcher(self, step: int, table: int, scratch: int, threads: int, *, adapts: bool = True) -> Launcher:
         """A step ready to be called, with these addresses.
@@ -267,17 +272,18 @@ def _core() -> int:
     return -1 if _getcpu is None else int(_getcpu())
 
 
-def _step_aside(core: int) -> None:
-    """Move this thread to another core than this one, if it may use another.
+def _step_aside(cores: set[int]) -> None:
+    """Move this thread to another core than these, if it is on one of them and may use another.
 
-    Linux likes to run who was woken where his waker ran, who was about to sleep; ours wakes up to work beside him. Then
-    both would share a core for some milliseconds, until the system balances its load.
+    Linux likes to run who was woken where his waker ran, who was about to sleep. Here the waker goes on working, the
+    caller when he has rung, the worker when he has answered: both would share a core for some milliseconds, until the
+    system balances its load.
     """
-    if core < 0 or _core() != core:
+    if _core() not in cores - {-1}:
         return
     with contextlib.suppress(OSError):
         usable = os.sched_getaffinity(0)
-        if others := usable - {core}:
+        if others := usable - cores:
             os.sched_setaffinity(0, others)
             os.sched_setaffinity(0, usable)
 
