@@ -306,8 +306,12 @@ class Emitter:
         if step == 0 or self.lanes == SCALAR:
             return self._loaded_scalar(pointer, at, buffer)
         if step == 1:
-            if self.mask is not None:
+            if self.mask is not None and (self.mask.lanes != SCALAR or buffer.span < self.lanes):
                 return b.load_masked(pointer, at, buffer.dtype, self._whole_mask())
+            if self.mask is not None:
+                # All lanes or none: the first elements are read instead. A masked load that reaches into a page that is
+                # not there, though no lane counts, takes the processor a hundred times as long as this choice.
+                at = b.where(self.mask, b.index_value(at), b.constant(0, dtypes.int64))
             return b.load(pointer, at, buffer.dtype, self.lanes, self.active)
         gathered = b.undefined(dtypes.work_dtype(buffer.dtype), self.lanes)
         for i in range(self.lanes if self.active is None else self.active):
