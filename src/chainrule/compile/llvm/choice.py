@@ -6,8 +6,8 @@ Where a core is busy with something else, waiting for it costs more than a secon
 and the job keeps the time of both ways. One is used until a trial of the other, made now and then, was faster by a
 sixteenth. After a trial that failed, the next waits until 64, 128, … 4096 calls have passed, and until what the trial
 lost is less than a fiftieth of the time. Several threads are given up sooner, without a trial, once they have lost the
-time of 16 steps against one: gains make good for losses, and one slow call counts for eight at most, so that a hiccup
-of the system is forgiven.
+time of 16 steps against one: gains make good for losses. Everywhere one slow call counts for eight at most, so that a
+hiccup of the system is forgiven, and a process that was stopped for an hour tries again.
 
 Times are ticks of the processor's counter; all is said in multiples of measured times, so the unit does not matter.
 """
@@ -86,7 +86,10 @@ class Choice:
         left = b.sub(trial, self.number(1))
         hopeless = b.and_(b.and_(is_many, b.gt(one, zero)), b.gt(self.time, self.times(one, 8)))
         uncounted = b.and_(b.eq(trial, self.number(TRIAL)), b.not_(hopeless))
-        spent = b.add(self.get("trial_time"), b.where(uncounted, zero, self.time))
+        # A process that was stopped in the middle, or a machine that slept, is no reason never to try again.
+        known = b.where(b.gt(one, zero), one, self.get("time_many"))
+        cut = b.where(b.gt(known, zero), b.minimum(self.time, self.times(known, 8)), self.time)
+        spent = b.add(self.get("trial_time"), b.where(uncounted, zero, cut))
         self.put(trial=left, trial_time=spent)
         self.leave_unless(b.or_(hopeless, b.eq(left, zero)))
 
@@ -120,7 +123,7 @@ class Choice:
         since = b.add(self.get("since"), self.number(1))
         cut = b.minimum(self.time, self.times(one, 8))
         debt = b.where(is_many, b.maximum(zero, b.add(self.get("debt"), b.sub(cut, one))), zero)
-        loss = b.maximum(zero, b.sub(self.time, one))
+        loss = b.maximum(zero, b.sub(cut, one))
         lost = b.where(b.gt(debt, zero), b.add(self.get("lost"), loss), zero)
         give_up = b.gt(debt, self.times(one, 16))
         wait = b.sub(self.get("wait"), self.time)
