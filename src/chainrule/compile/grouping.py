@@ -137,7 +137,6 @@ class Grouping:
     position: dict[int, int] = field(default_factory=dict)
     kept: dict[int, Node] | None = None  # what is worth storing, once that is known
     fixed: set[int] = field(default_factory=set)  # what has to be stored: results, operands
-    users: dict[int, int] = field(default_factory=dict)
 
     def active(self) -> list[Group]:
         """Groups that write something."""
@@ -151,7 +150,6 @@ class Grouping:
         for number, node in enumerate(self.program.nodes):
             self.position[id(node)] = number
             for x in node.inputs:
-                self.users[id(x)] = self.users.get(id(x), 0) + 1
                 self._readers.setdefault(id(x), []).append(node)
         self._sources: dict[int, frozenset[int]] = {}
         for node in self.program.nodes:
@@ -410,7 +408,12 @@ class Grouping:
             own = self.home.get(id(x))
             if id(x) in found or own is None or own.number != number:
                 continue
-            if id(x) not in stored and not is_move(x) and self.users.get(id(x), 0) > 1 and own.is_full(x.aval.shape):
+            if (
+                id(x) not in stored
+                and not is_move(x)
+                and len(self._readers.get(id(x), ())) > 1
+                and own.is_full(x.aval.shape)
+            ):
                 found[id(x)] = x
             if is_free(x):
                 todo += x.inputs
@@ -593,7 +596,7 @@ class Grouping:
         """Is a free node better computed once than by each reader?"""
         return (
             isinstance(node.op, Elementwise)
-            and self.users.get(id(node), 0) > 1
+            and len(self._readers.get(id(node), ())) > 1
             and node.op.name in DEAR
             and not self._from([node])
         )

@@ -178,7 +178,8 @@ class _Scheduling:
         late: list[_Copy] = []
         changed = {id(x) for x, _ in self.program.updates}
         # What is copied at the end still has to be there then: it is not overwritten before.
-        copied_later = {id(c.source) for c in self._pending} | {id(value) for _, value in self.program.updates}
+        results = [*self.program.outputs, *(value for _, value in self.program.updates)]
+        copied_later = {id(node) for node in results if node.op is None}
         for x, value in self.program.updates:
             target = self.memory[id(x)]
             maker = writer.get(id(value))
@@ -211,10 +212,6 @@ class _Scheduling:
                 copy.memory = aside[id(copy.source)].target
         return list(aside.values())
 
-    @property
-    def _pending(self) -> list[_Copy]:
-        return [_Copy(n, b) for n, b in zip(self.program.outputs, self.outputs, strict=True) if n.op is None]
-
     def _reads_in_place(self, group: Group, x: Node, value: Node) -> bool:
         """Does a group read the old value of `x` only where it writes the new one?"""
         if id(x) not in group.loads:
@@ -224,9 +221,6 @@ class _Scheduling:
             return False
         if group.kind == "contract" and any(x is y for s in group.seeds for y in _behind(s.inputs, group)):
             return False
-        if not group.is_full(value.aval.shape) and group.reduced:
-            # A row's value is written after its row was read; other rows must not need it.
-            pass
         want = Affine.total(zip(place, row_major(x.aval.shape), strict=True))
         fits = True
 
@@ -342,32 +336,18 @@ class _Scheduling:
     def _wanted(self, group: Group) -> set[int]:
         """The reductions that something written depends on."""
         found: set[int] = set()
-
-        def visit(node: Node) -> None:
-            if id(node) in found:
-                return
+        seen: set[int] = set()
+        todo = list(group.placed)
+        while todo:
+            node = todo.pop()
+            if id(node) in seen or id(node) in group.loads:
+                continue
+            seen.add(id(node))
             if group.holds(node):
                 found.add(id(node))
-                visit_value(node.inputs[0])
-                return
-            visit_value(node)
-
-        seen: set[int] = set()
-
-        def visit_value(node: Node) -> None:
-            todo = [node]
-            while todo:
-                n = todo.pop()
-                if id(n) in seen or id(n) in group.loads:
-                    continue
-                seen.add(id(n))
-                if group.holds(n):
-                    visit(n)
-                elif is_free(n):
-                    todo += n.inputs
-
-        for node in group.placed:
-            visit(node)
+                todo += node.inputs
+            elif is_free(node):
+                todo += node.inputs
         return found
 
     def _fold(self, group: Group, seed: Node, lowering: Lowering) -> Reduction:

@@ -191,7 +191,7 @@ class _Writer:
         """The loops over the outer variables: the first one shared among threads."""
         if not order:
             # One unit: whoever has it does it all.
-            self._if(lo, hi, lambda: self.point([Piece(0, 1)], None, 0))
+            self._if(lo, hi, lambda: self.point([Piece(0, 1)], None))
             return
         first, rest = order[0], order[1:]
         if first == self.plan.vector:
@@ -205,7 +205,7 @@ class _Writer:
 
     def _deeper(self, order: Sequence[int]) -> None:
         if not order:
-            self.point([Piece(0, 1)], None, 0)
+            self.point([Piece(0, 1)], None)
             return
         first, rest = order[0], order[1:]
         extent = self.kernel.extents[first]
@@ -233,14 +233,14 @@ class _Writer:
         start = self.builder.index_mul(lo, self._block)
         # The loop counts elements, so that the variable is the counter itself.
         self.emitter.loop(
-            variable, start, b.index_mul(stop, self._block), self._block, lambda _: self.point(pieces, variable, None)
+            variable, start, b.index_mul(stop, self._block), self._block, lambda _: self.point(pieces, variable)
         )
         if rest:
             last = self._rest_pieces(rest)
 
             def tail() -> None:
                 with self.emitter.at({variable: whole * self._block}):
-                    self.point(last, variable, None)
+                    self.point(last, variable)
 
             if known:
                 tail()
@@ -257,15 +257,14 @@ class _Writer:
 
     # --- one point (or one block of points) of the outer loops
 
-    def point(self, pieces: Sequence[Piece], vector: int | None, _unused: int | None) -> None:
+    def point(self, pieces: Sequence[Piece], vector: int | None) -> None:
         """All stages at the present point, or for all the pieces of a block of points."""
         reduced: list[dict[int, tuple[Reduction, Value]]] = [{} for _ in pieces]
         for number, stage in enumerate(self.kernel.stages):
-            inner = self.plan.inner[number]
             if vector is not None:
                 self._stage_across_points(stage, pieces, vector, reduced)
             else:
-                self._stage_at_point(stage, inner, reduced[0])
+                self._stage_at_point(stage, self.plan.inner[number])
 
     # lanes over an outer variable ------------------------------------------------------------------------------------
 
@@ -313,36 +312,28 @@ class _Writer:
 
     # lanes over an inner variable ------------------------------------------------------------------------------------
 
-    def _stage_at_point(self, stage: Stage, vector: int | None, reduced: dict[int, tuple[Reduction, Value]]) -> None:
-        emitter = self.emitter
-        if vector is None or self.plan.lanes == SCALAR:
-            start = self._identities(stage.reductions, SCALAR)
-
-            def scalar(carried: Sequence[Value]) -> list[Value]:
-                after = self._accumulate(stage.reductions, list(carried), None)
-                self._stores(stage)
-                return after
-
-            final = self._nest(stage.inner, scalar, start)
+    def _stage_at_point(self, stage: Stage, vector: int | None) -> None:
+        lanes = SCALAR
+        if vector is not None:
+            lanes = min(self.plan.lanes, 1 << max(self.kernel.extents[vector] - 1, 0).bit_length())
+        if vector is None or lanes <= 1:
+            final = self._scalar_stage(stage)
         else:
-            final = self._vector_stage(stage, vector)
+            final = self._vector_stage(stage, vector, lanes)
         for reduction, value in zip(stage.reductions, self._results(stage.reductions, final), strict=True):
-            emitter.define(reduction, value)
-            reduced[id(reduction)] = reduction, value
+            self.emitter.define(reduction, value)
 
-    def _vector_stage(self, stage: Stage, vector: int) -> list[Value]:
+    def _scalar_stage(self, stage: Stage) -> list[Value]:
+        def scalar(carried: Sequence[Value]) -> list[Value]:
+            after = self._accumulate(stage.reductions, list(carried), None)
+            self._stores(stage)
+            return after
+
+        return self._nest(stage.inner, scalar, self._identities(stage.reductions, SCALAR))
+
+    def _vector_stage(self, stage: Stage, vector: int, lanes: int) -> list[Value]:
         emitter, b = self.emitter, self.builder
         extent = self.kernel.extents[vector]
-        lanes = min(self.plan.lanes, 1 << max(extent - 1, 0).bit_length())
-        if lanes <= 1:
-            start = self._identities(stage.reductions, SCALAR)
-
-            def scalar(carried: Sequence[Value]) -> list[Value]:
-                after = self._accumulate(stage.reductions, list(carried), None)
-                self._stores(stage)
-                return after
-
-            return self._nest(stage.inner, scalar, start)
         pieces = min(self.plan.pieces if stage.reductions else 1, max(extent // lanes, 1))
         block = lanes * pieces
         whole = extent // block * block
