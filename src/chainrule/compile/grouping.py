@@ -72,7 +72,7 @@ class Group:
     @property
     def points(self) -> tuple[Affine, ...]:
         """The position along each dimension of the frame."""
-        return tuple(Affine.variable(v) if n != 1 else Affine() for v, n in enumerate(self.frame))
+        return points_of(self.frame)
 
     def holds(self, node: Node) -> bool:
         """Is the node one of the heavy ones here?"""
@@ -533,7 +533,7 @@ class Grouping:
         extents = group.extents
         if place is None:  # loops of its own, over the dimensions of the value
             extents = dict(enumerate(node.aval.shape))
-            place = tuple(Affine.variable(v) if n != 1 else Affine() for v, n in extents.items())
+            place = points_of(node.aval.shape)
         while True:
             try:
                 Lowering(self._demanding(group, node), extents).lowered(node, place)
@@ -606,6 +606,11 @@ DEAR = frozenset({
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2",
     "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid", "logsigmoid", "softplus", "pow_tensor",
 })  # fmt: skip
+
+
+def points_of(shape: Sequence[int]) -> tuple[Affine, ...]:
+    """The position along each dimension, of loops that run over a shape; along one of size 1, always 0."""
+    return tuple(Affine.variable(v) if n != 1 else Affine() for v, n in enumerate(shape))
 
 
 def is_heavy(node: Node) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.access import Flat, Index, Lowering, Where, is_free
-from chainrule.compile.grouping import DEAR, Group, Grouping, grouped
+from chainrule.compile.grouping import DEAR, Group, Grouping, grouped, points_of
 from chainrule.compile.kernel import (
     Accumulated,
     Affine,
@@ -396,7 +396,7 @@ class _Scheduling:
         x, *given = seed.inputs
         params = seed.params
         extents = dict(enumerate(x.aval.shape))
-        points = tuple(Affine.variable(v) if n != 1 else Affine() for v, n in extents.items())
+        points = points_of(x.aval.shape)
         lowering = Lowering(self._reading(group), extents)
         value = lowering.lowered(x, points)
         buffer = self.memory[id(seed)]
