@@ -231,11 +231,15 @@ def test_fewer_threads_end_workers():
 # --- figures: what is chosen, given times that are made up
 
 
+STALL = 1_000_000
+
+
 def play(times_one, times_many, calls: int) -> np.ndarray:
     """The ways that a job's figures choose, call by call, if its calls took these times."""
     note = runtime_note()
     job = pool.aligned_words(JOB_WORDS)
-    job[JOB["many"]], job[JOB["trial"]], job[JOB["patience"]] = 1, choice.TRIAL, 1
+    job[JOB["many"]], job[JOB["trial"]], job[JOB["patience"]] = 1, choice.TRIAL, choice.PATIENCE
+    job[JOB["stall"]] = STALL
     ways = np.empty(calls, np.int64)
     for call in range(calls):
         ways[call] = job[JOB["many"]] ^ int(job[JOB["trial"]] > 0)
@@ -278,10 +282,21 @@ def test_what_failed_trials_cost_is_bounded():
     assert cost < 1.05 * 20_000 * 1000
 
 
-def test_one_call_that_takes_for_ever_does_not_end_all_trials():
-    # As where the process was stopped meanwhile: the eighth call, of several threads, took an hour.
-    ways = play(lambda _: 1000, lambda call: 10**12 if call == 8 else 500, 20_000)
-    assert ways[-100:].mean() > 0.9
+@pytest.mark.parametrize("call", range(30))
+def test_a_process_that_was_stopped_goes_on_as_before(call):
+    ways = play(lambda c: 10**12 if c == call else 1000, lambda c: 10**12 if c == call else 600, 200)
+    assert ways[60:].mean() > 0.85  # but for a trial of one thread
+
+
+@pytest.mark.parametrize("call", range(8, 12))
+def test_a_slow_call_in_a_trial_does_not_decide_it(call):
+    ways = play(lambda _: 1000, lambda c: 100_000 if c == call else 600, 200)
+    assert ways[12:60].all()
+
+
+def test_what_disturbed_for_a_while_is_soon_forgotten():
+    ways = play(lambda _: 1000, lambda c: 600 if not 1000 <= c < 1020 else 20_000, 3000)
+    assert ways[1500:].mean() > 0.9
 
 
 # --- numbers of threads

@@ -24,12 +24,14 @@ CONTROL_BYTES = CONTROL["awake"] + MOST_THREADS
 # Positions among 64-bit words. The second line changes at each call.
 JOB = {
     "control": 0, "step": 1, "table": 2, "scratch": 3, "threads": 4, "adapts": 5,
+    "stall": 6,  # ticks: who takes so much longer than eight calls was stopped meanwhile
     "many": 16,  # which way is in use: 0 one thread, 1 several
     "time_one": 17, "time_many": 18,  # moving averages, in ticks of the processor's counter
-    "trial": 19, "trial_time": 20,  # calls left of a trial of the other way, and the time of all but the first
-    "wait": 21, "patience": 22,  # ticks until the next trial, and the calls that the last wait was made of
-    "debt": 23, "lost": 24,  # what several threads lost against one: with slow calls cut, and as it was
-    "since": 25,  # calls since the way in use changed
-    "calls_one": 26, "calls_many": 27,
+    "trial": 19,  # calls left of a trial of the other way
+    "trial_first": 20, "trial_time": 21, "trial_slowest": 22,  # its first call; all others; the slowest of those
+    "wait": 23, "patience": 24,  # ticks until the next trial; how many times the cost of the last one is waited
+    "debt": 25, "lost": 26,  # what several threads lost against one: with slow calls cut, and as it was
+    "since": 27,  # calls since the way in use changed
+    "calls_one": 28, "calls_many": 29,
 }  # fmt: skip
 JOB_WORDS = 32

@@ -4,10 +4,12 @@ Knows the words of a job; knows neither threads nor clocks.
 
 Where a core is busy with something else, waiting for it costs more than a second thread gains. So each call is timed,
 and the job keeps the time of both ways. One is used until a trial of the other, made now and then, was faster by a
-sixteenth. After a trial that failed, the next waits until 64, 128, … 4096 calls have passed, and until what the trial
-lost is less than a fiftieth of the time. Several threads are given up sooner, without a trial, once they have lost the
-time of 16 steps against one: gains make good for losses. Everywhere one slow call counts for eight at most, so that a
-hiccup of the system is forgiven, and a process that was stopped for an hour tries again.
+sixteenth; the first call of a trial, which may have had to wake somebody, and its slowest do not count. What a trial
+that failed has cost, some multiple of that time passes until the next: twice at first, for what disturbed it is mostly
+gone soon; three times as much each time it fails again, and in the end 54, so that trials cost less than a fiftieth.
+Several threads are given up sooner, without a trial, once they have lost the time of 16 steps against one: gains make
+good for losses, and one slow call counts for eight at most, so that a hiccup of the system is forgiven. A call during
+which the process must have been stopped says nothing, and is left out altogether.
 
 Times are ticks of the processor's counter; all is said in multiples of measured times, so the unit does not matter.
 """
@@ -18,8 +20,11 @@ from chainrule import dtypes
 from chainrule.compile.llvm.blocks import JOB
 from chainrule.compile.llvm.builder import Builder, Value
 
-TRIAL = 6  # calls; the first, which may have had to wake somebody, does not count
-_FIRST_WAIT, _LONGEST_WAIT = 64, 4096  # calls
+TRIAL = 6  # calls
+PATIENCE = 2  # how many times the cost of a trial that failed is waited, at first
+_MORE, _MOST = 3, 54  # each time it fails again, so many times as much; at most
+_SHORTEST_WAIT = 64  # calls between trials
+_SETTLED = 256  # calls after which a way has proved its worth
 
 
 class Choice:
@@ -59,8 +64,13 @@ class Choice:
 
     def note(self) -> None:
         """The moving averages and the counts; then on to the trial, or to the usual way."""
-        b = self.b
-        is_many = b.ne(self.many, self.zero)
+        b, zero = self.b, self.zero
+        one, many = self.get("time_one"), self.get("time_many")
+        known = b.where(b.gt(b.minimum(one, many), zero), b.minimum(one, many), b.maximum(one, many))
+        stopped = b.gt(self.time, b.add(self.times(known, 8), self.get("stall")))
+        self.leave_unless(b.not_(b.and_(b.gt(known, zero), stopped)))
+
+        is_many = b.ne(self.many, zero)
         for name, mine in (("one", b.not_(is_many)), ("many", is_many)):
             old = self.get(f"time_{name}")
             step = b.int_div(b.sub(b.minimum(self.time, self.times(old, 4)), old), self.number(8))
@@ -80,65 +90,72 @@ class Choice:
         b.ret()
 
     def trial(self) -> None:
-        """One call of a trial; its last decides. Several threads that took eight times as long end it at once."""
+        """One call of a trial; its last decides, or an early one, if two have lost too much."""
         b, zero = self.b, self.zero
-        is_many, one, trial = b.ne(self.many, zero), self.get("time_one"), self.get("trial")
-        left = b.sub(trial, self.number(1))
-        hopeless = b.and_(b.and_(is_many, b.gt(one, zero)), b.gt(self.time, self.times(one, 8)))
-        uncounted = b.and_(b.eq(trial, self.number(TRIAL)), b.not_(hopeless))
-        # A process that was stopped in the middle, or a machine that slept, is no reason never to try again.
-        known = b.where(b.gt(one, zero), one, self.get("time_many"))
-        cut = b.where(b.gt(known, zero), b.minimum(self.time, self.times(known, 8)), self.time)
-        spent = b.add(self.get("trial_time"), b.where(uncounted, zero, cut))
-        self.put(trial=left, trial_time=spent)
-        self.leave_unless(b.or_(hopeless, b.eq(left, zero)))
-
-        calls = b.maximum(b.sub(self.number(TRIAL - 1), left), self.number(1))
-        found = b.int_div(spent, calls)
+        one, is_many, trial = self.get("time_one"), b.ne(self.many, zero), self.get("trial")
         usual_time = b.where(is_many, one, self.get("time_many"))
         unknown = b.eq(usual_time, zero)  # nothing to compare with: that way is tried next
+        left = b.sub(trial, self.number(1))
+        counts = b.ne(trial, self.number(TRIAL))
+        counted = b.where(counts, self.time, zero)
+        slowest = b.maximum(self.get("trial_slowest"), counted)
+        spent = b.add(self.get("trial_time"), counted)
+        first = b.add(self.get("trial_first"), b.where(counts, zero, self.time))
+        self.put(trial=left, trial_time=spent, trial_slowest=slowest, trial_first=first)
+        calls = b.sub(self.number(TRIAL - 2), left)  # that count, the slowest left out
+        rest = b.sub(spent, slowest)
+        allowed = b.mul(b.add(calls, self.number(4)), usual_time)
+        hopeless = b.and_(b.not_(unknown), b.gt(rest, allowed))
+        self.leave_unless(b.or_(hopeless, b.eq(left, zero)))
+
+        found = b.int_div(rest, b.maximum(calls, self.number(1)))
         better = b.or_(unknown, b.lt(self.times(found, 16), self.times(usual_time, 15)))
-        longer = b.minimum(self.times(self.get("patience"), 2), self.number(_LONGEST_WAIT))
-        patience = b.where(better, self.number(_FIRST_WAIT), longer)
-        cost = b.sub(spent, b.mul(calls, usual_time))
-        wait = b.where(better, b.mul(patience, found), b.maximum(b.mul(patience, usual_time), self.times(cost, 50)))
+        cost = b.sub(b.add(first, spent), b.mul(b.add(calls, self.number(2)), usual_time))
+        patience = self.get("patience")
+        shortest = self.times(b.where(better, found, usual_time), _SHORTEST_WAIT)
         self.put(
             time_one=b.where(is_many, one, found),
             time_many=b.where(is_many, found, self.get("time_many")),
             many=b.where(better, self.many, b.sub(self.number(1), self.many)),
             since=b.where(better, zero, self.get("since")),
-            patience=patience,
-            wait=wait,
+            patience=b.where(better, patience, self.longer(patience)),
+            wait=b.where(better, shortest, b.maximum(shortest, b.mul(cost, patience))),
             debt=zero,
             lost=zero,
             trial=b.where(unknown, self.number(TRIAL), zero),
-            trial_time=zero,
         )
+        self.forget_trial()
         b.ret()
+
+    def longer(self, patience: Value) -> Value:
+        return self.b.minimum(self.times(patience, _MORE), self.number(_MOST))
+
+    def forget_trial(self) -> None:
+        self.put(trial_time=self.zero, trial_slowest=self.zero, trial_first=self.zero)
 
     def usual(self) -> None:
         """A call of the usual way: is it time for a trial, or to give several threads up?"""
         b, zero = self.b, self.zero
-        is_many, one = b.ne(self.many, zero), self.get("time_one")
+        is_many, one, patience = b.ne(self.many, zero), self.get("time_one"), self.get("patience")
         since = b.add(self.get("since"), self.number(1))
         cut = b.minimum(self.time, self.times(one, 8))
         debt = b.where(is_many, b.maximum(zero, b.add(self.get("debt"), b.sub(cut, one))), zero)
-        loss = b.maximum(zero, b.sub(cut, one))
+        loss = b.maximum(zero, b.sub(self.time, one))
         lost = b.where(b.gt(debt, zero), b.add(self.get("lost"), loss), zero)
         give_up = b.gt(debt, self.times(one, 16))
         wait = b.sub(self.get("wait"), self.time)
         due = b.and_(b.not_(give_up), b.le(wait, zero))
 
-        longer = b.minimum(self.times(self.get("patience"), 2), self.number(_LONGEST_WAIT))
-        fresh = b.where(b.gt(since, self.number(4 * _FIRST_WAIT)), self.number(_FIRST_WAIT), longer)
+        settled = b.gt(since, self.number(_SETTLED))
+        fresh = b.where(settled, self.number(PATIENCE), self.longer(patience))
         self.put(
             since=b.where(give_up, zero, since),
             debt=b.where(give_up, zero, debt),
             lost=b.where(give_up, zero, lost),
             many=b.where(give_up, zero, self.many),
-            patience=b.where(give_up, fresh, self.get("patience")),
-            wait=b.where(give_up, b.maximum(b.mul(fresh, one), self.times(lost, 50)), wait),
+            patience=b.where(give_up, fresh, patience),
+            wait=b.where(give_up, b.maximum(self.times(one, _SHORTEST_WAIT), b.mul(fresh, lost)), wait),
             trial=b.where(due, self.number(TRIAL), zero),
-            trial_time=zero,
         )
+        self.forget_trial()
         b.ret()

@@ -30,10 +30,11 @@ DUTY, SHORTEST_DUTY = 200.0, 25.0
 PATIENCE = 20.0  # at a barrier, before the core is offered to others
 WAKE_PATIENCE = 100.0  # for a worker that answered, or was started, until it is on duty
 LONGEST_ANSWER = 0.0003  # seconds, until a worker answers
+STALL = 50_000.0  # a core that others use too is not taken away for longer at a time
 
 _launch_type = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
 _work_type = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-_spin_type = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+_spin_type = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
 def usable_cores() -> int:
@@ -140,7 +141,8 @@ class Pool:
         self.launch_woken = _launch_type(self._code.address("cr_launch_woken"))
         self.work = _work_type(self._code.address("cr_work"))
         self.adapts = runtime.has_counter(here)
-        self._pauses_a_microsecond = _pause_speed(_spin_type(self._code.address("cr_spin")))
+        self._pauses_a_microsecond, ticks = _speeds(_spin_type(self._code.address("cr_spin")))
+        self.stall = int(STALL * ticks)
         self.control = aligned_words(CONTROL_BYTES // 8)
         self.control_address = self.control.ctypes.data
         self.begin(threads)
@@ -229,7 +231,8 @@ class Launcher:
         self.job_pointer = ctypes.c_void_p(self.job.ctypes.data)
         words = {"control": pool.control_address, "step": step, "table": table, "scratch": scratch, "threads": threads}
         # The first trial is of one thread, then of several: whichever is better is kept.
-        words |= {"adapts": adapts, "many": 1, "trial": choice.TRIAL if adapts else 0, "patience": 1}
+        words |= {"adapts": adapts, "stall": pool.stall, "patience": choice.PATIENCE}
+        words |= {"many": 1, "trial": choice.TRIAL if adapts else 0}
         for name, word in words.items():
             self.job[JOB[name]] = word
 
@@ -247,14 +250,16 @@ class Launcher:
         return {name: int(self.job[position]) for name, position in JOB.items()}
 
 
-def _pause_speed(spin: Callable[[int], None]) -> float:
-    """Pauses in a microsecond: 3 to 30 on today's processors."""
-    best = float("inf")
+def _speeds(spin: Callable[[int], int]) -> tuple[float, float]:
+    """Pauses in a microsecond, 3 to 30 on today's processors; and ticks of the processor's counter."""
+    best = ticks = float("inf")
     for _ in range(5):
         start = time.perf_counter()
-        spin(1000)
-        best = min(best, time.perf_counter() - start)
-    return 1000 / (best * 1e6)
+        counted = spin(1000)
+        spent = (time.perf_counter() - start) * 1e6
+        if spent < best:
+            best, ticks = spent, counted
+    return 1000 / best, ticks / best
 
 
 def _yield_address() -> int:

@@ -71,6 +71,7 @@ done:
 """
 
 _SPIN = """
+  %start = {cycles}
   br label %spin
 spin:
   %left = phi i64 [ %pauses, %entry ], [ %fewer, %spin ]
@@ -79,7 +80,9 @@ spin:
   %more = icmp sgt i64 %fewer, 0
   br i1 %more, label %spin, label %done
 done:
-  ret void
+  %end = {cycles}
+  %ticks = sub i64 %end, %start
+  ret i64 %ticks
 """
 
 # A worker's time on duty: serves jobs until none came for so many pauses; returns how many it served, -1 if another
@@ -277,10 +280,10 @@ def emit_barrier(builder: Builder, target: Target) -> None:
 
 
 def runtime_text(target: Target) -> str:
-    """The module of the pool: `i32 @cr_launch(ptr %job)`, `@cr_launch_woken`, `i64 @cr_work(…)`, `@cr_spin(i64)`."""
+    """The module of the pool: `i32 @cr_launch(ptr %job)`, `@cr_launch_woken`, `i64 @cr_work(…)`, `i64 @cr_spin(i64)`."""
     builder = Builder(target.vector_bytes, fma=target.has_fma)
     _define(builder, target, "internal void", "cr_give", "ptr %control", _GIVE)
-    _define(builder, target, "void", "cr_spin", "i64 %pauses", _SPIN)
+    _define(builder, target, "i64", "cr_spin", "i64 %pauses", _SPIN)
     _define(builder, target, "i64", "cr_work", "ptr %control, i64 %thread, i64 %pauses", _WORK)
     for name in ("umin", "smax"):
         builder.declare(f"i64 @llvm.{name}.i64(i64, i64)")
