@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,7 +91,7 @@ class NativeBinding:
 
     def replace(self, position: int, array: np.ndarray) -> None:
         self._arrays[position] = array
-        self._table[position] = array.ctypes.data
+        self._table[position] = address(array)
 
     def run(self) -> list[np.ndarray]:
         """The outputs, in new arrays."""
@@ -203,6 +204,17 @@ def aligned_bytes(size: int) -> np.ndarray:
     room = np.zeros(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + size]
+
+
+def address(array: np.ndarray) -> int:
+    """Where an array's first entry lies: as `array.ctypes.data` says, in a quarter of its time."""
+    try:
+        return ctypes.addressof(_char_at(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):  # read-only, empty, or of a dtype that buffers do not know
+        return array.ctypes.data
+
+
+_char_at = ctypes.c_char.from_buffer
 
 
 def aligned(array: np.ndarray) -> np.ndarray:
