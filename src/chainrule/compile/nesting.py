@@ -77,11 +77,7 @@ def _nested_around(buffer: Buffer, tasks: list[Task]) -> list[Task]:
         return tasks
     chosen = [first]
     for task in tasks[tasks.index(first) + 1 :]:
-        near = [
-            b for t in chosen for b in (t.writes | t.reads) & task.reads if b.place == "arena" and b.bytes >= _LARGE
-        ]
-        near += [b for t in chosen for b in t.writes & task.reads]
-        if near and _fits(task, chosen, batch) and _movable([*chosen, task], tasks):
+        if _fits(task, chosen, batch) and _near(task, chosen, batch) and _movable([*chosen, task], tasks):
             chosen.append(task)
     if len(chosen) < 2:
         return tasks
@@ -105,17 +101,25 @@ def _walks(kernel: object, batch: _Batch) -> bool:
 
 
 def _fits(task: Task, chosen: Sequence[Task], batch: _Batch) -> bool:
-    """Does a task read what the chosen ones write or read only at the batch point at which they do?"""
+    """Does a task read what the chosen ones write only at the batch point at which they do?"""
     if not _walks(task.kernel, batch):
         return False
     for earlier in chosen:
-        large = {b for b in earlier.reads & task.reads if b.place == "arena" and b.bytes >= _LARGE}
-        for b in (earlier.writes & task.reads) | large:
-            if not (_by_point(b, earlier, batch) and _by_point(b, task, batch)):
-                return False
+        if not all(_by_point(b, t, batch) for b in earlier.writes & task.reads for t in (earlier, task)):
+            return False
         if earlier.writes & task.writes or earlier.reads & task.writes:
             return False
     return True
+
+
+def _near(task: Task, chosen: Sequence[Task], batch: _Batch) -> bool:
+    """Does a task read, point by point, what a chosen one has just written, or large things that it read?"""
+    for earlier in chosen:
+        shared = [b for b in earlier.reads & task.reads if b.place == "arena" and b.bytes >= _LARGE]
+        by_point = (_by_point(b, earlier, batch) and _by_point(b, task, batch) for b in shared)
+        if earlier.writes & task.reads or any(by_point):
+            return True
+    return False
 
 
 def _by_point(buffer: Buffer, task: Task, batch: _Batch) -> bool:
