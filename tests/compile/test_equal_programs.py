@@ -142,7 +142,7 @@ WAYS = {
     "its mean": lambda x: x.mean(0, keepdim=True) + x * 0.0,
     "its sum": lambda x: x.sum().tanh() + x,
     "shifted": lambda x: cr.cat([x[1:], x[:1]]),
-    "a product": lambda x: (x @ x.mT @ x) * 0.01,
+    "a product": lambda x: (x @ x.mT * 0.01).tanh() @ x * 0.1,  # bounded: nine of x @ x.mT @ x overflow
     "running": lambda x: x.cumsum(0) * 0.1,
     "sorted": lambda x: x[x.sum(1).argsort(0)],
 }
