@@ -25,11 +25,14 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from chainrule import dtypes
-from chainrule.compile.kernel import Accumulated, Affine, Buffer, Contract, Load, Store
+from chainrule.compile.buffer import Buffer
+from chainrule.compile.expression import Accumulated, Load
+from chainrule.compile.kernel import Contract, Store
 from chainrule.compile.llvm import contraction, engine
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.target import host
+from chainrule.core.affine import Affine
 
 BLOCKS, SECONDS = 15, 4e-3  # of each contender, and how long a block takes
 FLOAT32 = dtypes.float32

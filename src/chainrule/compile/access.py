@@ -2,6 +2,7 @@
 
 `lowered` writes the value of a node at a position as an expression of a kernel, going back through elementwise ops and
 moves until it comes to nodes that somebody else says how to read: what lies in memory, or is computed in these loops.
+Knows how positions are put into each other, split and joined; which entry an op copies is its own to say, as `origin`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.kernel import Affine, Cast, Compute, Expr, Number, Position, Within, row_major
-from chainrule.core.family import Elementwise
+from chainrule.compile.buffer import row_major
+from chainrule.compile.expression import Cast, Compute, Expr, Number, Position, Within
+from chainrule.core.affine import Affine
+from chainrule.core.family import Elementwise, Linear
 from chainrule.core.node import Node
-from chainrule.ops import elementwise, indexing, movement, source, windows
+from chainrule.core.origin import ROW_BY_ROW, Bound, Copies, rearranged
+from chainrule.ops import elementwise, indexing, movement, source
 
 # A position along each dimension: affine in the loop variables, or computed (an index that was looked up).
 Index = tuple[Affine | Expr, ...]
@@ -43,10 +47,6 @@ class MisfitError(Exception):
         self.node = node
 
 
-MOVES = frozenset({
-    movement.expand, movement.permute, movement.reshape, movement.slice_, movement.flip, movement.embed, movement.cat,
-    movement.cast, windows.windows,
-})  # fmt: skip
 _PICKS = frozenset({indexing.gather, indexing.index})
 _MADE = frozenset({source.full, source.arange})
 
@@ -54,12 +54,13 @@ _MADE = frozenset({source.full, source.arange})
 def is_free(node: Node) -> bool:
     """Can the value be computed wherever it is read, from its inputs at one position each?"""
     op = node.op
-    return op is not None and (isinstance(op, Elementwise) or op in MOVES or op in _PICKS or op in _MADE)
+    computed = isinstance(op, Elementwise) or op is movement.cast or op in _PICKS or op in _MADE
+    return op is not None and (computed or is_move(node))
 
 
 def is_move(node: Node) -> bool:
     """Does the op only move entries?"""
-    return node.op in MOVES and node.op is not movement.cast
+    return isinstance(node.op, Linear) and node.op.origin is not None
 
 
 @dataclass
@@ -132,68 +133,26 @@ class Lowering:
         return self.lowered(x, (*looked_up, *where[given:]))
 
     def _moved(self, node: Node, where: Index) -> Expr:
-        op, params, x = node.op, node.params, node.inputs[0]
-        shape = x.aval.shape
-        if op is movement.expand:
-            new = len(where) - len(shape)
-            return self.lowered(x, tuple(Affine() if n == 1 else w for n, w in zip(shape, where[new:], strict=True)))
-        if op is movement.permute:
-            back = np.argsort(params["dims"])
-            return self.lowered(x, tuple(where[d] for d in back))
-        if op is movement.reshape:
-            return self.lowered(x, self._reshaped(node, where))
-        affine = _affine(node, where)
-        if op is movement.slice_:
-            return self.lowered(
-                x, tuple(w * step + start for w, (start, _, step) in zip(affine, params["window"], strict=True))
-            )
-        if op is movement.flip:
-            dims = params["dims"]
-            return self.lowered(
-                x,
-                tuple(w * -1 + (n - 1) if d in dims else w for d, (w, n) in enumerate(zip(affine, shape, strict=True))),
-            )
-        if op is movement.cat:
-            return self._joined(node, affine)
-        if op is movement.embed:
-            return self._embedded(node, affine)
-        assert op is windows.windows, op
-        return self._windowed(node, affine)
-
-    def _windowed(self, node: Node, where: tuple[Affine, ...]) -> Expr:
-        (x,), params = node.inputs, node.params
-        count = len(params["size"])
-        lead = x.aval.ndim - count
-        out, inside = where[lead : lead + count], where[lead + count :]
-        moved = (o * s + i * d for o, i, s, d in zip(out, inside, params["stride"], params["dilation"], strict=True))
-        return self.lowered(x, (*where[:lead], *moved))
-
-    def _joined(self, node: Node, where: tuple[Affine, ...]) -> Expr:
-        dim, at = node.params["dim"], where[node.params["dim"]]
-        found: Expr | None = None
-        stop = node.aval.shape[dim]
-        for x in reversed(node.inputs):
-            start = stop - x.aval.shape[dim]
-            if x.aval.shape[dim]:
-                part = self.lowered(x, (*where[:dim], at + -start, *where[dim + 1 :]))
-                found = part if found is None else Within(((at, start, stop),), part, found)
-            stop = start
-        assert found is not None, "an empty cat is never computed"
+        copies = _copies(node)
+        if copies is ROW_BY_ROW:
+            return self.lowered(node.inputs[0], self._reshaped(node, where))
+        if copies is None:
+            raise MisfitError(node)  # put into memory by stores, not by looking back
+        positions = [w for w in where if isinstance(w, Affine)]
+        if len(positions) < len(where):
+            return self.lowered(node.inputs[0], _rearranged(node, where))
+        at = dict(enumerate(positions))
+        found: Expr = Number(0, node.aval.dtype)
+        for copy in reversed(copies):
+            part = self.lowered(node.inputs[copy.input], tuple([p.replaced(at) for p in copy.at]))
+            bounds = self._open([(p.replaced(at), start, stop) for p, start, stop in copy.within])
+            found = Within(bounds, part, found) if bounds else part
         return found
 
-    def _embedded(self, node: Node, where: tuple[Affine, ...]) -> Expr:
-        (x,) = node.inputs
-        bounds, inner = [], []
-        for at, (start, stop, step), n in zip(where, node.params["window"], node.params["shape"], strict=True):
-            if step != 1:
-                raise MisfitError(node)  # holes between entries: put into memory by stores, not by looking back
-            low, high = at.range(self.extents)
-            stop = min(stop, n)
-            if low < start or high >= stop:
-                bounds.append((at, start, stop))
-            inner.append(at + -start)
-        inside = self.lowered(x, tuple(inner))
-        return Within(tuple(bounds), inside, Number(0, node.aval.dtype)) if bounds else inside
+    def _open(self, bounds: Sequence[Bound]) -> tuple[Bound, ...]:
+        """Those that do not hold everywhere."""
+        spans = [(bound, bound[0].range(self.extents)) for bound in bounds]
+        return tuple([(p, start, stop) for (p, start, stop), (low, high) in spans if low < start or high >= stop])
 
     # --- reshaping: dimensions split and join
 
@@ -211,11 +170,13 @@ class Lowering:
 
     def pushed(self, node: Node, where: tuple[Affine, ...]) -> tuple[Affine, ...] | None:
         """Where an entry goes: the position after a permutation or a reshape, given the one before."""
-        if node.op is movement.permute:
-            return tuple(where[d] for d in node.params["dims"])
-        if node.op is not movement.reshape:
-            return None
+        copies = _copies(node)
         before, after = node.inputs[0].aval.shape, node.aval.shape
+        if copies is not ROW_BY_ROW:
+            order = rearranged(copies, before, after)
+            if order is None or None in order or len(order) != len(after):
+                return None
+            return tuple(where[order.index(d)] for d in range(len(after)))
         found: list[Affine] = [Affine()] * len(after)
         for held, made in segments(before, after):
             part = self._segment([after[d] for d in made], [before[d] for d in held], [where[d] for d in held])
@@ -279,6 +240,18 @@ def segments(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list
                 made.append(j)
                 j += 1
         yield held, made
+
+
+def _copies(node: Node) -> Copies | None:
+    return node.op.copies(node) if isinstance(node.op, Linear) else None
+
+
+def _rearranged(node: Node, where: Index) -> Index:
+    """The position in the one input, where some positions are looked up: they can be handed on, not computed with."""
+    order = rearranged(_copies(node), node.inputs[0].aval.shape, node.aval.shape)
+    if order is None:
+        raise MisfitError(node)
+    return tuple(Affine() if d is None else where[d] for d in order)
 
 
 def _affine(node: Node, where: Index) -> tuple[Affine, ...]:

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from chainrule.compile.access import is_free
-from chainrule.compile.grouping import Group
-from chainrule.compile.kernel import Buffer, row_major
+from chainrule.compile.buffer import Buffer, row_major
+from chainrule.compile.group import Group
 from chainrule.core.node import Node
 from chainrule.ops import windows
 

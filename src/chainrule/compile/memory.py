@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chainrule.compile.kernel import Buffer
+from chainrule.compile.buffer import Buffer
 from chainrule.compile.schedule import Schedule
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector

@@ -3,43 +3,37 @@
 The scores of attention are the case in point: a product, a softmax and another product over the same heads. One after
 the other over the whole batch, each would write and read the full matrix of scores; nested, a thread has the scores of
 one head at a time in memory of its own.
+
+Knows tasks and what they touch at each point of a batch; refuses to know which nodes they compute.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from chainrule.compile.kernel import (
-    Affine,
-    Buffer,
-    Contract,
-    Expr,
-    Load,
-    Loops,
-    Nest,
-    Pick,
-    Reduced,
-    Reduction,
-    Stage,
-    Store,
-    moved,
-    row_major,
-    walk,
-)
-from chainrule.compile.schedule import Schedule, Task, task_of, values
+from chainrule.compile.buffer import Buffer, row_major
+from chainrule.compile.expression import Expr, Load, Pick, Reduced, Reduction, moved, walk
+from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Stage, Store
+from chainrule.compile.schedule import Schedule
+from chainrule.compile.tasks import Task, stores, task_of, values
+from chainrule.core.affine import Affine
 
 _LARGE = 1 << 18  # bytes: what is smaller stays in the second cache anyway
 _HUGE = 1 << 24  # bytes: from here on it is made again, point by point, by each nest that reads it, and never stored
 _POINTS = 4  # of the batch at least: threads share them
 
+# For a buffer, by its id: the memory of a thread that takes its place, and the offset there for one in the buffer.
+_Private = dict[int, tuple[Buffer, Callable[[Affine], Affine]]]
+
 
 def nested(schedule: Schedule) -> Schedule:
     """The schedule with its nests."""
-    tasks = list(schedule.tasks)
-    for buffer in _candidates(tasks):
-        tasks = _nested_around(buffer, tasks)
+    line = _Line(schedule.tasks)
+    for buffer in _candidates(line.tasks):
+        line = _nested_around(buffer, line)
+    tasks = line.tasks
     for buffer in _candidates(tasks):
         if buffer.bytes >= _HUGE:
             tasks = _made_again(buffer, tasks)
@@ -55,6 +49,38 @@ def _candidates(tasks: Sequence[Task]) -> list[Buffer]:
     return list(found.values())
 
 
+class _Line:
+    """Tasks in their order, and who has to come after whom. Sets of tasks are bits by position.
+
+    after: for each task the earlier ones that write what it touches, or read what it writes.
+    readers, writers: for each buffer that is touched.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = list(tasks)
+        self.after: list[int] = []
+        self.readers: dict[Buffer, int] = {}
+        self.writers: dict[Buffer, int] = {}
+        for number, task in enumerate(tasks):
+            before = 0
+            for b in task.reads | task.writes:
+                before |= self.writers.get(b, 0)
+            for b in task.writes:
+                before |= self.readers.get(b, 0)
+            self.after.append(before)
+            for touching, buffers in ((self.readers, task.reads), (self.writers, task.writes)):
+                for b in buffers:
+                    touching[b] = touching.get(b, 0) | 1 << number
+
+    def touching(self, buffer: Buffer) -> int:
+        """The tasks that read or write a buffer."""
+        return self.readers.get(buffer, 0) | self.writers.get(buffer, 0)
+
+    def picked(self, members: int) -> list[Task]:
+        """The tasks of a set, in order."""
+        return [task for number, task in enumerate(self.tasks) if members >> number & 1]
+
+
 @dataclass(frozen=True)
 class _Batch:
     """The sizes of the first loops that some kernels share."""
@@ -65,30 +91,40 @@ class _Batch:
     def variables(self) -> tuple[int, ...]:
         return tuple(range(len(self.sizes)))
 
+    def inside(self, offset: Affine) -> Affine:
+        """What an offset is within the part of one batch point."""
+        return Affine(offset.constant, tuple(t for t in offset.terms if t[0] not in self.variables))
 
-def _nested_around(buffer: Buffer, tasks: list[Task]) -> list[Task]:
-    """A nest of the tasks that write and read a buffer, and of those that go on from what they write."""
-    first = next((t for t in tasks if buffer in t.writes), None)
-    if first is None or not isinstance(first.kernel, Contract) or not first.kernel.batch:
-        return tasks
-    kernel = first.kernel
+
+def _nested_around(buffer: Buffer, line: _Line) -> _Line:
+    """With a nest of the tasks that write and read a buffer, and of those that go on from what they write."""
+    tasks = line.tasks
+    start = next((number for number, t in enumerate(tasks) if buffer in t.writes), None)
+    kernel = None if start is None else tasks[start].kernel
+    if start is None or not isinstance(kernel, Contract) or not kernel.batch:
+        return line
     batch = _Batch(tuple(kernel.extents[v] for v in kernel.batch))
     if kernel.batch != batch.variables or math.prod(batch.sizes) < _POINTS or not _walks(kernel, batch):
-        return tasks
-    chosen = [first]
-    for task in tasks[tasks.index(first) + 1 :]:
-        if _fits(task, chosen, batch) and _near(task, chosen, batch) and _movable([*chosen, task], tasks):
+        return line
+    chosen, last = [tasks[start]], start
+    members, late = 1 << start, 0  # late: what has to come after a member, and is none
+    for number, task in enumerate(tasks[start + 1 :], start + 1):
+        before = line.after[number]
+        if not before & late and _fits(task, chosen, batch) and _near(task, chosen, batch):
             chosen.append(task)
+            members, last = members | 1 << number, number
+        elif before & (members | late):
+            late |= 1 << number
     if len(chosen) < 2:
-        return tasks
-    made = _nest(chosen, batch, tasks)
-    last = tasks.index(chosen[-1])
-    before = [t for t in tasks[:last] if t not in chosen and not _after(t, chosen, tasks)]
-    between = [t for t in tasks[:last] if t not in chosen and _after(t, chosen, tasks)]
-    return [*before, made, *between, *tasks[last + 1 :]]
+        return line
+    made = _nest(chosen, batch, [b for b in _written(chosen) if not line.touching(b) & ~members])
+    done = (1 << last) - 1
+    return _Line([
+        *line.picked(done & ~members & ~late), made, *line.picked(done & late), *tasks[last + 1 :]
+    ])  # fmt: skip
 
 
-def _walks(kernel: object, batch: _Batch) -> bool:
+def _walks(kernel: Kernel, batch: _Batch) -> bool:
     """Does a kernel begin with the loops of the batch?"""
     count = len(batch.sizes)
     if isinstance(kernel, Contract):
@@ -131,8 +167,7 @@ def _by_point(buffer: Buffer, task: Task, batch: _Batch) -> bool:
     for offset in _offsets(buffer, task):
         if any(offset.coefficient(v) != buffer.strides[v] for v in batch.variables):
             return False
-        rest = Affine(offset.constant, tuple(t for t in offset.terms if t[0] not in batch.variables))
-        low, high = rest.range(task.kernel.extents)
+        low, high = batch.inside(offset).range(task.kernel.extents)
         if low < 0 or high >= own:
             return False
     return True
@@ -144,51 +179,26 @@ def _offsets(buffer: Buffer, task: Task) -> Iterable[Affine]:
             yield e.offset
         elif isinstance(e, Pick) and e.buffer is buffer:
             yield Affine(0, ((-1, 1),))  # anywhere
-    for store in _stores(task.kernel):  # type: ignore[arg-type]
+    for store in stores(task.kernel):  # type: ignore[arg-type]
         if store.buffer is buffer:
             yield store.offset
 
 
-def _stores(kernel: Loops | Contract) -> list[Store]:
-    if isinstance(kernel, Contract):
-        return list(kernel.epilogue)
-    return [s for stage in kernel.stages for s in stage.stores]
+def _written(tasks: Iterable[Task]) -> list[Buffer]:
+    """What tasks write into the arena."""
+    found: dict[int, Buffer] = {}
+    for task in tasks:
+        found.update({id(b): b for b in sorted(task.writes, key=lambda b: b.name) if b.place == "arena"})
+    return list(found.values())
 
 
-def _depends(task: Task, on: Task) -> bool:
-    return bool(on.writes & task.reads or on.writes & task.writes or on.reads & task.writes)
-
-
-def _after(task: Task, chosen: Sequence[Task], tasks: Sequence[Task]) -> bool:
-    """Has a task to come after one of the chosen?"""
-    behind = {id(t) for t in chosen}
-    for t in tasks[tasks.index(chosen[0]) :]:
-        if id(t) not in behind and any(id(o) in behind and _depends(t, o) for o in tasks[: tasks.index(t)]):
-            behind.add(id(t))
-    return id(task) in behind and task not in chosen
-
-
-def _movable(chosen: Sequence[Task], tasks: Sequence[Task]) -> bool:
-    """Is there no task between that has to come after one of the chosen, and before another?"""
-    between = [t for t in tasks[tasks.index(chosen[0]) : tasks.index(chosen[-1])] if t not in chosen]
-    late = [t for t in between if _after(t, chosen, tasks)]
-    return not any(_depends(c, t) for t in late for c in chosen if tasks.index(c) > tasks.index(t))
-
-
-def _nest(chosen: Sequence[Task], batch: _Batch, tasks: Sequence[Task]) -> Task:
-    count = len(batch.sizes)
-    outside = [t for t in tasks if t not in chosen]
-    private: dict[int, tuple[Buffer, object]] = {}
-    for task in chosen:
-        for b in sorted(task.writes, key=lambda b: b.name):
-            if (
-                b.place == "arena"
-                and not any(b in t.reads or b in t.writes for t in outside)
-                and _own(b, chosen, batch)
-            ):
-                shape = b.shape[count:]
-                kept = Buffer(name=b.name, shape=shape, dtype=b.dtype, strides=row_major(shape), place="private")
-                private[id(b)] = kept, _without(batch)
+def _nest(chosen: Sequence[Task], batch: _Batch, handed_on: Iterable[Buffer]) -> Task:
+    """A nest of tasks. handed_on: what they write into the arena for each other only."""
+    private: _Private = {
+        id(b): (_own_copy(b, b.shape[len(batch.sizes) :]), batch.inside)
+        for b in handed_on
+        if all(_by_point(b, t, batch) for t in chosen if b in t.reads or b in t.writes)
+    }
     kernels = tuple(_inside(task.kernel, batch, private) for task in chosen)  # type: ignore[arg-type]
     nest = Nest(
         name="_".join(dict.fromkeys(k.name for k in kernels)),
@@ -200,29 +210,18 @@ def _nest(chosen: Sequence[Task], batch: _Batch, tasks: Sequence[Task]) -> Task:
     return task_of(nest, tuple(n for t in chosen for n in t.nodes))
 
 
-def _own(buffer: Buffer, chosen: Sequence[Task], batch: _Batch) -> bool:
-    return all(_by_point(buffer, t, batch) for t in chosen if buffer in t.reads or buffer in t.writes)
-
-
-def _without(batch: _Batch):  # type: ignore[no-untyped-def]
-    def moved_offset(offset: Affine) -> Affine:
-        return Affine(offset.constant, tuple(t for t in offset.terms if t[0] not in batch.variables))
-
-    return moved_offset
-
-
-def _inside(kernel: Loops | Contract, batch: _Batch, private: dict[int, tuple[Buffer, object]]) -> Loops | Contract:
+def _inside(kernel: Loops | Contract, batch: _Batch, private: _Private) -> Loops | Contract:
     """A kernel at one point of the batch, reading and writing private memory."""
     done: dict[int, Expr] = {}
 
     def expr(e: Expr) -> Expr:
-        return moved(e, private, done)  # type: ignore[arg-type]
+        return moved(e, private, done)
 
     def store(s: Store) -> Store:
         buffer, offset = s.buffer, s.offset
         if id(buffer) in private:
             buffer, change = private[id(buffer)]
-            offset = change(offset)  # type: ignore[operator]
+            offset = change(offset)
         return Store(buffer=buffer, offset=offset, value=expr(s.value))
 
     count = len(batch.sizes)
@@ -286,7 +285,7 @@ def _makers(buffer: Buffer, nest: Nest) -> tuple[Loops | Contract, ...]:
     """The kernels of a nest that a buffer takes to be made, in order."""
     wanted, found = {id(buffer)}, []
     for kernel in reversed(nest.kernels):
-        if any(id(s.buffer) in wanted for s in _stores(kernel)):
+        if any(id(s.buffer) in wanted for s in stores(kernel)):
             found.append(kernel)
             wanted |= {id(b) for b in _read(kernel)}
     return tuple(reversed(found))
@@ -296,9 +295,9 @@ def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract]
     """A nest that has a buffer to itself, made by kernels of its own."""
     nest: Nest = task.kernel  # type: ignore[assignment]
     shape = buffer.shape[len(batch.sizes) :]
-    private: dict[int, tuple[Buffer, object]] = {id(buffer): (_own_copy(buffer, shape), _without(batch))}
+    private: _Private = {id(buffer): (_own_copy(buffer, shape), batch.inside)}
     for kernel in before:
-        for s in _stores(kernel):
+        for s in stores(kernel):
             if s.buffer.place == "private" and id(s.buffer) not in private:
                 private[id(s.buffer)] = _own_copy(s.buffer, s.buffer.shape), lambda offset: offset
     # What else those kernels write is written already.

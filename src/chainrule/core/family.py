@@ -27,6 +27,7 @@ from chainrule import dtypes
 from chainrule.core.aval import Aval
 from chainrule.core.node import ENGINE_OFF, AnyNode, Node, Ratio, apply, at_user_line, recording_mode
 from chainrule.core.notation import Notation
+from chainrule.core.origin import Copies, Origin
 from chainrule.core.sample import Misuse, Sample
 from chainrule.errors import ChainruleError, DerivativeRuleError, DTypeError, ShapeError
 
@@ -128,6 +129,7 @@ class Elementwise(Op):
     result: the dtype rule.
     kinks: inputs at which the derivative is a choice, with the choice.
     scalar: one element of it in the words of `core.scalar`, for compilers: (builder, *values, **params) -> value.
+    dear: does one element take so many instructions that it is rather stored than computed again?
 
     Inputs share one shape; a constant scalar may stand for an array filled with it.
     """
@@ -135,6 +137,7 @@ class Elementwise(Op):
     partials: tuple[Rule | float | None, ...]
     result: Callable[[str, tuple[Aval, ...]], np.dtype]
     scalar: Callable[..., Any]
+    dear: bool = False
     kinks: tuple[Kink, ...] = ()
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
@@ -211,10 +214,17 @@ class Linear(Op):
 
     The jvp of a linear map is the map itself. Its vjp is its transpose: (g, *inputs, **params) -> the cotangent of the
     one float input, or a tuple with one for each input.
+
+    origin: of an op that copies entries, which ones: see `core.origin`. Compilers and explanations read it.
     """
 
     shape_rule: Rule
     transpose: Rule
+    origin: Origin | None = None
+
+    def copies(self, out: Node) -> Copies | None:
+        """Which entries `out` is copied from, or None; see `core.origin`."""
+        return None if self.origin is None else self.origin(*[x.aval for x in out.inputs], **out.params)
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:
         aval: Aval = self.shape_rule(*avals, **params)

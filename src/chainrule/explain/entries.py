@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chainrule.core.family import Contraction, Elementwise, Reduction
+from chainrule.core.family import Contraction, Elementwise, Linear, Reduction
 from chainrule.core.node import Node
 from chainrule.core.notation import PRODUCT, SUM
+from chainrule.core.origin import rearranged
 from chainrule.ops import elementwise, identities, movement, reduction
 from chainrule.ops.printing import Written, brackets, constant, number, size, write
 
@@ -138,19 +139,10 @@ def _whole(x: Any, index: Index) -> str:
 
 def source_index(x: Any, index: Index) -> Index | None:
     """Where an entry of a moved array comes from; None where that takes arithmetic to say."""
-    shape = x.inputs[0].aval.shape
-    if x.op is movement.expand:
-        new = len(index) - len(shape)
-        return sized(index[new:], shape)
-    if x.op is movement.permute:
-        found = [""] * len(index)
-        for position, d in enumerate(x.params["dims"]):
-            found[d] = index[position]
-        return tuple(found)
-    if x.op is movement.reshape and movement.unit_dims_only(shape, x.aval.shape):
-        rest = iter([i for i, n in zip(index, x.aval.shape, strict=True) if n != 1])
-        return tuple("0" if n == 1 else next(rest) for n in shape)
-    return None
+    if not isinstance(x.op, Linear):
+        return None
+    order = rearranged(x.op.copies(x), x.inputs[0].aval.shape, x.aval.shape)
+    return None if order is None else tuple("0" if d is None else index[d] for d in order)
 
 
 def source_letters(x: Any, index: Index, letter: Callable[[str, Index], str]) -> tuple[Index, list[str]]:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.core.affine import Affine
 from chainrule.core.aval import Aval
 from chainrule.core.family import Linear
 from chainrule.core.notation import ATOM, POWER, Notation
+from chainrule.core.origin import ROW_BY_ROW, Copy
 from chainrule.core.sample import Arg, Misuse, Sample, floats
 from chainrule.errors import DTypeError, ShapeError
 from chainrule.ops.reduction import sum_
@@ -61,6 +63,11 @@ def _expand_transpose(g: Any, x: Any, *, shape: Shape) -> Any:
     return sum_(g, dim=new, keepdim=False) if new else g
 
 
+def _expand_origin(x: Aval, *, shape: Shape) -> tuple[Copy, ...]:
+    new = len(shape) - x.ndim
+    return (Copy(tuple(Affine() if n == 1 else Affine.variable(new + d) for d, n in enumerate(x.shape))),)
+
+
 expand = Linear(
     name="expand",
     reference=_expand_kernel,
@@ -73,11 +80,13 @@ expand = Linear(
     ),
     shape_rule=_expand_shape,
     transpose=_expand_transpose,
+    origin=_expand_origin,
     samples=(
         floats((1, 3), shape=(2, 3)),
         floats((2, 1), shape=(2, 3)),
         floats((), shape=(2, 3)),
         floats((3,), shape=(4, 2, 3)),
+        floats((2, 1, 3, 1), shape=(5, 2, 4, 3, 1)),
     ),
     misuses=(Misuse((Arg((2, 3)),), {"shape": (4, 3)}, ShapeError, "does not stretch"),),
 )
@@ -148,11 +157,14 @@ reshape: Linear = Linear(
     ),
     shape_rule=_reshape_shape,
     transpose=lambda g, x, *, shape: reshape(g, shape=x.aval.shape),
+    origin=lambda x, *, shape: ROW_BY_ROW,
     samples=(
         floats((2, 3), shape=(3, 2)),
         floats((2, 1), shape=(2,)),
         floats((6,), shape=(1, 2, 3)),
         floats((1,), shape=()),
+        floats((2, 3, 4), shape=(4, 1, 6)),
+        floats((0, 3), shape=(3, 0, 2)),
     ),
     misuses=(Misuse((Arg((2, 3)),), {"shape": (4,)}, ShapeError, "holds 6 entries"),),
 )
@@ -192,7 +204,13 @@ permute: Linear = Linear(
     ),
     shape_rule=_permute_shape,
     transpose=lambda g, x, *, dims: permute(g, dims=tuple(np.argsort(dims).tolist())),
-    samples=(floats((2, 3), dims=(1, 0)), floats((2, 3, 4), dims=(2, 0, 1)), floats((2, 3, 4), dims=(0, 2, 1))),
+    origin=lambda x, *, dims: (Copy(tuple(map(Affine.variable, np.argsort(dims).tolist()))),),
+    samples=(
+        floats((2, 3), dims=(1, 0)),
+        floats((2, 3, 4), dims=(2, 0, 1)),
+        floats((2, 3, 4), dims=(0, 2, 1)),
+        floats((2, 1, 4, 3), dims=(3, 1, 0, 2)),
+    ),
     misuses=(Misuse((Arg((2, 3)),), {"dims": (0, 0)}, ShapeError, "must name each"),),
 )
 
@@ -234,7 +252,15 @@ slice_ = Linear(
     ),
     shape_rule=_slice_shape,
     transpose=lambda g, x, *, window: embed(g, shape=x.aval.shape, window=window),
-    samples=(floats((5, 3), window=((1, 4, 1), (0, 3, 2))), floats((4,), window=((2, 2, 1),))),
+    origin=lambda x, *, window: (
+        Copy(tuple(Affine.variable(d) * step + start for d, (start, _, step) in enumerate(window))),
+    ),
+    samples=(
+        floats((5, 3), window=((1, 4, 1), (0, 3, 2))),
+        floats((4,), window=((2, 2, 1),)),
+        floats((3, 4), window=((0, 3, 1), (0, 2, 1))),
+        floats((3, 4, 5), window=((0, 3, 1), (1, 4, 2), (0, 5, 3))),
+    ),
     misuses=(Misuse((Arg((4,)),), {"window": ((0, 9, 1),)}, ShapeError, "inside"),),
 )
 
@@ -251,6 +277,13 @@ def _embed_shape(x: Aval, *, shape: Shape, window: Window) -> Aval:
     if inside.shape != x.shape:
         raise ShapeError(f"embed: the window {window} holds {list(inside.shape)}, the input is {x}")
     return Aval(tuple(shape), x.dtype)
+
+
+def _embed_origin(x: Aval, *, shape: Shape, window: Window) -> tuple[Copy, ...] | None:
+    if any(step != 1 for _, _, step in window):
+        return None  # holes between entries: which of them a position is takes a division to say
+    bounds = tuple((Affine.variable(d), start, stop) for d, (start, stop, _) in enumerate(window))
+    return (Copy(tuple(at + -start for at, start, _ in bounds), within=bounds),)
 
 
 def _as_pad(avals: Sequence[Aval], params: Mapping[str, Any]) -> list[tuple[int, int]] | None:
@@ -283,9 +316,11 @@ embed: Linear = Linear(
     ),
     shape_rule=_embed_shape,
     transpose=lambda g, x, *, shape, window: slice_(g, window=window),
+    origin=_embed_origin,
     samples=(
         floats((3, 2), shape=(5, 3), window=((1, 4, 1), (0, 3, 2))),
         floats((2,), shape=(5,), window=((2, 4, 1),)),
+        floats((2, 1, 3), shape=(4, 1, 5), window=((1, 3, 1), (0, 1, 1), (2, 5, 1))),
     ),
     misuses=(Misuse((Arg((3,)),), {"shape": (5,), "window": ((0, 2, 1),)}, ShapeError, "holds"),),
 )
@@ -297,6 +332,11 @@ def _flip_shape(x: Aval, *, dims: Shape) -> Aval:
     return x
 
 
+def _flip_origin(x: Aval, *, dims: Shape) -> tuple[Copy, ...]:
+    at = [Affine.variable(d) for d in range(x.ndim)]
+    return (Copy(tuple(at[d] * -1 + (n - 1) if d in dims else at[d] for d, n in enumerate(x.shape))),)
+
+
 flip: Linear = Linear(
     name="flip",
     reference=lambda x, *, dims: np.flip(x, dims),
@@ -306,7 +346,8 @@ flip: Linear = Linear(
     ),
     shape_rule=_flip_shape,
     transpose=lambda g, x, *, dims: flip(g, dims=dims),
-    samples=(floats((2, 3), dims=(1,)), floats((2, 3), dims=(0, 1))),
+    origin=_flip_origin,
+    samples=(floats((2, 3), dims=(1,)), floats((2, 3), dims=(0, 1)), floats((2, 3, 4), dims=(0, 2))),
     misuses=(Misuse((Arg((2,)),), {"dims": (1,)}, ShapeError, "distinct dimensions"),),
 )  # fmt: skip
 
@@ -337,6 +378,19 @@ def _cat_transpose(g: Any, *inputs: Any, dim: int) -> tuple[Any, ...]:
     return tuple(parts)
 
 
+def _cat_origin(*avals: Aval, dim: int) -> tuple[Copy, ...]:
+    copies, start = [], 0
+    whole = tuple(map(Affine.variable, range(avals[0].ndim)))
+    for number, x in enumerate(avals):
+        stop = start + x.shape[dim]
+        if start < stop:
+            at = (*whole[:dim], whole[dim] + -start, *whole[dim + 1 :])
+            copies.append(Copy(at, within=((whole[dim], start, stop),), input=number))
+        start = stop
+    # What is in none of the others is in the last.
+    return (*copies[:-1], *(last._replace(within=()) for last in copies[-1:]))
+
+
 def _cat_form(opening: str, closing: str) -> Any:
     return lambda avals, params: opening + ", ".join(f"{{{i}}}" for i in range(len(avals))) + closing
 
@@ -350,7 +404,10 @@ cat = Linear(
     ),
     shape_rule=_cat_shape,
     transpose=_cat_transpose,
-    samples=(floats((2, 3), (1, 3), dim=0), floats((2, 1), (2, 2), (2, 3), dim=1)),
+    origin=_cat_origin,
+    samples=(
+        floats((2, 3), (1, 3), dim=0), floats((2, 1), (2, 2), (2, 3), dim=1), floats((2, 0), (2, 3), (2, 1), dim=1),
+    ),
     misuses=(Misuse((Arg((2, 3)), Arg((2, 4))), {"dim": 0}, ShapeError, "equal but for"),),
 )  # fmt: skip
 

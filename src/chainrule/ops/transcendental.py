@@ -32,6 +32,7 @@ exp = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.exp(x),
+    dear=True,
     partials=(lambda out, x: out,),
 )
 exp2 = Elementwise(
@@ -49,6 +50,7 @@ exp2 = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.exp2(x),
+    dear=True,
     partials=(lambda out, x: out * math.log(2.0),),
 )
 expm1 = Elementwise(
@@ -63,6 +65,7 @@ expm1 = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.expm1(x),
+    dear=True,
     partials=(lambda out, x: out + 1.0,),
 )
 log: Elementwise = Elementwise(
@@ -71,6 +74,7 @@ log: Elementwise = Elementwise(
     notation=function("log", latex=r"\log"),
     result=same_float,
     scalar=lambda b, x: b.log(x),
+    dear=True,
     domain=(0.5, 2.0),
     partials=(lambda out, x: 1.0 / x,),
 )
@@ -86,6 +90,7 @@ log2 = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.log2(x),
+    dear=True,
     domain=(0.5, 2.0),
     partials=(lambda out, x: 1.0 / (x * math.log(2.0)),),
 )
@@ -101,6 +106,7 @@ log10 = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.log10(x),
+    dear=True,
     domain=(0.5, 2.0),
     partials=(lambda out, x: 1.0 / (x * math.log(10.0)),),
 )
@@ -117,6 +123,7 @@ log1p = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.log1p(x),
+    dear=True,
     domain=(-0.5, 2.0),
     partials=(lambda out, x: 1.0 / (x + 1.0),),
 )
@@ -129,6 +136,7 @@ sin = Elementwise(
     notation=function("sin", latex=r"\sin"),
     result=same_float,
     scalar=lambda b, x: b.sin(x),
+    dear=True,
     partials=(lambda out, x: cos(x),),
 )
 cos: Elementwise = Elementwise(
@@ -137,6 +145,7 @@ cos: Elementwise = Elementwise(
     notation=function("cos", latex=r"\cos"),
     result=same_float,
     scalar=lambda b, x: b.cos(x),
+    dear=True,
     partials=(lambda out, x: -sin(x),),
 )
 tan = Elementwise(
@@ -145,6 +154,7 @@ tan = Elementwise(
     notation=function("tan", latex=r"\tan"),
     result=same_float,
     scalar=lambda b, x: b.tan(x),
+    dear=True,
     domain=(-1.2, 1.2),
     partials=(lambda out, x: 1.0 + out * out,),
 )
@@ -154,6 +164,7 @@ asin = Elementwise(
     notation=function("asin", latex=r"\arcsin", numpy="np.arcsin({0})"),
     result=same_float,
     scalar=lambda b, x: b.asin(x),
+    dear=True,
     domain=(-0.9, 0.9),
     partials=(lambda out, x: rsqrt(1.0 - x * x),),
 )
@@ -163,6 +174,7 @@ acos = Elementwise(
     notation=function("acos", latex=r"\arccos", numpy="np.arccos({0})"),
     result=same_float,
     scalar=lambda b, x: b.acos(x),
+    dear=True,
     domain=(-0.9, 0.9),
     partials=(lambda out, x: -rsqrt(1.0 - x * x),),
 )
@@ -172,6 +184,7 @@ atan = Elementwise(
     notation=function("atan", latex=r"\arctan", numpy="np.arctan({0})"),
     result=same_float,
     scalar=lambda b, x: b.atan(x),
+    dear=True,
     partials=(lambda out, x: 1.0 / (1.0 + x * x),),
 )
 
@@ -189,6 +202,7 @@ atan2 = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, y, x: b.atan2(y, x),
+    dear=True,
     domain=(0.5, 2.0),
     kinks=((0.0, "0 at the origin, which has no angle"),),
     partials=(lambda out, y, x: _angular(x, x * x + y * y), lambda out, y, x: _angular(-y, x * x + y * y)),
@@ -199,6 +213,7 @@ sinh = Elementwise(
     notation=function("sinh", latex=r"\sinh"),
     result=same_float,
     scalar=lambda b, x: b.sinh(x),
+    dear=True,
     partials=(lambda out, x: cosh(x),),
 )
 cosh: Elementwise = Elementwise(
@@ -207,6 +222,7 @@ cosh: Elementwise = Elementwise(
     notation=function("cosh", latex=r"\cosh"),
     result=same_float,
     scalar=lambda b, x: b.cosh(x),
+    dear=True,
     partials=(lambda out, x: sinh(x),),
 )
 tanh = Elementwise(
@@ -215,6 +231,7 @@ tanh = Elementwise(
     notation=function("tanh", latex=r"\tanh"),
     result=same_float,
     scalar=lambda b, x: b.tanh(x),
+    dear=True,
     partials=(lambda out, x: 1.0 - out * out,),
 )
 asinh = Elementwise(
@@ -223,6 +240,7 @@ asinh = Elementwise(
     notation=function("asinh", latex=r"\operatorname{{asinh}}", numpy="np.arcsinh({0})"),
     result=same_float,
     scalar=lambda b, x: b.asinh(x),
+    dear=True,
     partials=(lambda out, x: rsqrt(x * x + 1.0),),
 )
 acosh = Elementwise(
@@ -231,6 +249,7 @@ acosh = Elementwise(
     notation=function("acosh", latex=r"\operatorname{{acosh}}", numpy="np.arccosh({0})"),
     result=same_float,
     scalar=lambda b, x: b.acosh(x),
+    dear=True,
     domain=(1.5, 3.0),
     partials=(lambda out, x: rsqrt(x * x - 1.0),),
 )
@@ -240,6 +259,7 @@ atanh = Elementwise(
     notation=function("atanh", latex=r"\operatorname{{atanh}}", numpy="np.arctanh({0})"),
     result=same_float,
     scalar=lambda b, x: b.atanh(x),
+    dear=True,
     domain=(-0.9, 0.9),
     partials=(lambda out, x: 1.0 / (1.0 - x * x),),
 )
@@ -252,6 +272,7 @@ erf = Elementwise(
     notation=function("erf", latex=r"\operatorname{{erf}}", numpy="np.vectorize(math.erf, otypes=[float])({0})"),
     result=same_float,
     scalar=lambda b, x: b.erf(x),
+    dear=True,
     source="https://dlmf.nist.gov/7.2#E1",
     partials=(lambda out, x: exp(-(x * x)) * (2.0 / math.sqrt(math.pi)),),
 )
@@ -261,6 +282,7 @@ sigmoid = Elementwise(
     notation=function("sigmoid", latex=r"\sigma", numpy="(1 / (1 + np.exp(-{0})))"),
     result=same_float,
     scalar=lambda b, x: b.sigmoid(x),
+    dear=True,
     partials=(lambda out, x: out * (1.0 - out),),
 )
 log_sigmoid = Elementwise(
@@ -272,6 +294,7 @@ log_sigmoid = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.log_sigmoid(x),
+    dear=True,
     partials=(lambda out, x: sigmoid(-x),),
 )  # fmt: skip
 softplus = Elementwise(
@@ -283,6 +306,7 @@ softplus = Elementwise(
     ),
     result=same_float,
     scalar=lambda b, x: b.softplus(x),
+    dear=True,
     partials=(lambda out, x: sigmoid(x),),
 )  # fmt: skip
 
@@ -296,6 +320,7 @@ pow_tensor: Elementwise = Elementwise(
     ),
     result=same_number,
     scalar=lambda b, x, y: b.pow(x, y),
+    dear=True,
     domain=(0.5, 2.0),
     partials=(
         # At exponent 0 the power is the constant 1, so its slope is 0, not 0 · 0⁻¹.

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.core.affine import Affine
 from chainrule.core.aval import Aval
 from chainrule.core.family import Linear
 from chainrule.core.notation import Notation
+from chainrule.core.origin import Copy
 from chainrule.core.sample import Arg, Misuse, floats
 from chainrule.errors import DTypeError, ShapeError
 
@@ -69,6 +71,14 @@ def _windows_kernel(x: np.ndarray, *, size: Shape, stride: Shape, dilation: Shap
     return _strided(x, out.shape, (*x.strides[: x.ndim - len(size)], *steps, *places))
 
 
+def _windows_origin(x: Aval, *, size: Shape, stride: Shape, dilation: Shape) -> tuple[Copy, ...]:
+    count = len(size)
+    at = list(map(Affine.variable, range(x.ndim + count)))
+    lead, window, place = at[: x.ndim - count], at[x.ndim - count : x.ndim], at[x.ndim :]
+    moved = (w * s + p * d for w, p, s, d in zip(window, place, stride, dilation, strict=True))
+    return (Copy((*lead, *moved)),)
+
+
 def _spelled(params: Mapping[str, Any]) -> str:
     """What is said of stride and dilation, where they are not 1: stride (2, 2)."""
     return "".join(f", {what} {{{what}}}" for what in ("stride", "dilation") if set(params[what]) != {1})
@@ -109,6 +119,7 @@ windows: Linear = Linear(
     transpose=lambda g, x, *, size, stride, dilation: overlap_add(
         g, shape=x.aval.shape, size=size, stride=stride, dilation=dilation
     ),
+    origin=_windows_origin,
     source="Dumoulin, Visin (2016), A guide to convolution arithmetic for deep learning, arXiv:1603.07285",
     samples=(
         floats((2, 5, 6), size=(3, 2), stride=(1, 1), dilation=(1, 1)),

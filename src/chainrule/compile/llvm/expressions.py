@@ -1,24 +1,21 @@
-"""Expressions of kernels, as code at a point of the loops, each part as far outside as it can be.
+"""Expressions of kernels as code, at the point that the loops entered so far stand at, in one lane or in several.
 
-Loops are entered through an `Emitter`, so that it knows the nesting. A part of an expression that mentions no inner
-variable is computed before the loop over that variable, once: what an optimiser calls loop-invariant code motion
-happens here by construction.
+Knows each kind of expression, and how memory is read and written where lanes, bounds or computed indices are involved.
+At which level of the loops the code of a part goes, and what is known there, is for `levels.py` to know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.kernel import (
+from chainrule.compile.buffer import Buffer
+from chainrule.compile.expression import (
     Accumulated,
-    Affine,
-    Buffer,
     Cast,
     Compute,
     Expr,
@@ -28,33 +25,18 @@ from chainrule.compile.kernel import (
     Position,
     Random,
     Reduced,
-    Store,
     Within,
     walk,
 )
+from chainrule.compile.kernel import Store
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
+from chainrule.compile.llvm.levels import Levels
 from chainrule.compile.llvm.random import drawn
-
-Key = tuple[Any, ...]
-
-
-@dataclass
-class Frame:
-    """One loop being written, or a place where variables have values without a loop.
-
-    before: where code goes that is to run just before the loop; None where there is no loop.
-    known: values computed at this level, by expression and lanes.
-    lent: entries of outer frames' `known` whose code stands before this loop; a loop that may have no round may not
-        reach it, so they are forgotten where the loop ends.
-    """
-
-    before: list[Any] | None
-    values: Mapping[int, Index]
-    known: dict[Key, Any] = field(default_factory=dict)
-    lent: list[tuple[dict[Key, Any], Key]] = field(default_factory=list)
+from chainrule.core.affine import Affine
 
 
-class Emitter:
+@final
+class Emitter(Levels):
     """Writes expressions at the point that the loops entered so far stand at.
 
     pointer: the register that holds a buffer's address.
@@ -62,43 +44,14 @@ class Emitter:
     """
 
     def __init__(self, builder: Builder, pointer: Callable[[Buffer], str], fault: Callable[[Value, str], None]) -> None:
-        self.builder = builder
+        super().__init__(builder)
         self.pointer = pointer
         self.fault = fault
-        self.frames: list[Frame] = [Frame(None, {})]
         self.vector: int | None = None  # the variable that lanes run over, from its value on
         self.lanes = SCALAR
         self.active: int | None = None
         self.mask: Value | None = None
         self._mentioned: dict[int, tuple[Expr, frozenset[Any]]] = {}
-        self._host: Frame | None = None  # the loop before which code is being placed
-
-    # --- where we are
-
-    def loop(
-        self,
-        variable: int,
-        start: Index,
-        stop: Index,
-        step: int,
-        body: Callable[[Sequence[Value]], Sequence[Value] | None],
-        carry: Sequence[Value] = (),
-    ) -> list[Value]:
-        """A loop over a variable; see `Builder.loop`."""
-
-        def inside(i: Index, carried: Sequence[Value], before: list[Any] | None) -> Sequence[Value] | None:
-            with self.at({variable: i}, before):
-                return body(carried)
-
-        return self.builder.loop_with_hoist(start, stop, step, inside, carry)
-
-    @contextmanager
-    def at(self, values: Mapping[int, Index], before: list[Any] | None = None) -> Iterator[None]:
-        """Variables have values here."""
-        self.frames.append(Frame(before, values))
-        yield
-        for known, key in self.frames.pop().lent:
-            known.pop(key, None)
 
     @contextmanager
     def lanes_over(self, variable: int | None, lanes: int, active: int | None = None) -> Iterator[None]:
@@ -108,83 +61,14 @@ class Emitter:
         yield
         self.vector, self.lanes, self.active = before
 
-    def when(self, condition: Value, body: Callable[[], None]) -> None:
-        """Run the body if a scalar condition holds."""
-
-        def inside(before: list[Any]) -> None:
-            with self.at({}, before):
-                body()
-
-        self.builder.when(condition, inside)
-
-    def define(self, key: Expr | object, value: Value) -> None:
-        """What a `Reduced` or `Accumulated` stands for, from here to the end of the innermost frame."""
-        self.frames[-1].known[id(key), "defined"] = key, value
-
-    # --- positions
-
-    def index(self, affine: Affine) -> Index:
-        """A position at the point of the loops (of lane 0), each part computed at its own level."""
-        total: Index = affine.constant
-        remaining = dict(affine.terms)
-        # A variable may be given a value again further inside: that one counts.
-        owner = {v: level for level, frame in enumerate(self.frames) for v in frame.values if v in remaining}
-        depth = 0
-        spelled: list[tuple[int, int]] = []
-        for level, frame in enumerate(self.frames):
-            mine = [(v, remaining.pop(v)) for v in frame.values if owner.get(v) == level]
-            if not mine:
-                continue
-            spelled += mine
-            key = ("index", affine.constant, tuple(spelled))
-            found = frame.known.get(key)
-            if found is None:
-                with self._level(level):
-                    found = total
-                    for v, c in mine:
-                        found = self.builder.index_add(found, self.builder.index_mul(frame.values[v], c))
-                self._remember(level, key, found)
-            total, depth = found, level
-        assert not remaining, f"variables {sorted(remaining)} have no value here (depth {depth})"
-        return total
-
-    @contextmanager
-    def _level(self, level: int) -> Iterator[None]:
-        """Code goes where it runs once for each point of the frames up to `level`."""
-        for frame in self.frames[level + 1 :]:
-            if frame.before is not None:
-                outer, self._host = self._host, frame
-                with self.builder.emitting_into(frame.before):
-                    yield
-                self._host = outer
-                return
-        yield
-
-    def _remember(self, level: int, key: Key, found: Any) -> None:
-        known = self.frames[level].known
-        known[key] = found
-        host = next((frame for frame in self.frames[level + 1 :] if frame.before is not None), self._host)
-        if host is not None:
-            host.lent.append((known, key))
-
     # --- values
 
     def value(self, expr: Expr) -> Value:
         """The expression here: a vector where it differs from lane to lane, else a scalar."""
         if isinstance(expr, Number):
             return self.builder.constant(expr.value, expr.dtype)
-        level = self._level_of(expr)
         key = (id(expr), self.lanes if self._varies(expr) else SCALAR, id(self.mask) if self.mask else 0)
-        found = self.frames[level].known.get(key)
-        if found is None:
-            kept, frames = self.frames[level + 1 :], self.frames
-            with self._level(level):
-                self.frames = frames[: level + 1]
-                found = (expr, self._computed(expr))
-                self.frames = frames
-            del kept
-            self._remember(level, key, found)
-        value: Value = found[1]
+        value: Value = self._once(self._depth_of(expr), key, lambda: (expr, self._computed(expr)))[1]
         return value
 
     def spread(self, expr: Expr) -> Value:
@@ -194,14 +78,8 @@ class Emitter:
             return value
         if value.text[0] != "%":
             return self.builder.spread(value, self.lanes)
-        level = self._level_of(expr)
         key = (id(expr), "spread", self.lanes, id(self.mask) if self.mask else 0)
-        found = self.frames[level].known.get(key)
-        if found is None:
-            with self._level(level):
-                found = (expr, self.builder.spread(value, self.lanes))
-            self._remember(level, key, found)
-        spread: Value = found[1]
+        spread: Value = self._once(self._depth_of(expr), key, lambda: (expr, self.builder.spread(value, self.lanes)))[1]
         return spread
 
     def store(self, store: Store, value: Value | None = None) -> None:
@@ -239,19 +117,9 @@ class Emitter:
             found = self._mentioned[id(expr)]
         return found[1]
 
-    def _depth(self, expr: Expr) -> int:
-        mentioned = self._mentions(expr)
-        for level in range(len(self.frames) - 1, 0, -1):
-            frame = self.frames[level]
-            if any(v in mentioned for v in frame.values):
-                return level
-            if any(("defined", k[0]) in mentioned for k in frame.known if len(k) == 2 and k[1] == "defined"):
-                return level
-        return 0
-
-    def _level_of(self, expr: Expr) -> int:
-        """The frame where an expression is computed: what a mask covers stays in the frame of that mask."""
-        return self._depth(expr) if self.mask is None else len(self.frames) - 1
+    def _depth_of(self, expr: Expr) -> int:
+        """The level where an expression is computed: what a mask covers stays at the level of that mask."""
+        return self._depth(self._mentions(expr)) if self.mask is None else len(self._levels) - 1
 
     def _varies(self, expr: Expr) -> bool:
         if self.vector is None:
@@ -259,20 +127,7 @@ class Emitter:
         mentioned = self._mentions(expr)
         if self.vector in mentioned:
             return True
-        return any(
-            v.lanes != SCALAR
-            for frame in self.frames
-            for k, (_, v) in ((k, w) for k, w in frame.known.items() if len(k) == 2 and k[1] == "defined")
-            if ("defined", k[0]) in mentioned
-        )
-
-    def _defined(self, key: object) -> Value:
-        for frame in reversed(self.frames):
-            found = frame.known.get((id(key), "defined"))
-            if found is not None:
-                value: Value = found[1]
-                return value
-        raise AssertionError("read before it was reduced")
+        return any(v.lanes != SCALAR and ("defined", key) in mentioned for key, v in self._definitions())
 
     def _computed(self, expr: Expr) -> Value:
         b = self.builder
@@ -365,11 +220,11 @@ class Emitter:
         """The expression, which is not read but where the mask holds, and the one that it stands in."""
         if isinstance(expr, Number):
             return self.value(expr)
-        outer, frames = self.mask, self.frames
+        outer = self.mask
         self.mask = mask if outer is None else self.builder.and_(outer, mask)
-        self.frames = [*frames, Frame(None, {})]  # masked values are not known outside
-        value = self.value(expr)
-        self.frames, self.mask = frames, outer
+        with self.at({}):  # masked values are not known outside
+            value = self.value(expr)
+        self.mask = outer
         return value
 
     def picked_offset(self, offset: Affine, indices: Sequence[tuple[Expr, int, int]], name: str) -> Value:

@@ -280,7 +280,7 @@ def emit_barrier(builder: Builder, target: Target) -> None:
 
 
 def runtime_text(target: Target) -> str:
-    """The module of the pool: `i32 @cr_launch(ptr %job)`, `@cr_launch_woken`, `i64 @cr_work(…)`, `i64 @cr_spin(i64)`."""
+    """The module of the pool: `i32 @cr_launch(ptr %job)`, `@cr_launch_woken`, `i64 @cr_work(…)`, `@cr_spin(i64)`."""
     builder = Builder(target.vector_bytes, fma=target.has_fma)
     _define(builder, target, "internal void", "cr_give", "ptr %control", _GIVE)
     _define(builder, target, "i64", "cr_spin", "i64 %pauses", _SPIN)

@@ -1,20 +1,24 @@
 """Kernels whose rounds depend on each other: scattering, running sums, sorting. Scalar code; outer loops are shared.
 
+Knows for each which rounds are free of each other, and its code. Nothing here is vectorised, so there is no layout to
+choose, and plan and code of a kind stand together.
+
 A sort is a merge sort from the bottom up: stable, n log n, with two rows of positions as scratch memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.kernel import Affine, Scan, Scatter, Sort
+from chainrule.compile.kernel import Scan, Scatter, Sort
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.core.affine import Affine
 
 
 def _free_loops(kernel: Scatter) -> tuple[int, ...]:
@@ -55,53 +59,54 @@ class ScatterPlan:
 
     def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
         """Code for the units from `lo` to `hi`."""
-        kernel, b = self.kernel, emitter.builder
-        buffer = kernel.buffer
-        # One unit owns all of the target: only then may it be cleared here, and only an outermost loop is shared.
-        order = kernel.loops if self.shared is None else (self.shared, *(v for v in kernel.loops if v != self.shared))
-
-        def clear() -> None:
-            lanes = b.lanes(buffer.dtype)
-            whole = buffer.span // lanes * lanes
-            pointer = emitter.pointer(buffer)
-            zero = b.constant(0, buffer.dtype, lanes)
-
-            def write(i: Index, _: Sequence[Value]) -> None:
-                b.store(zero, pointer, i, buffer.dtype)
-
-            b.loop(0, whole, lanes, write)
-            for i in range(whole, buffer.span):
-                b.store(b.constant(0, buffer.dtype), pointer, i, buffer.dtype)
-
-        if self.shared is None:
+        kernel, b, shared = self.kernel, emitter.builder, self.shared
+        if shared is None:
 
             def all_of_it() -> None:
-                clear()
-                self._from(emitter, order, None)
+                self._clear(emitter)
+                self._added(emitter, kernel.loops)
 
             emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), all_of_it)
             return
-        step = kernel.offset.coefficient(self.shared)
-        inner = Affine(kernel.offset.constant, tuple(t for t in kernel.offset.terms if t[0] != self.shared))
-        low = inner.constant
-        assert low == 0
+        rest = tuple(v for v in kernel.loops if v != shared)
 
         def row(_: Sequence[Value]) -> None:
-            # The stretch that this point owns, cleared just before it is added to.
-            pointer = emitter.pointer(buffer)
-            start = emitter.index(Affine(0, ((self.shared, step),)))  # type: ignore[arg-type]
+            self._clear_stretch(emitter, shared)
+            self._added(emitter, rest)
 
-            def write(i: Index, _: Sequence[Value]) -> None:
-                b.store(b.constant(0, buffer.dtype), pointer, b.index_add(start, i), buffer.dtype)
+        emitter.loop(shared, lo, hi, 1, row)
 
-            b.loop(0, step, 1, write)
-            self._from(emitter, order[1:], None)
+    def _clear(self, emitter: Emitter) -> None:
+        """All of the target: one unit owns it."""
+        b, buffer = emitter.builder, self.kernel.buffer
+        lanes = b.lanes(buffer.dtype)
+        whole = buffer.span // lanes * lanes
+        pointer = emitter.pointer(buffer)
+        zero = b.constant(0, buffer.dtype, lanes)
 
-        emitter.loop(self.shared, lo, hi, 1, row)
+        def write(i: Index, _: Sequence[Value]) -> None:
+            b.store(zero, pointer, i, buffer.dtype)
 
-    def _from(self, emitter: Emitter, order: Sequence[int], _: None) -> None:
+        b.loop(0, whole, lanes, write)
+        for i in range(whole, buffer.span):
+            b.store(b.constant(0, buffer.dtype), pointer, i, buffer.dtype)
+
+    def _clear_stretch(self, emitter: Emitter, shared: int) -> None:
+        """What the present point of the shared loop owns, just before it is added to."""
+        b, buffer, offset = emitter.builder, self.kernel.buffer, self.kernel.offset
+        assert offset.constant == 0
+        step = offset.coefficient(shared)
+        pointer = emitter.pointer(buffer)
+        start = emitter.index(Affine.variable(shared) * step)
+
+        def write(i: Index, _: Sequence[Value]) -> None:
+            b.store(b.constant(0, buffer.dtype), pointer, b.index_add(start, i), buffer.dtype)
+
+        b.loop(0, step, 1, write)
+
+    def _added(self, emitter: Emitter, order: Sequence[int]) -> None:
         if order:
-            emitter.loop(order[0], 0, self.kernel.extents[order[0]], 1, lambda _: self._from(emitter, order[1:], None))
+            emitter.loop(order[0], 0, self.kernel.extents[order[0]], 1, lambda _: self._added(emitter, order[1:]))
             return
         kernel, b = self.kernel, emitter.builder
         at = emitter.picked_offset(kernel.offset, kernel.indices, kernel.name)
@@ -151,23 +156,23 @@ class ScanPlan:
 
             emitter.loop(kernel.along, 0, kernel.extents[kernel.along], 1, step, [b.constant(0, work)])
 
-        _shared_loops(emitter, kernel.outer, kernel.extents, lo, hi, along)
+        _shared_loops(emitter, kernel, lo, hi, along)
 
 
-def _shared_loops(emitter: Emitter, outer: Sequence[int], extents: object, lo: Index, hi: Index, body: object) -> None:
-    """The loops over `outer`, the first from `lo` to `hi`; without any, the body if there is something to do."""
+def _shared_loops(emitter: Emitter, kernel: Scan | Sort, lo: Index, hi: Index, body: Callable[[], None]) -> None:
+    """The outer loops, the first from `lo` to `hi`; without any, the body if there is something to do."""
     b = emitter.builder
 
     def deeper(order: Sequence[int]) -> None:
         if not order:
-            body()  # type: ignore[operator]
+            body()
         else:
-            emitter.loop(order[0], 0, extents[order[0]], 1, lambda _: deeper(order[1:]))  # type: ignore[index]
+            emitter.loop(order[0], 0, kernel.extents[order[0]], 1, lambda _: deeper(order[1:]))
 
-    if outer:
-        emitter.loop(outer[0], lo, hi, 1, lambda _: deeper(outer[1:]))
+    if kernel.outer:
+        emitter.loop(kernel.outer[0], lo, hi, 1, lambda _: deeper(kernel.outer[1:]))
     else:
-        emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), lambda: body())  # type: ignore[operator]
+        emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), body)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +199,7 @@ class SortPlan:
 
     def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
         """Code for the units from `lo` to `hi`."""
-        _shared_loops(emitter, self.kernel.outer, self.kernel.extents, lo, hi, lambda: self._row(emitter, scratch))
+        _shared_loops(emitter, self.kernel, lo, hi, lambda: self._row(emitter, scratch))
 
     def _row(self, emitter: Emitter, scratch: str) -> None:
         kernel, b = self.kernel, emitter.builder

@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chainrule import dtypes
-from chainrule.compile.kernel import Buffer, Contract, Kernel, Loops, Nest, Scan, Scatter, Sort, walk
+from chainrule.compile.buffer import Buffer
+from chainrule.compile.expression import walk
+from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
 from chainrule.compile.llvm import contraction, loops, sequential
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.target import Target
 from chainrule.compile.memory import ALIGNMENT, Arena
-from chainrule.compile.schedule import Schedule, Task, values
+from chainrule.compile.schedule import Schedule
+from chainrule.compile.tasks import Task, values
 
 _SHARED = 6000.0  # cycles of work from which a task is shared among threads: a barrier costs some hundred
 

@@ -9,24 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.kernel import (
-    Accumulated,
-    Compute,
-    Contract,
-    Expr,
-    Kernel,
-    Load,
-    Loops,
-    Nest,
-    Pick,
-    Reduced,
-    Scan,
-    Scatter,
-    Sort,
-    variables,
-    walk,
-)
-from chainrule.compile.schedule import Task, values
+from chainrule.compile.expression import Accumulated, Compute, Expr, Load, Pick, Reduced, variables, walk
+from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.tasks import Task, values
 from chainrule.ops import elementwise, movement
 
 # What moves or chooses numbers, and computes none.

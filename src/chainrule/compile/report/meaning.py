@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chainrule.compile.kernel import Buffer
+from chainrule.compile.buffer import Buffer
 from chainrule.compile.outcome import Outcome
 from chainrule.compile.report.naming import Names, Role
-from chainrule.compile.schedule import Schedule, Task
+from chainrule.compile.schedule import Schedule
+from chainrule.compile.tasks import Task
 from chainrule.core.node import Node, ancestors
 from chainrule.core.provenance import Place, user_place
 from chainrule.core.rewrite import again, rewrite

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chainrule.compile.kernel import Contract, Expr
+from chainrule.compile.expression import Expr
+from chainrule.compile.kernel import Contract
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, positions, product
 from chainrule.compile.llvm.contraction.tile import segments
 
 TURNED = 6.0  # instructions for a vector that is turned while it is packed: loads, shuffles, stores
+COPIED = 2.0  # for a single element that is copied
+LONGEST = 8192  # points of a sum for which a column is copied so that it lies along them
 FOLDED = 6.0  # for the sum of a vector's lanes, and what follows for a single number
 
 
@@ -34,14 +37,17 @@ class Form:
 def forms(kernel: Contract, axes: Axes, width: int) -> Iterator[Form]:
     """Every way; `width` is how many elements a vector has."""
     rows, columns = (axes.rows, kernel.left), (axes.columns, kernel.right)
-    for swapped, (points, _), (vectors, operand) in ((False, rows, columns), (True, columns, rows)):
+    for swapped, (points, spread), (vectors, operand) in ((False, rows, columns), (True, columns, rows)):
         for lanes in vectors or (NONE,):
             cost = _vector_cost(kernel, axes, points, vectors, lanes, operand, width)
             cost *= 1.1 if swapped else 1  # of forms that are alike, the one that is written as the kernel is
             yield Form(swapped=swapped, dot=False, points=points, vectors=vectors, lanes=lanes, cost=cost)
         for lanes in axes.summed:
-            if contiguous(kernel.left, lanes) and contiguous(kernel.right, lanes):
+            copied = not contiguous(operand, lanes)
+            if contiguous(spread, lanes) and not (copied and product(axes.summed) > LONGEST):
                 cost = _dot_cost(axes, lanes, width)
+                if copied:
+                    cost += COPIED * product(vectors) * product(axes.batch) * product(axes.summed)
                 yield Form(swapped=swapped, dot=True, points=points, vectors=vectors, lanes=lanes, cost=cost)
 
 

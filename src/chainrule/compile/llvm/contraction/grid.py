@@ -27,17 +27,22 @@ class Kind:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles along one axis, at each point of other axes: first all full tiles, then all remainders."""
+    """The tiles along one axis, at each point of other axes: first all full tiles, then all remainders.
+
+    start: where along the axis they begin.
+    """
 
     others: tuple[Axis, ...]
     axis: Axis
     size: int
+    start: int
 
     @property
     def kinds(self) -> list[Kind]:
         """The full tiles and the remainders, those that exist."""
         points, full, rest = product(self.others), *divmod(self.axis.extent, self.size)
-        found = [Kind(0, points * full, self.size, 0), Kind(points * full, points, rest, full * self.size)]
+        behind = self.start + full * self.size
+        found = [Kind(0, points * full, self.size, self.start), Kind(points * full, points, rest, behind)]
         return [k for k in found if k.count and k.size]
 
     @property

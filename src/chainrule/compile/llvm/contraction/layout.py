@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from chainrule import dtypes
-from chainrule.compile.kernel import Contract, Expr, Load
+from chainrule.compile.expression import Expr, Load
+from chainrule.compile.kernel import Contract
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
 from chainrule.compile.llvm.contraction.forms import Form, beside, forms, turned_row
 from chainrule.compile.llvm.contraction.grid import Grid
@@ -51,6 +52,11 @@ class Layout:
     results_turned: bool
     block: tuple[Axis, int] | None
 
+    @property
+    def units(self) -> int:
+        """The number of tiles of all panels."""
+        return self.panels.count * self.tiles.count
+
     @cached_property
     def pitch(self) -> int:
         """Elements from one point of the sum to the next in a packed panel: whole vectors."""
@@ -77,7 +83,8 @@ class Layout:
     def stretches(self) -> tuple[int, int, int]:
         """Where the scratch memory of the panel, of the points and of the sums ends, in bytes."""
         size = self.kernel.accumulate.itemsize
-        panel = self.depth * self.pitch if self.packed else 0
+        lines = self.panels.size if self.form.dot else self.pitch
+        panel = self.depth * lines if self.packed else 0
         points = (self.tiles.size + self.width) * (self.depth + self.width) if self.points_along is not None else 0
         sums = self.chunk * self.waiting if self.block is not None else 0
         ends, end = [], 0
@@ -87,9 +94,11 @@ class Layout:
         return ends[0], ends[1], ends[2]
 
 
-def decide(kernel: Contract, target: Target) -> Layout:
-    """The layout that promises to take the fewest instructions."""
-    axes = Axes.of(kernel)
+def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, int]) -> Layout:
+    """The layout that promises to take the fewest instructions.
+
+    axes: of the kernel, or parts of them. starts: where parts begin that do not begin at 0.
+    """
     size = 4 if kernel.accumulate == dtypes.bool_ else max(kernel.accumulate.itemsize, 4)
     width = target.vector_bytes // size
     form = min(forms(kernel, axes, width), key=lambda f: f.cost)
@@ -109,20 +118,25 @@ def decide(kernel: Contract, target: Target) -> Layout:
     if not form.dot and stored_along is None:
         wide *= max(PANEL // (wide * kernel.accumulate.itemsize), 1)
         wide = min(wide, -(-max(column.extent, 1) // width) * width)
-    tiles = Grid(tuple(a for a in form.points if a is not row), row, high)
+    tiles = Grid(tuple(a for a in form.points if a is not row), row, high, starts.get(row, 0))
     operands = (kernel.right, kernel.left) if form.swapped else (kernel.left, kernel.right)
     packed, turned, points_along = False, None, None
-    if not form.dot and 0 not in (a.extent for a in axes.summed):
+    if form.dot:
+        packed = not contiguous(operands[1], form.lanes)
+    elif 0 not in (a.extent for a in axes.summed):
         packed = _pays(kernel, axes, operands[1], column, tiles.count * high)
         if not contiguous(operands[1], column):
             turned = max(_runs(operands[1], axes), key=lambda a: a.extent, default=None)
         points_along = _points_along(kernel, axes, operands[0], row)
+    in_parts = not form.dot and (packed or points_along is not None)
     return Layout(
         kernel=kernel,
         target=target,
         axes=axes,
         form=form,
-        panels=Grid((*axes.batch, *(a for a in form.vectors if a is not column)), column, wide),
+        panels=Grid(
+            (*axes.batch, *(a for a in form.vectors if a is not column)), column, wide, starts.get(column, 0)
+        ),
         tiles=tiles,
         width=width,
         span=span,
@@ -130,7 +144,7 @@ def decide(kernel: Contract, target: Target) -> Layout:
         turned=turned,
         points_along=points_along,
         results_turned=stored_along is not None,
-        block=_block(axes, wide * kernel.accumulate.itemsize) if packed or points_along is not None else None,
+        block=_block(axes, wide * kernel.accumulate.itemsize) if in_parts else None,
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chainrule.compile.kernel import Contract
 from chainrule.compile.llvm.builder import Index
-from chainrule.compile.llvm.contraction.axes import product
+from chainrule.compile.llvm.contraction.axes import Axes, Axis, product
+from chainrule.compile.llvm.contraction.grid import index_divmod
 from chainrule.compile.llvm.contraction.layout import Layout, decide
 from chainrule.compile.llvm.contraction.writing import Writing
 from chainrule.compile.llvm.expressions import Emitter
@@ -17,13 +18,14 @@ from chainrule.compile.llvm.target import Target
 class ContractPlan:
     """A contraction, decided: see `plan`.
 
+    layouts: of its parts, which together make the whole output.
     units: how many parts threads may share, each a contiguous range of them. Each writes its own part of the output,
         and what a part comes to does not depend on who does it.
     scratch: bytes of memory that one thread needs beside, 64-byte aligned.
     flops: multiplications and additions. work: about the cycles that one thread takes, as vector instructions.
     """
 
-    layout: Layout
+    layouts: tuple[Layout, ...]
     units: int
     scratch: int
     flops: int
@@ -31,18 +33,48 @@ class ContractPlan:
 
     def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
         """Code for the units from `lo` up to `hi`; `scratch` is a pointer register."""
-        if self.units:
-            Writing(self.layout, emitter, scratch).units(lo, hi)
+        if not self.units:
+            return
+        for layout in self.layouts:
+            Writing(layout, emitter, scratch).units(*(self._share(emitter, layout, unit) for unit in (lo, hi)))
+
+    def _share(self, emitter: Emitter, layout: Layout, unit: Index) -> Index:
+        """The tile of a part that stands where a unit stands in the whole."""
+        if layout.units == self.units:
+            return unit
+        b = emitter.builder
+        return index_divmod(b, b.index_mul(unit, layout.units), self.units)[0]
 
 
 def plan(kernel: Contract, target: Target) -> ContractPlan:
     """Decide how to do a contraction on a machine."""
-    layout = decide(kernel, target)
-    axes = layout.axes
+    axes = Axes.of(kernel)
+    whole = decide(kernel, target, axes, {})
+    parts = _parts(whole)
+    layouts = parts if 0 < sum(p.form.cost for p in parts) < whole.form.cost else (whole,)
     return ContractPlan(
-        layout=layout,
-        units=layout.panels.count * layout.tiles.count,
-        scratch=layout.stretches[-1],
+        layouts=layouts,
+        units=layouts[0].units,
+        scratch=max(layout.stretches[-1] for layout in layouts),
         flops=2 * product((*axes.batch, *axes.rows, *axes.columns, *axes.summed)),
-        work=layout.form.cost,
+        work=sum(layout.form.cost for layout in layouts),
     )
+
+
+def _parts(whole: Layout) -> tuple[Layout, ...]:
+    """Whole vectors along the lanes, and apart from them what is left: a few columns, which may be done another way.
+
+    As the last vector of each row, 2 columns of 50 would cost as much as 8.
+    """
+    axes, lanes = whole.axes, whole.form.lanes
+    full = lanes.extent // whole.width * whole.width
+    if whole.form.dot or whole.results_turned or full in {0, lanes.extent} or lanes not in whole.form.vectors:
+        return ()
+    if len(whole.form.vectors) > 1 or not product((*axes.batch, *axes.rows, *axes.summed)):
+        return ()
+    found = []
+    for start, stop in ((0, full), (full, lanes.extent)):
+        part = Axis(lanes.variables, stop - start)
+        cut = replace(axes, rows=(part,)) if whole.form.swapped else replace(axes, columns=(part,))
+        found.append(decide(whole.kernel, whole.target, cut, {part: start}))
+    return tuple(found)

@@ -212,15 +212,30 @@ class Writing:
             step *= block[1] if block is not None and axis == block[0] else axis.extent
         return strides
 
+    def _strides_along(self, along: Axis) -> tuple[dict[Axis, int], int]:
+        """Of the summed axes, where this one's points stand beside each other; and the elements they all take."""
+        strides: dict[Axis, int] = {}
+        step, block = 1, self.layout.block
+        for axis in (along, *(a for a in reversed(self.layout.axes.summed) if a != along)):
+            strides[axis] = step
+            step *= block[1] if block is not None and axis == block[0] else axis.extent
+        return strides, step
+
     def _vectors(self, columns: Run, part: Part) -> Source:
         """The vectors' operand of a panel, packed if that is better."""
         layout, e = self.layout, self.emitter
         given = self._source(1, columns, part)
         if not layout.packed:
             return given
-        loops = self._loops(part)
+        loops, dtype = self._loops(part), layout.kernel.accumulate
+        one_by_one = [Segment(0, SCALAR, None)]
+        if layout.form.dot:
+            strides, depth = self._strides_along(layout.form.lanes)
+            packed = Memory(e.builder, self.panel, dtype, {**strides, columns.axis: depth})
+            copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, one_by_one)
+            return packed
         strides = {**self._strides(layout.pitch), columns.axis: 1}
-        packed = Memory(e.builder, self.panel, layout.kernel.accumulate, strides, padded=True)
+        packed = Memory(e.builder, self.panel, dtype, strides, padded=True)
         if layout.turned is not None:
             others = [(a, n) for a, n in loops if a != layout.turned]
             across = next((a, n) for a, n in loops if a == layout.turned)
@@ -228,7 +243,7 @@ class Writing:
         elif contiguous(self.operands[1], columns.axis):
             copy(e, given, packed, loops, columns.axis, segments(columns.size, layout.width, self.masks))
         else:
-            copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, [Segment(0, SCALAR, None)])
+            copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, one_by_one)
         return packed
 
     def _packed_points(self, rows: Run, part: Part) -> Source:
@@ -239,13 +254,8 @@ class Writing:
             return given
         loops, dtype = self._loops(part), layout.kernel.accumulate
         if along in layout.axes.summed:
-            others = [a for a in layout.axes.summed if a != along]
-            block = layout.block
-            strides, step = {}, 1
-            for axis in (along, *reversed(others)):
-                strides[axis] = step
-                step *= block[1] if block is not None and axis == block[0] else axis.extent
-            packed = Memory(e.builder, self.points, dtype, {**strides, rows.axis: step}, padded=True)
+            strides, depth = self._strides_along(along)
+            packed = Memory(e.builder, self.points, dtype, {**strides, rows.axis: depth}, padded=True)
             rest = [(rows.axis, rows.size), *((a, n) for a, n in loops if a != along)]
             run = next((a, n) for a, n in loops if a == along)
             copy_run(e, given, packed, rest, run, layout.width)

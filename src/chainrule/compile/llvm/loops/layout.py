@@ -1,0 +1,198 @@
+"""How a loop nest is laid out: over which variable lanes run, in which order loops stand, how much is done at once.
+
+Knows what a kernel's expressions weigh and how they step through memory, and nothing of code. Lanes over an outer
+variable are points of the outer loops, and reductions along inner loops then sums of whole vectors; lanes over an inner
+one are combined at the end of the loop. The choice is made by counting what the loads and stores of the innermost loops
+cost; it depends on the shape and the target alone, and so does the order of every sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import final
+
+import numpy as np
+
+from chainrule import dtypes
+from chainrule.compile.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
+from chainrule.compile.kernel import Loops, Stage
+from chainrule.compile.llvm.values import SCALAR
+from chainrule.core.affine import Affine
+
+_STRIDED = 1.5  # what an element costs that is not next to the last, against a whole vector of neighbours
+_CHAINS = 4  # additions in flight: a sum waits four cycles for the last one
+_LARGE = 24  # ops; what is larger finds no registers for so many chains, and has two
+_FEW = 8  # rounds: fewer are not easily shared
+_RANDOM = 40.0  # what a random number costs, against an op
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layout:
+    """How a `Loops` kernel is laid out in code.
+
+    order: the outer variables that have more than one round, outermost first; threads share the first.
+    vector: the outer variable that lanes run over, or None: then each stage has one of its own, see `inner`.
+    inner: of each stage, by number, the inner variable that lanes may run over.
+    lanes: of a vector, or SCALAR. pieces: vectors that are worked on at once.
+    work: roughly the cycles that one thread takes for it all.
+    """
+
+    kernel: Loops
+    order: tuple[int, ...]
+    vector: int | None
+    inner: Mapping[int, int | None]
+    lanes: int
+    pieces: int
+    work: float
+
+    @property
+    def is_empty(self) -> bool:
+        """Is there no point to be computed?"""
+        return any(self.kernel.extents[v] == 0 for v in self.kernel.outer)
+
+    @property
+    def block(self) -> int:
+        """Points of the vector variable that are worked on at once."""
+        return max(self.lanes, 1) * self.pieces
+
+    @property
+    def units(self) -> int:
+        """Parts that threads share: rounds of the first loop."""
+        return self.rounds(self.order[0]) if self.order else 1
+
+    def rounds(self, variable: int) -> int:
+        """How often the loop over an outer variable goes round: of the vector's, once for each block."""
+        extent = self.kernel.extents[variable]
+        return extent if variable != self.vector else -(-extent // self.block)
+
+
+def decide(kernel: Loops, vector_bytes: int) -> Layout:
+    """Which variable lanes run over, how many lanes, how many vectors at once."""
+    full = vector_bytes // max((_width(d) for d in _element_types(kernel)), default=4)
+    inner = {
+        i: min(stage.inner, key=partial(_inner_cost, kernel, stage, full), default=None)
+        for i, stage in enumerate(kernel.stages)
+    }
+    along = _cost_along(kernel, inner, full)
+    vector, work = _best_outer(kernel, full)
+    if work < along:
+        extent = kernel.extents[vector] if vector is not None else 1
+    else:
+        vector, work = None, along
+        extent = max((kernel.extents[v] for v in inner.values() if v is not None), default=1)
+    lanes = min(full, 1 << max(extent - 1, 0).bit_length())
+    return Layout(
+        kernel=kernel,
+        order=_order(kernel, vector),
+        vector=vector,
+        inner=inner,
+        lanes=lanes if lanes > 1 else SCALAR,
+        pieces=_pieces(kernel, extent, lanes),
+        work=work,
+    )
+
+
+def _order(kernel: Loops, vector: int | None) -> tuple[int, ...]:
+    """The outer variables, as they are written, but that the first has enough rounds for threads to share.
+
+    A variable of one round is mentioned nowhere. The vector's stays the innermost.
+    """
+    order = [v for v in kernel.outer if v != vector and kernel.extents[v] != 1]
+    if order and kernel.extents[order[0]] < _FEW:
+        most = max(order, key=lambda v: min(kernel.extents[v], _FEW))
+        order.insert(0, order.pop(order.index(most)))
+    return tuple(order) if vector is None else (*order, vector)
+
+
+def _pieces(kernel: Loops, extent: int, lanes: int) -> int:
+    """Vectors at once: several only where a reduction would else wait for its own last result."""
+    if not any(stage.reductions for stage in kernel.stages):
+        return 1
+    size = sum(_weight(e) for e in walk(*(e for stage in kernel.stages for e in _roots(stage))))
+    most = -(-extent // max(lanes, 1))
+    return max(1, min(_CHAINS if size <= _LARGE else 2, most))
+
+
+# --- element types
+
+
+def _element_types(kernel: Loops) -> set[np.dtype]:
+    """Of what differs from point to point; what does not, as a learning rate, is computed once, and spread."""
+    stored = {s.buffer.dtype for stage in kernel.stages for s in stage.stores}
+    computed = {e.dtype for e in walk(*(e for stage in kernel.stages for e in _roots(stage))) if _differs(e)}
+    return stored | computed - {dtypes.bool_}
+
+
+def _differs(e: Expr) -> bool:
+    return isinstance(e, Reduced) or bool(variables(e))
+
+
+def _width(dtype: np.dtype) -> int:
+    return max(dtypes.work_dtype(dtype).itemsize, 4)
+
+
+# --- costs
+
+
+def _best_outer(kernel: Loops, full: int) -> tuple[int | None, float]:
+    """The outer variable that lanes best run over, and what it all costs then; None and infinite if none may be."""
+    # What is remembered of a row is of one row: lanes then run along it.
+    if any(s.buffer.place == "private" for stage in kernel.stages for s in stage.stores):
+        return None, math.inf
+    costs = [(v, _outer_cost(kernel, v, full)) for v in kernel.outer if kernel.extents[v] > 1]
+    return min(costs, key=lambda pair: pair[1], default=(None, math.inf))
+
+
+def _outer_cost(kernel: Loops, vector: int, full: int) -> float:
+    points = math.prod(kernel.extents[v] for v in kernel.outer)
+    stages = sum(_stage_cost(kernel, stage, vector, full) for stage in kernel.stages)
+    return points * stages * _vectors(kernel.extents[vector], full)
+
+
+def _cost_along(kernel: Loops, inner: Mapping[int, int | None], full: int) -> float:
+    """Of it all, where lanes run over inner variables."""
+    stages = sum(
+        _inner_cost(kernel, stage, full, v) if (v := inner[i]) is not None else _stage_cost(kernel, stage, None, 1)
+        for i, stage in enumerate(kernel.stages)
+    )
+    return stages * math.prod(kernel.extents[v] for v in kernel.outer)
+
+
+def _inner_cost(kernel: Loops, stage: Stage, full: int, vector: int) -> float:
+    fold = 3.0 * math.log2(full) * len(stage.reductions)
+    return _stage_cost(kernel, stage, vector, full) * _vectors(max(kernel.extents[vector], 1), full) + fold
+
+
+def _stage_cost(kernel: Loops, stage: Stage, vector: int | None, lanes: int) -> float:
+    """Of one run of the stage's loops: vectors of work, and what each access takes."""
+    rounds = math.prod(kernel.extents[v] for v in stage.inner)
+    arithmetic = sum(_weight(e) for e in walk(*_roots(stage)))
+    accesses = 0.0
+    for affine in _accesses(stage):
+        step = 0 if vector is None else affine.coefficient(vector)
+        accesses += 1.0 if step in (0, 1) else _STRIDED * lanes
+    picks = sum(lanes * 2.0 for e in walk(*_roots(stage)) if isinstance(e, Pick))
+    return rounds * (arithmetic + accesses + picks)
+
+
+def _roots(stage: Stage) -> list[Expr]:
+    return [r.value for r in stage.reductions] + [s.value for s in stage.stores]
+
+
+def _accesses(stage: Stage) -> list[Affine]:
+    loads = [e.offset for e in walk(*_roots(stage)) if isinstance(e, Load)]
+    return loads + [s.offset for s in stage.stores]
+
+
+def _weight(e: Expr) -> float:
+    if isinstance(e, Random):
+        return _RANDOM
+    return 1.0 if isinstance(e, Compute) else 0.0
+
+
+def _vectors(extent: int, lanes: int) -> float:
+    return -(-extent // lanes) / extent

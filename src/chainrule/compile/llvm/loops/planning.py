@@ -1,0 +1,41 @@
+"""What a loop nest offers to the step that it is part of: units of work, and their code.
+
+Knows that there is a layout and somebody who writes it; neither how it is chosen nor what the code looks like.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from chainrule.compile.kernel import Loops
+from chainrule.compile.llvm.builder import Index
+from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.loops.layout import Layout, decide
+from chainrule.compile.llvm.loops.writing import Writing
+
+
+@final
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LoopsPlan:
+    """A loop nest, decided: see `plan`.
+
+    units: parts that threads share, contiguous ranges of them; each writes its own part of the output.
+    work: roughly the cycles that one thread takes for it all.
+    """
+
+    layout: Layout
+    units: int
+    work: float
+    scratch: int = 0
+
+    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
+        """Code for the units from `lo` to `hi`."""
+        if not self.layout.is_empty:
+            Writing(self.layout, emitter).units(lo, hi)
+
+
+def plan(kernel: Loops, vector_bytes: int) -> LoopsPlan:
+    """Decide how a loop nest is written for vectors of so many bytes."""
+    layout = decide(kernel, vector_bytes)
+    return LoopsPlan(layout=layout, units=layout.units, work=layout.work)

@@ -1,0 +1,71 @@
+"""The loops of a product of matrices: over what its rows, columns and sums were joined from, and are taken apart into.
+
+A convolution is a product of windows that were joined into a matrix. Its loops run over images, places and offsets, so
+that no position is found by a division. Knows products and the reshapes around them; refuses to know what else may be
+computed in those loops (`homes.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from itertools import pairwise
+
+from chainrule.compile.access import is_move, segments
+from chainrule.compile.group import Group
+from chainrule.core.node import Node
+from chainrule.ops import movement
+
+
+def product_group(number: int, node: Node, readers: Collection[Node]) -> Group:
+    """A group, of this number, for a product. readers: who reads it."""
+    x, y = node.inputs
+    lead = len(node.aval.shape) - 2
+    rows = _refined(_origins(x, lead), _destinations(node, lead, readers))
+    columns = _refined(_origins(y, lead + 1), _destinations(node, lead + 1, readers))
+    return Group(
+        "contract", number, (*node.aval.shape[:-2], *rows, *columns),
+        rows=tuple(range(lead, lead + len(rows))),
+        columns=tuple(range(lead + len(rows), lead + len(rows) + len(columns))),
+        summed=_refined(_origins(x, lead + 1), _origins(y, lead)),
+    )  # fmt: skip
+
+
+def _destinations(node: Node, dim: int, readers: Collection[Node]) -> tuple[int, ...]:
+    """The sizes that a dimension of a product is taken apart into by those who read it."""
+    shape = node.aval.shape
+    found: tuple[int, ...] = (shape[dim],)
+    for reader in readers:
+        if reader.op is movement.reshape:
+            for held, made in segments(shape, reader.aval.shape):
+                if held == [dim]:
+                    found = _refined(found, tuple(reader.aval.shape[d] for d in made))
+    return found
+
+
+def _origins(node: Node, dim: int) -> tuple[int, ...]:
+    """The sizes that a dimension was joined from by reshapes, as far as nothing is computed between."""
+    while node.op is not None and is_move(node) and node.op is not movement.cat:
+        if node.op is movement.permute:
+            dim = node.params["dims"][dim]
+        elif node.op is movement.reshape:
+            before, after = node.inputs[0].aval.shape, node.aval.shape
+            held = next((held for held, made in segments(before, after) if made == [dim]), None)
+            if held is None:
+                break
+            if len(held) > 1:
+                return tuple(size for d in held for size in _origins(node.inputs[0], d))
+            dim = held[0]
+        else:
+            break
+        node = node.inputs[0]
+    return (node.aval.shape[dim],)
+
+
+def _refined(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes that both ways of joining one dimension can be joined from; the dimension itself if there are none."""
+    cuts = {math.prod(sizes[i:]) for sizes in (first, second) for i in range(len(sizes) + 1)}
+    ordered = sorted(cuts, reverse=True)
+    if any(big % small for big, small in pairwise(ordered)):
+        return (math.prod(first),)
+    return tuple(big // small for big, small in pairwise(ordered)) or (1,)
