@@ -134,9 +134,7 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         target=target,
         axes=axes,
         form=form,
-        panels=Grid(
-            (*axes.batch, *(a for a in form.vectors if a is not column)), column, wide, starts.get(column, 0)
-        ),
+        panels=Grid((*axes.batch, *(a for a in form.vectors if a is not column)), column, wide, starts.get(column, 0)),
         tiles=tiles,
         width=width,
         span=span,
