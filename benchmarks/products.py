@@ -25,9 +25,9 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from chainrule import dtypes
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.expression import Accumulated, Load
-from chainrule.compile.kernel import Contract, Store
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.expression import Accumulated, Load
+from chainrule.compile.kernels.kernel import Contract, Store
 from chainrule.compile.llvm import contraction, engine
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.expressions import Emitter

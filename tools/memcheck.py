@@ -38,12 +38,12 @@ import chainrule as cr
 from chainrule.compile import memory, native
 from chainrule.compile.executable import Binding
 from chainrule.compile.jit import Compiled
+from chainrule.compile.kernels.arena import ALIGNMENT, Arena, Stay
+from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.llvm import pool
-from chainrule.compile.memory import ALIGNMENT, Arena, Stay
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe
-from chainrule.compile.schedule import Schedule
 
 F = cr.nn.functional
 GAP = 512  # bytes that must not be touched, on each side: so many that NumPy frees what it has used, and keeps none

@@ -6,8 +6,8 @@ from equality import assert_equal, compiled
 from steps import drawn, written
 
 import chainrule as cr
-from chainrule.compile.expression import Within, walk
-from chainrule.compile.kernel import Loops
+from chainrule.compile.kernels.expression import Within, walk
+from chainrule.compile.kernels.kernel import Loops
 
 LAST = cr.tensor(np.array([-1, 0]))
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule import dtypes
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.expression import Accumulated, Cast, Compute, Expr, Load, Number, Within, walk
-from chainrule.compile.kernel import Contract, Store
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.expression import Accumulated, Cast, Compute, Expr, Load, Number, Within, walk
+from chainrule.compile.kernels.kernel import Contract, Store
 from chainrule.compile.llvm import contraction, engine
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.contraction.axes import Axes

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from steps import F, attention_gradients, drawn, page_step, written
 
 import chainrule as cr
-from chainrule.compile.expression import Load, walk
 from chainrule.compile.jit import Compiled
-from chainrule.compile.kernel import Contract, Loops, Nest
+from chainrule.compile.kernels.expression import Load, walk
+from chainrule.compile.kernels.kernel import Contract, Loops, Nest
+from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.target import host
 from chainrule.compile.native import compiled
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.recipe import Recipe, key_of
-from chainrule.compile.tasks import values
 from chainrule.errors import OutOfMemoryError
 
 

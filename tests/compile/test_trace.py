@@ -5,8 +5,8 @@ import pytest
 
 import chainrule as cr
 from chainrule.compile.interpret import interpret
-from chainrule.compile.outcome import trace
-from chainrule.compile.signature import arguments_of
+from chainrule.compile.tracing.outcome import trace
+from chainrule.compile.tracing.signature import arguments_of
 from chainrule.core.node import Node
 from chainrule.errors import InPlaceError, NoGradientError, StaleValueError, SymbolicValueError, TraceError
 

@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any, final
 
-from chainrule.compile.bound import MISS, Bound
 from chainrule.compile.executable import Build
 from chainrule.compile.native import build as native
-from chainrule.compile.outcome import trace
 from chainrule.compile.report.report import Report, report_of
-from chainrule.compile.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
+from chainrule.compile.tracing.bound import MISS, Bound
+from chainrule.compile.tracing.outcome import trace
+from chainrule.compile.tracing.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import differentiating, running, tracer
 from chainrule.errors import DTypeError, RetraceWarning

@@ -12,15 +12,15 @@ import numpy as np
 
 from chainrule.compile import cache
 from chainrule.compile.executable import Binding
+from chainrule.compile.kernels.arena import ALIGNMENT, Arena, planned
+from chainrule.compile.kernels.nesting import nested
+from chainrule.compile.kernels.schedule import Schedule, scheduled
 from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.step import Module, written
 from chainrule.compile.llvm.target import Target, host
-from chainrule.compile.memory import ALIGNMENT, Arena, planned
-from chainrule.compile.nesting import nested
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe, key_of
-from chainrule.compile.schedule import Schedule, scheduled
 from chainrule.core.node import at_user_line
 from chainrule.errors import OutOfMemoryError, OutOfRangeError
 

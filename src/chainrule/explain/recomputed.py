@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.compile.replay import replayed
+from chainrule.compile.tracing.replay import replayed
 from chainrule.core.node import Node
 
 

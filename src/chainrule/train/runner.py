@@ -8,7 +8,7 @@ from typing import Any
 
 from chainrule.compile.jit import Compiled
 from chainrule.compile.native import build
-from chainrule.compile.only_if import updated_only_if_finite
+from chainrule.compile.tracing.only_if import updated_only_if_finite
 from chainrule.core.node import at_user_line
 from chainrule.errors import DTypeError, NotCompiledWarning, NotScalarError, SymbolicValueError, TraceError
 from chainrule.optim.base import Optimizer

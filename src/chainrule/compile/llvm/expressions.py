@@ -13,8 +13,8 @@ from typing import Any, final
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.expression import (
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.expression import (
     Accumulated,
     Cast,
     Compute,
@@ -28,7 +28,7 @@ from chainrule.compile.expression import (
     Within,
     walk,
 )
-from chainrule.compile.kernel import Store
+from chainrule.compile.kernels.kernel import Store
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.levels import Levels
 from chainrule.compile.llvm.random import drawn

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.kernel import Scan, Scatter, Sort
+from chainrule.compile.kernels.kernel import Scan, Scatter, Sort
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.core.affine import Affine

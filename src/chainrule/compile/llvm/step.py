@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chainrule import dtypes
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.expression import walk
-from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.kernels.arena import ALIGNMENT, Arena
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.expression import walk
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.kernels.schedule import Schedule
+from chainrule.compile.kernels.tasks import Task, values
 from chainrule.compile.llvm import contraction, loops, sequential
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.target import Target
-from chainrule.compile.memory import ALIGNMENT, Arena
-from chainrule.compile.schedule import Schedule
-from chainrule.compile.tasks import Task, values
 
 _SHARED = 6000.0  # cycles of work from which a task is shared among threads: a barrier costs some hundred
 

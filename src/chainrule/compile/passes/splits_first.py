@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from chainrule.compile.access import segments
+from chainrule.compile.kernels.access import segments
 from chainrule.compile.passes.rewriting import with_roots
 from chainrule.compile.program import Program
 from chainrule.core.family import Elementwise, Reduction

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.expression import Accumulated, Compute, Expr, Load, Pick, Reduced, variables, walk
-from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
-from chainrule.compile.tasks import Task, values
+from chainrule.compile.kernels.expression import Accumulated, Compute, Expr, Load, Pick, Reduced, variables, walk
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.kernels.tasks import Task, values
 from chainrule.ops import elementwise, movement
 
 # What moves or chooses numbers, and computes none.

@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
 from chainrule.compile.report.meaning import Line
 
 LimitedBy = Literal["arithmetic", "memory"]

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.outcome import Outcome
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.schedule import Schedule
+from chainrule.compile.kernels.tasks import Task
 from chainrule.compile.report.naming import Names, Role
-from chainrule.compile.schedule import Schedule
-from chainrule.compile.tasks import Task
+from chainrule.compile.tracing.outcome import Outcome
 from chainrule.core.node import Node, ancestors
 from chainrule.core.provenance import Place, user_place
 from chainrule.core.rewrite import again, rewrite

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
-from chainrule.compile.outcome import Outcome
+from chainrule.compile.tracing.outcome import Outcome
 from chainrule.core.fold import Fold, fold_tree
 from chainrule.core.provenance import user_calls
 from chainrule.ops import movement

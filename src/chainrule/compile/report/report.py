@@ -13,7 +13,6 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile import native
-from chainrule.compile.bound import Bound
 from chainrule.compile.llvm.step import Placed
 from chainrule.compile.machine import Limit, Machine, machine
 from chainrule.compile.native import Native, Written
@@ -24,6 +23,7 @@ from chainrule.compile.report.kernels import KernelReport, LimitedBy, kind_of, w
 from chainrule.compile.report.meaning import Meaning
 from chainrule.compile.report.measuring import Times, measured
 from chainrule.compile.report.memory_map import Stretch
+from chainrule.compile.tracing.bound import Bound
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, TraceError
 

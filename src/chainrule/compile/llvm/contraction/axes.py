@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chainrule.compile.expression import Expr, Load, walk
-from chainrule.compile.kernel import Contract
+from chainrule.compile.kernels.expression import Expr, Load, walk
+from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.builder import Index
 from chainrule.core.affine import Affine
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chainrule.compile.expression import Expr
-from chainrule.compile.kernel import Contract
+from chainrule.compile.kernels.expression import Expr
+from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, positions, product
 from chainrule.compile.llvm.contraction.tile import segments
 

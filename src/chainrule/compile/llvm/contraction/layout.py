@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from chainrule import dtypes
-from chainrule.compile.expression import Expr, Load
-from chainrule.compile.kernel import Contract
+from chainrule.compile.kernels.expression import Expr, Load
+from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
 from chainrule.compile.llvm.contraction.forms import Form, beside, forms, turned_row
 from chainrule.compile.llvm.contraction.grid import Grid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from chainrule.compile.kernel import Contract
+from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.contraction.axes import Axes, Axis, product
 from chainrule.compile.llvm.contraction.grid import index_divmod

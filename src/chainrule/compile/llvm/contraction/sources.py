@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from chainrule.compile.expression import Expr, Load
+from chainrule.compile.kernels.expression import Expr, Load
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
 from chainrule.compile.llvm.contraction.grid import opaque

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from chainrule.compile.expression import Accumulated, Load, walk
-from chainrule.compile.kernel import Store
+from chainrule.compile.kernels.expression import Accumulated, Load, walk
+from chainrule.compile.kernels.kernel import Store
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import NONE, Axis
 from chainrule.compile.llvm.contraction.sources import Source

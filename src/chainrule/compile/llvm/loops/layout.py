@@ -17,8 +17,8 @@ from typing import final
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
-from chainrule.compile.kernel import Loops, Stage
+from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
+from chainrule.compile.kernels.kernel import Loops, Stage
 from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
 

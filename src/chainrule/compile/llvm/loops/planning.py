@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from chainrule.compile.kernel import Loops
+from chainrule.compile.kernels.kernel import Loops
 from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.loops.layout import Layout, decide

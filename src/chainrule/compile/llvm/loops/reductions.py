@@ -14,7 +14,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.expression import Reduction
+from chainrule.compile.kernels.expression import Reduction
 from chainrule.compile.llvm.builder import SCALAR, Builder, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.core.family import Combine

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
 from chainrule import dtypes
-from chainrule.compile.expression import Reduction
-from chainrule.compile.kernel import Stage
+from chainrule.compile.kernels.expression import Reduction
+from chainrule.compile.kernels.kernel import Stage
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.loops.layout import Layout

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from chainrule import dtypes
-from chainrule.compile.access import Leaf, Lowering, Where, is_free
-from chainrule.compile.buffer import Buffer, row_major
-from chainrule.compile.buffers import Buffers, offset_in
-from chainrule.compile.expression import Accumulated, Expr, Load, Random, Reduced, Reduction
-from chainrule.compile.group import Group, points_of
-from chainrule.compile.kernel import Contract, Kernel, Loops, Scan, Scatter, Sort, Stage, Store
-from chainrule.compile.stages import staged
+from chainrule.compile.kernels.access import Leaf, Lowering, Where, is_free
+from chainrule.compile.kernels.buffer import Buffer, row_major
+from chainrule.compile.kernels.expression import Accumulated, Expr, Load, Random, Reduced, Reduction
+from chainrule.compile.kernels.group import Group, points_of
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Scan, Scatter, Sort, Stage, Store
+from chainrule.compile.kernels.stages import staged
+from chainrule.compile.kernels.storage import Buffers, offset_in
 from chainrule.core.affine import Affine
 from chainrule.core.node import Node
 from chainrule.ops import indexing, movement, windows

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from chainrule.compile.buffer import Buffer
+from chainrule.compile.kernels.buffer import Buffer
 from chainrule.core.affine import Affine
 from chainrule.core.family import Combine, Elementwise
 

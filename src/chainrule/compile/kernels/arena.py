@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.schedule import Schedule
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.schedule import Schedule
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
 import numpy as np
 
-from chainrule.compile.places import Argument, Captured
+from chainrule.compile.tracing.places import Argument, Captured
 from chainrule.core.node import NO_PARAMS, Cut, Node, ancestors, at_user_line, compute, make
 from chainrule.errors import ArgumentError, TraceError
 from chainrule.tensor import Tensor
 
 if TYPE_CHECKING:
-    from chainrule.compile.bound import Bound
+    from chainrule.compile.tracing.bound import Bound
 
 
 @final

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from chainrule.compile.group import Group
-from chainrule.compile.homes import find_homes
+from chainrule.compile.kernels.group import Group
+from chainrule.compile.kernels.homes import find_homes
+from chainrule.compile.kernels.sparing import worth_storing
+from chainrule.compile.kernels.stores import find_stores
+from chainrule.compile.kernels.uses import uses_of
 from chainrule.compile.program import Program
-from chainrule.compile.sparing import worth_storing
-from chainrule.compile.stores import find_stores
-from chainrule.compile.uses import uses_of
 from chainrule.core.affine import Affine
 
 

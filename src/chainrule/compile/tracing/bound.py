@@ -12,11 +12,11 @@ from typing import Any, final
 import numpy as np
 
 from chainrule.compile.executable import Binding, Executable
-from chainrule.compile.outcome import Outcome
-from chainrule.compile.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
-from chainrule.compile.replay import no_graph
-from chainrule.compile.signature import Arguments, is_dynamic
-from chainrule.compile.table import PLAIN_MEMORY, Table, base
+from chainrule.compile.tracing.outcome import Outcome
+from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
+from chainrule.compile.tracing.replay import no_graph
+from chainrule.compile.tracing.signature import Arguments, is_dynamic
+from chainrule.compile.tracing.table import PLAIN_MEMORY, Table, base
 from chainrule.core.memory import note_change, note_owned
 from chainrule.core.node import NO_PARAMS, Node, make, tick
 from chainrule.core.tracing import module_changes

@@ -11,8 +11,8 @@ import math
 from collections.abc import Collection
 from itertools import pairwise
 
-from chainrule.compile.access import is_move, segments
-from chainrule.compile.group import Group
+from chainrule.compile.kernels.access import is_move, segments
+from chainrule.compile.kernels.group import Group
 from chainrule.core.node import Node
 from chainrule.ops import movement
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from chainrule import dtypes
-from chainrule.compile.buffer import Buffer, row_major
-from chainrule.compile.expression import Compute, Expr, Load, Reduced, Reduction, substituted, variables, walk
-from chainrule.compile.kernel import Stage, Store
+from chainrule.compile.kernels.buffer import Buffer, row_major
+from chainrule.compile.kernels.expression import Compute, Expr, Load, Reduced, Reduction, substituted, variables, walk
+from chainrule.compile.kernels.kernel import Stage, Store
 from chainrule.core.affine import Affine
 
 _ROW = 8192  # entries of a row that is remembered: it stays in the first cache

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from chainrule.compile.access import is_free, is_move
-from chainrule.compile.stores import Stores
-from chainrule.compile.uses import Uses
+from chainrule.compile.kernels.access import is_free, is_move
+from chainrule.compile.kernels.stores import Stores
+from chainrule.compile.kernels.uses import Uses
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Node
 from chainrule.ops import indexing

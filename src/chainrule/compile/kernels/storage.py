@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from chainrule.compile.access import Flat, Where
-from chainrule.compile.buffer import Buffer, row_major
-from chainrule.compile.expression import Expr, Load, Pick
-from chainrule.compile.kernel import Store
+from chainrule.compile.kernels.access import Flat, Where
+from chainrule.compile.kernels.buffer import Buffer, row_major
+from chainrule.compile.kernels.expression import Expr, Load, Pick
+from chainrule.compile.kernels.kernel import Store
 from chainrule.core.affine import Affine
 from chainrule.core.node import Node
 

@@ -15,9 +15,19 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.autodiff.reverse import is_origin
-from chainrule.compile.cells import Cell
-from chainrule.compile.optimizing import Kept, Options
-from chainrule.compile.places import Argument, Captured, Guard, Holder, OldGradient, Option, Place, State, Stream
+from chainrule.compile.tracing.cells import Cell
+from chainrule.compile.tracing.optimizing import Kept, Options
+from chainrule.compile.tracing.places import (
+    Argument,
+    Captured,
+    Guard,
+    Holder,
+    OldGradient,
+    Option,
+    Place,
+    State,
+    Stream,
+)
 from chainrule.core.aval import Aval
 from chainrule.core.memory import note_moment
 from chainrule.core.node import (

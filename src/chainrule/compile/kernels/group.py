@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chainrule.compile.buffer import row_major
+from chainrule.compile.kernels.buffer import row_major
 from chainrule.core.affine import Affine
 from chainrule.core.family import Reduction
 from chainrule.core.node import Node

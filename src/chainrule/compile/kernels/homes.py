@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from chainrule.compile.access import Flat, Lowering, MisfitError, Where, is_free, is_move
-from chainrule.compile.expression import Expr, Number
-from chainrule.compile.group import Group, Kind, kind_of
-from chainrule.compile.products import product_group
+from chainrule.compile.kernels.access import Flat, Lowering, MisfitError, Where, is_free, is_move
+from chainrule.compile.kernels.expression import Expr, Number
+from chainrule.compile.kernels.group import Group, Kind, kind_of
+from chainrule.compile.kernels.products import product_group
+from chainrule.compile.kernels.uses import Uses
 from chainrule.compile.program import Program
-from chainrule.compile.uses import Uses
 from chainrule.core.affine import Affine
 from chainrule.core.node import Node
 

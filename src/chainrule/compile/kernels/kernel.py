@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.expression import Expr, Reduction
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.expression import Expr, Reduction
 from chainrule.core.affine import Affine
 
 

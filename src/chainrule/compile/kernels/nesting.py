@@ -13,11 +13,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from chainrule.compile.buffer import Buffer, row_major
-from chainrule.compile.expression import Expr, Load, Pick, Reduced, Reduction, moved, walk
-from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Stage, Store
-from chainrule.compile.schedule import Schedule
-from chainrule.compile.tasks import Task, stores, task_of, values
+from chainrule.compile.kernels.buffer import Buffer, row_major
+from chainrule.compile.kernels.expression import Expr, Load, Pick, Reduced, Reduction, moved, walk
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Stage, Store
+from chainrule.compile.kernels.schedule import Schedule
+from chainrule.compile.kernels.tasks import Task, stores, task_of, values
 from chainrule.core.affine import Affine
 
 _LARGE = 1 << 18  # bytes: what is smaller stays in the second cache anyway

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.buffer import row_major
-from chainrule.compile.expression import Cast, Compute, Expr, Number, Position, Within
+from chainrule.compile.kernels.buffer import row_major
+from chainrule.compile.kernels.expression import Cast, Compute, Expr, Number, Position, Within
 from chainrule.core.affine import Affine
 from chainrule.core.family import Elementwise, Linear
 from chainrule.core.node import Node

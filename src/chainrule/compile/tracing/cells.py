@@ -20,7 +20,7 @@ from chainrule.core.node import ENGINE_OFF, Node, recording
 from chainrule.tensor import Tensor
 
 if TYPE_CHECKING:
-    from chainrule.compile.trace import GraphTracer
+    from chainrule.compile.tracing.trace import GraphTracer
 
 _UFUNCS: dict[Any, Callable[..., Any]] = {
     np.add: elementwise.add,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from chainrule.compile.access import is_free
-from chainrule.compile.buffer import Buffer, row_major
-from chainrule.compile.group import Group
+from chainrule.compile.kernels.access import is_free
+from chainrule.compile.kernels.buffer import Buffer, row_major
+from chainrule.compile.kernels.group import Group
 from chainrule.core.node import Node
 from chainrule.ops import windows
 

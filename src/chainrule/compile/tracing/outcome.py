@@ -9,11 +9,21 @@ from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
 
-from chainrule.compile.cells import Cell, Number, Traced
-from chainrule.compile.places import Argument, Captured, Guard, Holder, OldGradient, Option, Place, State, Stream
 from chainrule.compile.program import Program
-from chainrule.compile.signature import Arguments, is_dynamic, name_guards, named_values, path_of
-from chainrule.compile.trace import GraphTracer, Pull
+from chainrule.compile.tracing.cells import Cell, Number, Traced
+from chainrule.compile.tracing.places import (
+    Argument,
+    Captured,
+    Guard,
+    Holder,
+    OldGradient,
+    Option,
+    Place,
+    State,
+    Stream,
+)
+from chainrule.compile.tracing.signature import Arguments, is_dynamic, name_guards, named_values, path_of
+from chainrule.compile.tracing.trace import GraphTracer, Pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import Node, ancestors, at_user_line, make
 from chainrule.core.provenance import path

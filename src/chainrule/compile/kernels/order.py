@@ -10,11 +10,11 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from chainrule.compile.access import Flat, Lowering, Where
-from chainrule.compile.buffer import row_major
-from chainrule.compile.expression import Expr, Number
-from chainrule.compile.group import Group
-from chainrule.compile.grouping import Grouping
+from chainrule.compile.kernels.access import Flat, Lowering, Where
+from chainrule.compile.kernels.buffer import row_major
+from chainrule.compile.kernels.expression import Expr, Number
+from chainrule.compile.kernels.group import Group
+from chainrule.compile.kernels.grouping import Grouping
 from chainrule.compile.program import Program
 from chainrule.core.affine import Affine
 from chainrule.core.node import Node

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.cells import Cell, Number
-from chainrule.compile.places import Guard, Option, State
+from chainrule.compile.tracing.cells import Cell, Number
+from chainrule.compile.tracing.places import Guard, Option, State
 from chainrule.core.aval import Aval
 
 if TYPE_CHECKING:
-    from chainrule.compile.trace import GraphTracer
+    from chainrule.compile.tracing.trace import GraphTracer
 
 
 @final

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.expression import Expr, Load, Pick, Random, walk
-from chainrule.compile.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort, Store
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.expression import Expr, Load, Pick, Random, walk
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort, Store
 from chainrule.core.node import Node
 
 

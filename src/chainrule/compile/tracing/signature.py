@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.places import Guard
+from chainrule.compile.tracing.places import Guard
 from chainrule.core.node import Node, at_user_line
 from chainrule.core.provenance import is_ours
 from chainrule.errors import DTypeError, SymbolicValueError

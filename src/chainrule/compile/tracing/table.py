@@ -8,8 +8,8 @@ from typing import Any, final
 import numpy as np
 
 from chainrule.compile.executable import Binding, Executable, PlainBinding
-from chainrule.compile.places import Option, Place, State, Stream
 from chainrule.compile.program import Program
+from chainrule.compile.tracing.places import Option, Place, State, Stream
 from chainrule.core.node import Node
 
 # C-contiguous and aligned, in NumPy's flags.

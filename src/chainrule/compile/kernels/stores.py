@@ -11,12 +11,12 @@ import heapq
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from chainrule.compile.access import Leaf, Lowering, MisfitError, Where, is_free, is_move
-from chainrule.compile.expression import Expr, Number
-from chainrule.compile.group import Group, points_of
-from chainrule.compile.homes import Homes, is_same
+from chainrule.compile.kernels.access import Leaf, Lowering, MisfitError, Where, is_free, is_move
+from chainrule.compile.kernels.expression import Expr, Number
+from chainrule.compile.kernels.group import Group, points_of
+from chainrule.compile.kernels.homes import Homes, is_same
+from chainrule.compile.kernels.uses import Uses
 from chainrule.compile.program import Program
-from chainrule.compile.uses import Uses
 from chainrule.core.affine import Affine
 from chainrule.core.family import Elementwise, Reduction
 from chainrule.core.node import Node

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chainrule.compile.buffer import Buffer
-from chainrule.compile.buffers import Buffers, buffer_like
-from chainrule.compile.building import Places, copy_of, kernel_of
-from chainrule.compile.group import Group
-from chainrule.compile.grouping import grouped
-from chainrule.compile.layout import batch_innermost
-from chainrule.compile.order import ordered
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.building import Places, copy_of, kernel_of
+from chainrule.compile.kernels.group import Group
+from chainrule.compile.kernels.grouping import grouped
+from chainrule.compile.kernels.layout import batch_innermost
+from chainrule.compile.kernels.order import ordered
+from chainrule.compile.kernels.storage import Buffers, buffer_like
+from chainrule.compile.kernels.tasks import Task, task_of
 from chainrule.compile.program import Program
-from chainrule.compile.tasks import Task, task_of
 from chainrule.core.node import Node
 
 
