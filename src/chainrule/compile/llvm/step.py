@@ -28,7 +28,7 @@ from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.target import Target
 
-_SHARED = 6000.0  # cycles of work from which a task is shared among threads: a barrier costs some hundred
+_SHARED = 2500.0  # cycles of work from which a task is shared among threads: a barrier costs some hundred
 
 
 class Plan(Protocol):
