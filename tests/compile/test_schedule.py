@@ -117,6 +117,18 @@ def test_a_nest_computes_what_its_kernels_would():
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=2e-4, atol=2e-5)
 
 
+def test_the_backward_pass_of_attention_nests_though_its_heads_lie_in_one_buffer():
+    x, w, p = drawn(4, 128, 64), drawn(64, 192), drawn(64, 64)
+
+    def loss(w, p):
+        q, k, v = (x @ w).reshape(4, 128, 3, 4, 16).permute(2, 0, 3, 1, 4).unbind(0)
+        heads = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(4, 128, 64)
+        return (heads @ p).square().sum()
+
+    found = kernels(written(lambda w, p: cr.grad(loss, argnums=(0, 1))(w, p), w, p))
+    assert [len(k.kernels) for k in found if isinstance(k, Nest)] == [3, 4]
+
+
 # --- layout
 
 

@@ -8,6 +8,8 @@ from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.schedule import Schedule
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_SMALL = 1 << 15  # bytes
+_LONGER = 8  # tasks
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,7 +45,10 @@ class Arena:
 
 
 def planned(schedule: Schedule) -> Arena:
-    """A place for each temporary: the largest first, each at the lowest place free as long as it lives."""
+    """A place for each temporary: the largest first, each at the lowest place free as long as it lives.
+
+    Small ones count as alive for some tasks more: what takes their place sooner would have to wait for their readers.
+    """
     lives: dict[int, tuple[Buffer, int, int]] = {}
     for number, task in enumerate(schedule.tasks):
         for buffer in (*task.writes, *task.reads):
@@ -52,14 +57,19 @@ def planned(schedule: Schedule) -> Arena:
                 lives[id(buffer)] = buffer, first, number
     stays: list[Stay] = []
     for buffer, first, last in sorted(lives.values(), key=lambda life: (-life[0].bytes, life[1], life[0].name)):
-        meanwhile = sorted((s for s in stays if s.first <= last and first <= s.last), key=lambda s: s.start)
+        until = _free_after(buffer, last)
+        meanwhile = (s for s in stays if s.first <= until and first <= _free_after(s.buffer, s.last))
         start = 0
-        for other in meanwhile:
+        for other in sorted(meanwhile, key=lambda s: s.start):
             if start + buffer.bytes <= other.start:
                 break
             start = max(start, _rounded(other.stop))
         stays.append(Stay(buffer=buffer, start=start, first=first, last=last))
     return Arena(stays=tuple(stays), size=max((_rounded(s.stop) for s in stays), default=0))
+
+
+def _free_after(buffer: Buffer, last: int) -> int:
+    return last + _LONGER if buffer.bytes <= _SMALL else last
 
 
 def _rounded(size: int) -> int:

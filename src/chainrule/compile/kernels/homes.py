@@ -117,15 +117,20 @@ class _Finding:
     # --- reductions
 
     def _reduction(self, node: Node) -> None:
-        """With an earlier one over the same points that it has something to do with, or in a group of its own."""
+        """With an earlier one over the same points that it has something to do with, or in a group of its own.
+
+        What is computed from inputs alone waits for nothing, and no other makes it wait: the number of labels that
+        count is known before the loss is.
+        """
         (x,) = node.inputs
         frame, reduced = x.aval.shape, frozenset(node.params["dim"])
+        sources = self.homes.sources[id(x)]
         for group in reversed(self.homes.groups):
             if (
                 group.kind == "loops"
                 and len(group.frame) == len(frame)
                 and _key(group.frame, group.reduced) == _key(frame, reduced)
-                and (group.number in self.homes.sources[id(x)] or self._related(group, x))
+                and (group.number in sources or (self._related(group, x) and not (sources and not group.before)))
                 and self._may_join(group, x, group.everywhere(x))
             ):
                 break

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from chainrule.compile.kernels.buffer import Buffer, row_major
 from chainrule.compile.kernels.expression import Expr, Load, Pick, Reduced, Reduction, moved, walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Stage, Store
+from chainrule.compile.kernels.points import Batch, by_point
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import Task, stores, task_of, values
 from chainrule.core.affine import Affine
@@ -81,21 +82,6 @@ class _Line:
         return [task for number, task in enumerate(self.tasks) if members >> number & 1]
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """The sizes of the first loops that some kernels share."""
-
-    sizes: tuple[int, ...]
-
-    @property
-    def variables(self) -> tuple[int, ...]:
-        return tuple(range(len(self.sizes)))
-
-    def inside(self, offset: Affine) -> Affine:
-        """What an offset is within the part of one batch point."""
-        return Affine(offset.constant, tuple(t for t in offset.terms if t[0] not in self.variables))
-
-
 def _nested_around(buffer: Buffer, line: _Line) -> _Line:
     """With a nest of the tasks that write and read a buffer, and of those that go on from what they write."""
     tasks = line.tasks
@@ -103,7 +89,7 @@ def _nested_around(buffer: Buffer, line: _Line) -> _Line:
     kernel = None if start is None else tasks[start].kernel
     if start is None or not isinstance(kernel, Contract) or not kernel.batch:
         return line
-    batch = _Batch(tuple(kernel.extents[v] for v in kernel.batch))
+    batch = Batch(tuple(kernel.extents[v] for v in kernel.batch))
     if kernel.batch != batch.variables or math.prod(batch.sizes) < _POINTS or not _walks(kernel, batch):
         return line
     chosen, last = [tasks[start]], start
@@ -124,7 +110,7 @@ def _nested_around(buffer: Buffer, line: _Line) -> _Line:
     ])  # fmt: skip
 
 
-def _walks(kernel: Kernel, batch: _Batch) -> bool:
+def _walks(kernel: Kernel, batch: Batch) -> bool:
     """Does a kernel begin with the loops of the batch?"""
     count = len(batch.sizes)
     if isinstance(kernel, Contract):
@@ -136,52 +122,25 @@ def _walks(kernel: Kernel, batch: _Batch) -> bool:
     return first == batch.variables and tuple(kernel.extents[v] for v in first) == batch.sizes
 
 
-def _fits(task: Task, chosen: Sequence[Task], batch: _Batch) -> bool:
+def _fits(task: Task, chosen: Sequence[Task], batch: Batch) -> bool:
     """Does a task read what the chosen ones write only at the batch point at which they do?"""
     if not _walks(task.kernel, batch):
         return False
     for earlier in chosen:
-        if not all(_by_point(b, t, batch) for b in earlier.writes & task.reads for t in (earlier, task)):
+        if not all(by_point(b, t, batch) for b in earlier.writes & task.reads for t in (earlier, task)):
             return False
         if earlier.writes & task.writes or earlier.reads & task.writes:
             return False
     return True
 
 
-def _near(task: Task, chosen: Sequence[Task], batch: _Batch) -> bool:
+def _near(task: Task, chosen: Sequence[Task], batch: Batch) -> bool:
     """Does a task read, point by point, what a chosen one has just written, or large things that it read?"""
     for earlier in chosen:
         shared = [b for b in earlier.reads & task.reads if b.place == "arena" and b.bytes >= _LARGE]
-        by_point = (_by_point(b, earlier, batch) and _by_point(b, task, batch) for b in shared)
-        if earlier.writes & task.reads or any(by_point):
+        if earlier.writes & task.reads or any(all(by_point(b, t, batch) for t in (earlier, task)) for b in shared):
             return True
     return False
-
-
-def _by_point(buffer: Buffer, task: Task, batch: _Batch) -> bool:
-    """Does a task touch, at each batch point, a stretch of the buffer that is that point's own?"""
-    count = len(batch.sizes)
-    if buffer.shape[:count] != batch.sizes or buffer.strides != row_major(buffer.shape):
-        return False
-    own = math.prod(buffer.shape[count:])
-    for offset in _offsets(buffer, task):
-        if any(offset.coefficient(v) != buffer.strides[v] for v in batch.variables):
-            return False
-        low, high = batch.inside(offset).range(task.kernel.extents)
-        if low < 0 or high >= own:
-            return False
-    return True
-
-
-def _offsets(buffer: Buffer, task: Task) -> Iterable[Affine]:
-    for e in walk(*values(task.kernel)):
-        if isinstance(e, Load) and e.buffer is buffer:
-            yield e.offset
-        elif isinstance(e, Pick) and e.buffer is buffer:
-            yield Affine(0, ((-1, 1),))  # anywhere
-    for store in stores(task.kernel):  # type: ignore[arg-type]
-        if store.buffer is buffer:
-            yield store.offset
 
 
 def _written(tasks: Iterable[Task]) -> list[Buffer]:
@@ -192,12 +151,12 @@ def _written(tasks: Iterable[Task]) -> list[Buffer]:
     return list(found.values())
 
 
-def _nest(chosen: Sequence[Task], batch: _Batch, handed_on: Iterable[Buffer]) -> Task:
+def _nest(chosen: Sequence[Task], batch: Batch, handed_on: Iterable[Buffer]) -> Task:
     """A nest of tasks. handed_on: what they write into the arena for each other only."""
     private: _Private = {
         id(b): (_own_copy(b, b.shape[len(batch.sizes) :]), batch.inside)
         for b in handed_on
-        if all(_by_point(b, t, batch) for t in chosen if b in t.reads or b in t.writes)
+        if all(by_point(b, t, batch) for t in chosen if b in t.reads or b in t.writes)
     }
     kernels = tuple(_inside(task.kernel, batch, private) for task in chosen)  # type: ignore[arg-type]
     nest = Nest(
@@ -210,7 +169,7 @@ def _nest(chosen: Sequence[Task], batch: _Batch, handed_on: Iterable[Buffer]) ->
     return task_of(nest, tuple(n for t in chosen for n in t.nodes))
 
 
-def _inside(kernel: Loops | Contract, batch: _Batch, private: _Private) -> Loops | Contract:
+def _inside(kernel: Loops | Contract, batch: Batch, private: _Private) -> Loops | Contract:
     """A kernel at one point of the batch, reading and writing private memory."""
     done: dict[int, Expr] = {}
 
@@ -259,7 +218,7 @@ def _made_again(buffer: Buffer, tasks: list[Task]) -> list[Task]:
     if maker is None or not readers or not all(isinstance(t.kernel, Nest) for t in touching):
         return tasks
     nest: Nest = maker.kernel  # type: ignore[assignment]
-    batch = _Batch(tuple(nest.extents.values()))
+    batch = Batch(tuple(nest.extents.values()))
     if any(tuple(t.kernel.extents.values()) != batch.sizes for t in readers):
         return tasks
     if not all(_nest_by_point(buffer, t.kernel, batch) for t in touching):  # type: ignore[arg-type]
@@ -272,9 +231,9 @@ def _made_again(buffer: Buffer, tasks: list[Task]) -> list[Task]:
     return [changed.get(id(t), t) for t in tasks]
 
 
-def _nest_by_point(buffer: Buffer, nest: Nest, batch: _Batch) -> bool:
+def _nest_by_point(buffer: Buffer, nest: Nest, batch: Batch) -> bool:
     parts = [task_of(k, ()) for k in nest.kernels]
-    return all(_by_point(buffer, t, batch) for t in parts if buffer in t.reads or buffer in t.writes)
+    return all(by_point(buffer, t, batch) for t in parts if buffer in t.reads or buffer in t.writes)
 
 
 def _read(kernel: Loops | Contract) -> list[Buffer]:
@@ -291,7 +250,7 @@ def _makers(buffer: Buffer, nest: Nest) -> tuple[Loops | Contract, ...]:
     return tuple(reversed(found))
 
 
-def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract], batch: _Batch) -> Task:
+def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract], batch: Batch) -> Task:
     """A nest that has a buffer to itself, made by kernels of its own."""
     nest: Nest = task.kernel  # type: ignore[assignment]
     shape = buffer.shape[len(batch.sizes) :]
@@ -302,7 +261,7 @@ def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract]
                 private[id(s.buffer)] = _own_copy(s.buffer, s.buffer.shape), lambda offset: offset
     # What else those kernels write is written already.
     needed = {id(b) for k in (*before, *nest.kernels) for b in _read(k)} | {id(buffer)}
-    none = _Batch(())
+    none = Batch(())
     again = tuple(_inside(_only(k, needed), none, private) for k in before)
     kernels = (*again, *(_inside(k, none, private) for k in nest.kernels))
     kept = tuple(b for b, _ in private.values())

@@ -1,8 +1,6 @@
 """One module of machine code for a whole schedule: a function for each kernel, and the step that calls them in phases.
 
-Threads run the tasks of a phase side by side: a large one is shared, unit by unit; a small one is done by one thread.
-Between phases stands a barrier. A task begins a new phase if it touches memory that another task of the present one
-writes, unless the same thread does both.
+Threads run the tasks of a phase side by side; between phases (see `phases.py`) stands a barrier.
 
 `%table` holds addresses: of the inputs, the constants, the outputs, then the arena and two words for faults. `%scratch`
 is memory that a thread has to itself while a kernel runs.
@@ -10,58 +8,22 @@ is memory that a thread has to itself while a kernel runs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from chainrule import dtypes
 from chainrule.compile.kernels.arena import ALIGNMENT, Arena
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import walk
-from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.kernels.kernel import Kernel
 from chainrule.compile.kernels.schedule import Schedule
-from chainrule.compile.kernels.tasks import Task, values
-from chainrule.compile.llvm import contraction, loops, sequential
+from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.phases import Placed, phases
+from chainrule.compile.llvm.planning import NestPlan, Plan, plan
 from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.target import Target
-
-_SHARED = 2500.0  # cycles of work from which a task is shared among threads: a barrier costs some hundred
-
-
-class Plan(Protocol):
-    """How one kernel is written; each kind of kernel has its own."""
-
-    @property
-    def units(self) -> int:
-        """Parts that threads share."""
-        ...
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of memory that a thread needs to itself."""
-        ...
-
-    @property
-    def work(self) -> float:
-        """Roughly the cycles that one thread takes for it all."""
-        ...
-
-    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
-        """Code for the units from `lo` to `hi`."""
-        ...
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Placed:
-    """A task of a phase: shared by all threads, or done by the one that has this slot."""
-
-    task: Task
-    number: int
-    plan: Plan | NestPlan
-    slot: int | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,57 +44,6 @@ class Module:
     def parallel(self) -> bool:
         """Does any task pay for more than one thread?"""
         return any(placed.slot is None or placed.slot > 0 for phase in self.phases for placed in phase)
-
-
-@dataclass(frozen=True, eq=False)
-class NestPlan:
-    """How a `Nest` is written: its kernels in turn, at each point of the batch; threads share the points."""
-
-    kernel: Nest
-    parts: tuple[Plan, ...]
-
-    @property
-    def units(self) -> int:
-        """Parts that threads share."""
-        return math.prod(self.kernel.extents[v] for v in self.kernel.variables)
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of memory that a thread needs to itself, without what is handed on."""
-        return max(p.scratch for p in self.parts)
-
-    @property
-    def work(self) -> float:
-        """Roughly the cycles that one thread takes for it all."""
-        return self.units * sum(_cycles(p) for p in self.parts)
-
-    @property
-    def flops(self) -> int:
-        """Of the products in it."""
-        return self.units * sum(getattr(p, "flops", 0) for p in self.parts)
-
-
-def plan(kernel: Kernel, target: Target) -> Plan | NestPlan:
-    """How a kernel is written for a target."""
-    match kernel:
-        case Loops():
-            return loops.plan(kernel, target.vector_bytes)
-        case Contract():
-            return contraction.plan(kernel, target)
-        case Scatter():
-            return sequential.plan_scatter(kernel)
-        case Scan():
-            return sequential.ScanPlan(kernel)
-        case Sort():
-            return sequential.SortPlan(kernel)
-        case Nest():
-            parts = tuple(plan(k, target) for k in kernel.kernels)
-            return NestPlan(kernel, parts)  # type: ignore[arg-type]
-
-
-def _cycles(p: Any) -> float:
-    found: float = p.flops / 32 if isinstance(p, contraction.ContractPlan) else p.work
-    return found
 
 
 def written(schedule: Schedule, arena: Arena, target: Target, threads: int, *, timed: bool = False) -> Module:
@@ -157,7 +68,7 @@ class _Writing:
     def module(self) -> Module:
         """All kernels, then the step."""
         planned = [plan(task.kernel, self.target) for task in self.schedule.tasks]
-        phases = self._phases(planned)
+        order = phases(self.schedule.tasks, planned, self.threads, self.offsets)
         scratch = 0
         for number, (task, p) in enumerate(zip(self.schedule.tasks, planned, strict=True)):
             if isinstance(p, NestPlan):
@@ -166,9 +77,9 @@ class _Writing:
                 scratch = max(scratch, self._kernel(f"k{number}", task.kernel, p, (), {}, 0))
         self.stride = -(-scratch // 128) * 128 + 128
         emit_barrier(self.builder, self.target)
-        self._step(phases)
+        self._step(order)
         return Module(
-            text=self.builder.text(), phases=phases, table=self.table, scratch=self.stride, faults=tuple(self.faults)
+            text=self.builder.text(), phases=order, table=self.table, scratch=self.stride, faults=tuple(self.faults)
         )
 
     # --- a kernel
@@ -261,50 +172,18 @@ class _Writing:
 
     # --- the step
 
-    def _phases(self, planned: Sequence[Plan | NestPlan]) -> tuple[tuple[Placed, ...], ...]:
-        phases: list[list[Placed]] = [[]]
-        load = [0.0] * self.threads  # of each slot, in the present phase
-        for number, (task, p) in enumerate(zip(self.schedule.tasks, planned, strict=True)):
-            shared = _cycles(p) >= _SHARED and p.units > 1 and self.threads > 1
-            against = [other for other in phases[-1] if self._clash(other.task, task)]
-            slots = {other.slot for other in against}
-            if shared or None in slots or len(slots) > 1:
-                if against:
-                    phases.append([])
-                    load = [0.0] * self.threads
-                slot = None if shared else load.index(min(load))
-            else:
-                slot = slots.pop() if slots else load.index(min(load))
-            if slot is not None:
-                load[slot] += _cycles(p)
-            phases[-1].append(Placed(task=task, number=number, plan=p, slot=slot))
-        return tuple(tuple(phase) for phase in phases if phase)
-
-    def _clash(self, first: Task, second: Task) -> bool:
-        pairs = [(w, x) for w in first.writes for x in (*second.reads, *second.writes)]
-        pairs += [(r, w) for r in first.reads for w in second.writes]
-        return any(self._overlap(x, y) for x, y in pairs)
-
-    def _overlap(self, x: Buffer, y: Buffer) -> bool:
-        if x is y:
-            return True
-        if x.place != "arena" or y.place != "arena":
-            return False
-        start, other = self.offsets[id(x)], self.offsets[id(y)]
-        return start < other + y.bytes and other < start + x.bytes
-
-    def _step(self, phases: Sequence[Sequence[Placed]]) -> None:
+    def _step(self, order: Sequence[Sequence[Placed]]) -> None:
         b = self.builder
 
         def body() -> None:
             mine = b.let(f"mul i64 %thread, {self.stride}")
             scratch = b.let(f"getelementptr i8, ptr %scratch, i64 {mine}")
-            slots = sorted({p.slot for phase in phases for p in phase if p.slot})
+            slots = sorted({p.slot for phase in order for p in phase if p.slot})
             has: dict[int, Value] = {}
             for slot in (0, *slots):
                 turn = b.let(f"urem i64 {slot}, %threads") if slot else "0"
                 has[slot] = Value(b.let(f"icmp eq i64 {turn}, %thread"), dtypes.bool_)
-            for i, phase in enumerate(phases):
+            for i, phase in enumerate(order):
                 if i:
                     b.emit("call void @cr_barrier(ptr %control, i64 %threads)")
                 for placed in phase:
@@ -320,10 +199,18 @@ class _Writing:
             call = f"call void @{name}(ptr %table, ptr {scratch}, i64 0, i64 {units})"
             b.when(has[placed.slot], lambda _: self._run(placed, call))
             return
-        start = b.let(f"mul i64 %thread, {units}")
-        stop = b.let(f"add i64 {start}, {units}")
+        blocks, each = placed.split or (units, 1)
+        start = b.let(f"mul i64 %thread, {blocks}")
+        stop = b.let(f"add i64 {start}, {blocks}")
         lo, hi = b.let(f"udiv i64 {start}, %threads"), b.let(f"udiv i64 {stop}, %threads")
+        if each > 1:
+            lo, hi = (self._least(b.let(f"mul i64 {x}, {each}"), units) for x in (lo, hi))
         self._run(placed, f"call void @{name}(ptr %table, ptr {scratch}, i64 {lo}, i64 {hi})")
+
+    def _least(self, x: str, most: int) -> str:
+        """The smaller of a number and the units that there are: the last block may be shorter."""
+        self.builder.declare("i64 @llvm.umin.i64(i64, i64)")
+        return self.builder.let(f"call i64 @llvm.umin.i64(i64 {x}, i64 {most})")
 
     def _run(self, placed: Placed, call: str) -> None:
         b = self.builder

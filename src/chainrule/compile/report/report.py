@@ -13,7 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile import native
-from chainrule.compile.llvm.step import Placed
+from chainrule.compile.llvm.phases import Placed
 from chainrule.compile.machine import Limit, Machine, machine
 from chainrule.compile.native import Native, Written
 from chainrule.compile.pipeline import PASSES, optimised
@@ -137,14 +137,16 @@ class Report:
         return (arithmetic, "arithmetic") if arithmetic >= memory else (memory, "memory")
 
     def _stretches(self) -> tuple[Stretch, ...]:
-        order = {placed.number: n for n, placed in enumerate(self._placed, 1)}
-        stays = sorted(self._written.arena.stays, key=lambda s: (s.first, s.start))
+        used: dict[int, list[int]] = {}  # of each buffer, the kernels that touch it
+        for number, placed in enumerate(self._placed, 1):
+            for buffer in placed.task.reads | placed.task.writes:
+                used.setdefault(id(buffer), []).append(number)
         return tuple(
             Stretch(
-                name=self.meaning.name(s.buffer), start=s.start, size=s.buffer.bytes, first=order[s.first],
-                last=order[s.last],
+                name=self.meaning.name(s.buffer), start=s.start, size=s.buffer.bytes,
+                first=used[id(s.buffer)][0], last=used[id(s.buffer)][-1],
             )
-            for s in stays
+            for s in sorted(self._written.arena.stays, key=lambda s: (used[id(s.buffer)][0], s.start))
         )  # fmt: skip
 
     @property

@@ -13,6 +13,7 @@ from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous
 from chainrule.compile.llvm.contraction.forms import Form, beside, forms, turned_row
 from chainrule.compile.llvm.contraction.grid import Grid
 from chainrule.compile.llvm.contraction.sources import plain
+from chainrule.compile.llvm.rows import Rows
 from chainrule.compile.llvm.target import Target
 
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
@@ -56,6 +57,15 @@ class Layout:
     def units(self) -> int:
         """The number of tiles of all panels."""
         return self.panels.count * self.tiles.count
+
+    @property
+    def rows(self) -> Rows | None:
+        """The rows that units stand for, if they run over the first dimension."""
+        if self.kernel.batch or self.kernel.rows != (0,) or self.panels.count != 1:
+            return None
+        if self.tiles.others or self.tiles.axis.variable != 0:
+            return None
+        return Rows(self.tiles.axis.extent, self.tiles.size)
 
     @cached_property
     def pitch(self) -> int:
@@ -110,7 +120,10 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         high, wide = _dot_size(row.extent, column.extent, target.registers >= 32)
     else:
         column = form.lanes
-        high, wide = _vector_size(row.extent, -(-column.extent // width), target.registers >= 32)
+        vectors = -(-column.extent // width)
+        high, wide = _vector_size(row.extent, vectors, target.registers >= 32)
+        if starts and row in starts and vectors > 1:  # all that is to be shared among threads
+            wide = min(wide, -(-vectors // 2))
         if stored_along is not None:  # squares, or nearly: the fewest shuffles for a result
             high, wide = _high(row.extent, 16 if target.registers >= 32 else 12), 1
         wide *= width
@@ -154,7 +167,8 @@ def _vector_size(rows: int, vectors: int, many: bool) -> tuple[int, int]:
     panels = max(-(-vectors // most), 1)
     wide = max(-(-vectors // panels), 1)
     high = {1: 14, 2: 12, 3: 8, 4: 6, 5: 4, 6: 4, 7: 3, 8: 3} if many else {1: 12, 2: 6, 3: 3, 4: 2}
-    return _high(rows, high[wide], high[wide] * (4 if many else 5) // 6), wide
+    least = 8 if many and wide == 1 else high[wide] * (4 if many else 5) // 6
+    return _high(rows, high[wide], least), wide
 
 
 def _high(rows: int, most: int, least: int = 0) -> int:

@@ -11,7 +11,10 @@ from chainrule.compile.llvm.contraction.grid import index_divmod
 from chainrule.compile.llvm.contraction.layout import Layout, decide
 from chainrule.compile.llvm.contraction.writing import Writing
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.rows import Rows
 from chainrule.compile.llvm.target import Target
+
+_WORTH = 0.95  # of the cost of a whole, which its parts must not exceed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +24,14 @@ class ContractPlan:
     layouts: of its parts, which together make the whole output.
     units: how many parts threads may share, each a contiguous range of them. Each writes its own part of the output,
         and what a part comes to does not depend on who does it.
+    rows: what units stand for.
     scratch: bytes of memory that one thread needs beside, 64-byte aligned.
     flops: multiplications and additions. work: about the cycles that one thread takes, as vector instructions.
     """
 
     layouts: tuple[Layout, ...]
     units: int
+    rows: Rows | None
     scratch: int
     flops: int
     work: float
@@ -51,10 +56,11 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
     axes = Axes.of(kernel)
     whole = decide(kernel, target, axes, {})
     parts = _parts(whole)
-    layouts = parts if 0 < sum(p.form.cost for p in parts) < whole.form.cost else (whole,)
+    layouts = parts if 0 < sum(p.form.cost for p in parts) < _WORTH * whole.form.cost else (whole,)
     return ContractPlan(
         layouts=layouts,
         units=layouts[0].units,
+        rows=layouts[0].rows if all(layout.rows == layouts[0].rows for layout in layouts) else None,
         scratch=max(layout.stretches[-1] for layout in layouts),
         flops=2 * product((*axes.batch, *axes.rows, *axes.columns, *axes.summed)),
         work=sum(layout.form.cost for layout in layouts),

@@ -19,6 +19,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
+from chainrule.compile.llvm.rows import Rows
 from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
 
@@ -63,6 +64,13 @@ class Layout:
     def units(self) -> int:
         """Parts that threads share: rounds of the first loop."""
         return self.rounds(self.order[0]) if self.order else 1
+
+    @property
+    def rows(self) -> Rows | None:
+        """The rows that units stand for, if they run over the first dimension."""
+        if not self.order or self.order[0] != 0 or self.is_empty:
+            return None
+        return Rows(self.kernel.extents[0], self.block if self.vector == 0 else 1)
 
     def rounds(self, variable: int) -> int:
         """How often the loop over an outer variable goes round: of the vector's, once for each block."""

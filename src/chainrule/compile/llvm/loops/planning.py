@@ -13,6 +13,7 @@ from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.loops.layout import Layout, decide
 from chainrule.compile.llvm.loops.writing import Writing
+from chainrule.compile.llvm.rows import Rows
 
 
 @final
@@ -21,11 +22,13 @@ class LoopsPlan:
     """A loop nest, decided: see `plan`.
 
     units: parts that threads share, contiguous ranges of them; each writes its own part of the output.
+    rows: what units stand for.
     work: roughly the cycles that one thread takes for it all.
     """
 
     layout: Layout
     units: int
+    rows: Rows | None
     work: float
     scratch: int = 0
 
@@ -38,4 +41,4 @@ class LoopsPlan:
 def plan(kernel: Loops, vector_bytes: int) -> LoopsPlan:
     """Decide how a loop nest is written for vectors of so many bytes."""
     layout = decide(kernel, vector_bytes)
-    return LoopsPlan(layout=layout, units=layout.units, work=layout.work)
+    return LoopsPlan(layout=layout, units=layout.units, rows=layout.rows, work=layout.work)

@@ -1,0 +1,152 @@
+"""Which task runs in which phase, by which thread: phases are what threads do between one barrier and the next.
+
+A large task is shared by all threads, unit by unit; a small one is done by one. A task is of the present phase if what
+it touches is written in no other task of it; or only by the same thread: both are done by one, or both are shared row
+by row, and each row is read only where it was written. So a product, an activation and the next product of a batch are
+one phase. A task that has to wait does not hold up those behind it that need nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.points import Batch, by_point
+from chainrule.compile.kernels.tasks import Task
+from chainrule.compile.llvm.planning import NestPlan, Plan, cycles
+from chainrule.compile.llvm.rows import Rows, Split
+
+_SHARED = 2500.0  # cycles of work from which a task is shared among threads, where that takes a barrier of some hundred
+_SHARED_ROWS = 500.0  # and where it takes none
+_AHEAD = 8  # tasks that may wait while others are done before them
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Placed:
+    """A task of a phase: shared by all threads, or done by the one that has this slot.
+
+    split: how it is shared, if so that the rows of a thread are those of its other tasks; else unit by unit.
+    """
+
+    task: Task
+    number: int
+    plan: Plan | NestPlan
+    slot: int | None
+    split: Split | None = None
+
+
+def phases(
+    tasks: Sequence[Task], plans: Sequence[Plan | NestPlan], threads: int, offsets: Mapping[int, int]
+) -> tuple[tuple[Placed, ...], ...]:
+    """The tasks in phases.
+
+    offsets: the first byte in the arena of each temporary, by id.
+    """
+    planner = _Phases(tasks, plans, threads, offsets)
+    waiting = list(range(len(tasks)))
+    found = []
+    while waiting:
+        phase, waiting = planner.phase(waiting)
+        found.append(tuple(phase))
+    return tuple(found)
+
+
+class _Phases:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        plans: Sequence[Plan | NestPlan],
+        threads: int,
+        offsets: Mapping[int, int],
+    ) -> None:
+        self.tasks, self.plans, self.threads, self.offsets = tasks, plans, threads, offsets
+        self.heights = _heights(plans)
+
+    def phase(self, waiting: Sequence[int]) -> tuple[list[Placed], list[int]]:
+        """The next phase, and the tasks that are left."""
+        phase: list[Placed] = []
+        left: list[int] = []
+        load = [0.0] * self.threads
+        for at, number in enumerate(waiting):
+            if len(left) == _AHEAD:
+                return phase, [*left, *waiting[at:]]
+            task = self.tasks[number]
+            if any(self._clash(self.tasks[other], task) for other in left):
+                left.append(number)
+                continue
+            placed = self._placed(number, [other for other in phase if self._clash(other.task, task)], load)
+            if placed is None:
+                left.append(number)
+            else:
+                phase.append(placed)
+        return phase, left
+
+    def _placed(self, number: int, against: Sequence[Placed], load: list[float]) -> Placed | None:
+        """A task in a phase beside those that it touches something in common with; None if it has to wait for them."""
+        task, plan = self.tasks[number], self.plans[number]
+        work, split = cycles(plan), self._split(plan)
+        several = plan.units > 1 and self.threads > 1
+        by_rows = split is not None and all(self._row_by_row(other, task) for other in against)
+        if several and work >= (_SHARED_ROWS if against and by_rows else _SHARED):
+            if against and not by_rows:
+                return None
+            blocks = plan.units if split is None else split.blocks
+            for thread in range(self.threads):
+                share = (thread + 1) * blocks // self.threads - thread * blocks // self.threads
+                load[thread] += work * share / blocks
+            return Placed(task=task, number=number, plan=plan, slot=None, split=split)
+        slots = {other.slot for other in against}
+        if None in slots or len(slots) > 1:
+            return None
+        slot = slots.pop() if slots else load.index(min(load))
+        assert slot is not None
+        load[slot] += work
+        return Placed(task=task, number=number, plan=plan, slot=slot)
+
+    # --- rows
+
+    def _split(self, plan: Plan | NestPlan) -> Split | None:
+        """How a kernel's units are shared so that the same rows fall to the same threads in all kernels."""
+        rows: Rows | None = getattr(plan, "rows", None)
+        height = self.heights.get(rows.number, 0) if rows is not None else 0
+        if rows is None or height % rows.height or height * self.threads > rows.number:
+            return None
+        return Split(blocks=-(-rows.number // height), each=height // rows.height)
+
+    def _row_by_row(self, first: Placed, second: Task) -> bool:
+        """Do two tasks touch what they have in common only at the same rows?"""
+        rows: Rows | None = getattr(first.plan, "rows", None)
+        if rows is None or first.split is None or second.kernel.extents.get(0) != rows.number:
+            return False
+        batch = Batch((rows.number,))
+        common = first.task.writes & (second.reads | second.writes) | first.task.reads & second.writes
+        if not all(by_point(b, task, batch) for b in common for task in (first.task, second)):
+            return False
+        return not self._clash(first.task, second, common)
+
+    # --- what tasks have in common
+
+    def _clash(self, first: Task, second: Task, but: frozenset[Buffer] = frozenset()) -> bool:
+        """Does one write what the other touches? Buffers that are the same memory at different times count too."""
+        pairs = [(w, x) for w in first.writes for x in (*second.reads, *second.writes)]
+        pairs += [(r, w) for r in first.reads for w in second.writes]
+        return any(self._overlap(x, y) for x, y in pairs if not (x is y and x in but))
+
+    def _overlap(self, x: Buffer, y: Buffer) -> bool:
+        if x is y:
+            return True
+        if x.place != "arena" or y.place != "arena":
+            return False
+        start, other = self.offsets[id(x)], self.offsets[id(y)]
+        return start < other + y.bytes and other < start + x.bytes
+
+
+def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:
+    """For each number of rows, how many belong together: those of a tile in the kernel that does most."""
+    found: dict[int, tuple[float, int]] = {}
+    for plan in plans:
+        rows: Rows | None = getattr(plan, "rows", None)
+        if rows is not None:
+            found[rows.number] = max(found.get(rows.number, (0.0, 1)), (cycles(plan), rows.height))
+    return {count: height for count, (_, height) in found.items()}

@@ -1,0 +1,88 @@
+"""How each kind of kernel is written for a target: its plan, in units that threads share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.llvm import contraction, loops, sequential
+from chainrule.compile.llvm.builder import Index
+from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.target import Target
+
+
+class Plan(Protocol):
+    """How one kernel is written; each kind of kernel has its own."""
+
+    @property
+    def units(self) -> int:
+        """Parts that threads share."""
+        ...
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of memory that a thread needs to itself."""
+        ...
+
+    @property
+    def work(self) -> float:
+        """Roughly the cycles that one thread takes for it all."""
+        ...
+
+    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
+        """Code for the units from `lo` to `hi`."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class NestPlan:
+    """How a `Nest` is written: its kernels in turn, at each point of the batch; threads share the points."""
+
+    kernel: Nest
+    parts: tuple[Plan, ...]
+
+    @property
+    def units(self) -> int:
+        """Parts that threads share."""
+        return math.prod(self.kernel.extents[v] for v in self.kernel.variables)
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of memory that a thread needs to itself, without what is handed on."""
+        return max(p.scratch for p in self.parts)
+
+    @property
+    def work(self) -> float:
+        """Roughly the cycles that one thread takes for it all."""
+        return self.units * sum(cycles(p) for p in self.parts)
+
+    @property
+    def flops(self) -> int:
+        """Of the products in it."""
+        return self.units * sum(getattr(p, "flops", 0) for p in self.parts)
+
+
+def plan(kernel: Kernel, target: Target) -> Plan | NestPlan:
+    """How a kernel is written for a target."""
+    match kernel:
+        case Loops():
+            return loops.plan(kernel, target.vector_bytes)
+        case Contract():
+            return contraction.plan(kernel, target)
+        case Scatter():
+            return sequential.plan_scatter(kernel)
+        case Scan():
+            return sequential.ScanPlan(kernel)
+        case Sort():
+            return sequential.SortPlan(kernel)
+        case Nest():
+            parts = tuple(plan(k, target) for k in kernel.kernels)
+            return NestPlan(kernel, parts)  # type: ignore[arg-type]
+
+
+def cycles(p: Any) -> float:
+    """Roughly the cycles that one thread takes for a kernel."""
+    found: float = p.flops / 32 if isinstance(p, contraction.ContractPlan) else p.work
+    return found

@@ -1,0 +1,145 @@
+"""Phases: what threads do between one barrier and the next is theirs alone, and no task comes before one it needs."""
+
+import itertools
+
+import numpy as np
+import pytest
+from drawn import programs
+from hypothesis import given
+from steps import F, drawn, page_step, written
+
+import chainrule as cr
+from chainrule.compile.kernels.expression import Load, Pick, walk
+from chainrule.compile.kernels.tasks import stores, values
+from chainrule.compile.llvm import pool
+from chainrule.compile.native import write
+from chainrule.compile.pipeline import optimised
+
+
+def classifier():
+    x, labels = drawn(64, 784), cr.tensor(np.arange(64) % 10)
+    params = [p.requires_grad_() for p in (drawn(784, 50), drawn(50), drawn(50, 10), drawn(10))]
+    optimizer = cr.optim.SGD(params, lr=0.1)
+
+    def step(x, labels):
+        w1, b1, w2, b2 = params
+        optimizer.zero_grad()
+        loss = F.cross_entropy(F.relu(x @ w1 + b1) @ w2 + b2, labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, x, labels
+
+
+def test_the_rows_of_a_batch_wait_for_nobody():
+    """From the input to the gradient of the hidden layer each thread has its own rows."""
+    found = written(*classifier(), threads=2)
+    shared = [[p for p in phase if p.split is not None] for phase in found.module.phases]
+    assert len(found.module.phases) == 3
+    assert [p.task.kernel.name for p in shared[0]] == ["matmul_relu", "matmul_add"]
+    assert shared[1][-1].task.kernel.name == "matmul_gate"
+    blocks = {p.split.blocks for phase in shared for p in phase}
+    assert len(blocks) == 1  # the same rows for the same threads in all of them
+
+
+def test_alone_or_together_a_step_computes_the_same():
+    results = []
+    for threads in (1, 2, 3):
+        pool.set_num_threads(threads)
+        try:
+            step, x, labels = classifier()
+            step = cr.compile(step)
+            results.append([step(x, labels).item() for _ in range(20)])
+        finally:
+            pool.set_num_threads(pool.usable_cores())
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
+    np.testing.assert_allclose(results[2], results[0], rtol=1e-4)
+
+
+# --- against a plain reading of what each unit touches
+
+
+def span(offset, extents, fixed):
+    """The first and the last element that an access may touch where some variables are fixed to ranges."""
+    low = high = offset.constant
+    for v, c in offset.terms:
+        start, stop = fixed.get(v, (0, extents[v]))
+        ends = (c * start, c * (stop - 1))
+        low, high = low + min(ends), high + max(ends)
+    return low, high
+
+
+def accesses(task):
+    kernel = task.kernel
+    for e in walk(*values(kernel)):
+        if isinstance(e, Load) and e.buffer.place != "private":
+            yield e.buffer, e.offset, 0, False
+        elif isinstance(e, Pick):
+            yield e.buffer, e.offset, sum((n - 1) * s for _, n, s in e.indices), False
+    for store in stores(kernel):
+        if store.buffer.place != "private":
+            yield store.buffer, store.offset, 0, True
+
+
+def touched(placed, thread, threads, offsets):
+    """(memory, first byte, last byte, is it written) of all that a thread touches in a task shared by rows."""
+    rows = placed.plan.rows
+    blocks, each = placed.split
+    lo, hi = (min(t * blocks // threads * each, placed.plan.units) for t in (thread, thread + 1))
+    fixed = {0: (lo * rows.height, min(hi * rows.height, rows.number))}
+    if lo == hi:
+        return
+    for buffer, offset, beyond, writes in accesses(placed.task):
+        low, high = span(offset, placed.task.kernel.extents, fixed)
+        size, base = buffer.dtype.itemsize, offsets.get(id(buffer), 0)
+        memory = "arena" if buffer.place == "arena" else id(buffer)
+        yield memory, base + low * size, base + (high + beyond + 1) * size - 1, writes
+
+
+def conflicts(found, threads):
+    """Pairs of tasks of one phase, shared by rows, of which different threads touch the same memory."""
+    offsets = found.arena.offsets()
+    for phase in found.module.phases:
+        shared = [p for p in phase if p.split is not None]
+        for one, other in itertools.combinations(shared, 2):
+            for mine, yours in itertools.permutations(range(threads), 2):
+                here, there = touched(one, mine, threads, offsets), touched(other, yours, threads, offsets)
+                for a, b in itertools.product(here, there):
+                    if a[0] == b[0] and (a[3] or b[3]) and a[1] <= b[2] and b[1] <= a[2]:
+                        yield one.task.kernel.name, other.task.kernel.name, a, b
+
+
+def in_order(found):
+    """Does every task come after all earlier ones that it has something to do with, or beside them by right?"""
+    where = {p.number: (i, n) for i, phase in enumerate(found.module.phases) for n, p in enumerate(phase)}
+    tasks = found.schedule.tasks
+    for first, second in itertools.combinations(range(len(tasks)), 2):
+        a, b = tasks[first], tasks[second]
+        if a.writes & (b.reads | b.writes) or a.reads & b.writes:
+            assert where[first] < where[second], (a.kernel.name, b.kernel.name)
+    assert sorted(where) == list(range(len(tasks)))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("make", [page_step, classifier])
+def test_threads_touch_their_own_rows_only(make, threads):
+    found = written(*make(), threads=threads)
+    assert any(p.split is not None for phase in found.module.phases for p in phase)
+    assert not list(conflicts(found, threads))
+    in_order(found)
+
+
+@given(programs(14))
+def test_tasks_of_random_programs_come_in_order(program):
+    seen = []
+
+    def build(made):
+        seen.append(write(optimised(made), threads=3))
+        return seen[-1].native()
+
+    inputs = program.tensors()
+    cr.compile(program.value_and_gradients, build=build)(*inputs)
+    for found in seen:
+        in_order(found)
+        assert not list(conflicts(found, 3))
