@@ -100,6 +100,7 @@ def surroundings(contender: Contender, threads: int, folder: Path) -> dict[str, 
     changed["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     changed["JAX_PLATFORMS"], changed["DEV"], changed["CUDA_VISIBLE_DEVICES"] = "cpu", "CPU", ""
     changed["CACHEDB"] = str(folder / "tinygrad.db")
+    changed["PYTHONDONTWRITEBYTECODE"] = ""  # what is imported is compiled once, as for a user
     compiler = contender.compiler()
     if compiler is not None:
         changed["CXX" if contender.compilers is GXX else "CC"] = compiler
