@@ -123,15 +123,14 @@ class Choice:
             debt=zero,
             lost=zero,
             trial=b.where(unknown, self.number(TRIAL), zero),
+            trial_time=zero,
+            trial_slowest=zero,
+            trial_first=zero,
         )
-        self.forget_trial()
         b.ret()
 
     def longer(self, patience: Value) -> Value:
         return self.b.minimum(self.times(patience, _MORE), self.number(_MOST))
-
-    def forget_trial(self) -> None:
-        self.put(trial_time=self.zero, trial_slowest=self.zero, trial_first=self.zero)
 
     def usual(self) -> None:
         """A call of the usual way: is it time for a trial, or to give several threads up?"""
@@ -157,5 +156,4 @@ class Choice:
             wait=b.where(give_up, b.maximum(self.times(one, _SHORTEST_WAIT), b.mul(fresh, lost)), wait),
             trial=b.where(due, self.number(TRIAL), zero),
         )
-        self.forget_trial()
         b.ret()

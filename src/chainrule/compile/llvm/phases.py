@@ -108,7 +108,7 @@ class _Phases:
 
     def _split(self, plan: Plan | NestPlan) -> Split | None:
         """How a kernel's units are shared so that the same rows fall to the same threads in all kernels."""
-        rows: Rows | None = getattr(plan, "rows", None)
+        rows = _rows(plan)
         height = self.heights.get(rows.number, 0) if rows is not None else 0
         if rows is None or height % rows.height or height * self.threads > rows.number:
             return None
@@ -116,7 +116,7 @@ class _Phases:
 
     def _row_by_row(self, first: Placed, second: Task) -> bool:
         """Do two tasks touch what they have in common only at the same rows?"""
-        rows: Rows | None = getattr(first.plan, "rows", None)
+        rows = _rows(first.plan)
         if rows is None or first.split is None or second.kernel.extents.get(0) != rows.number:
             return False
         batch = Batch((rows.number,))
@@ -142,11 +142,17 @@ class _Phases:
         return start < other + y.bytes and other < start + x.bytes
 
 
+def _rows(plan: Plan | NestPlan) -> Rows | None:
+    """What a plan's units stand for, where they are rows; only loops and contractions say so."""
+    rows: Rows | None = getattr(plan, "rows", None)
+    return rows
+
+
 def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:
     """For each number of rows, how many belong together: those of a tile in the kernel that does most."""
     found: dict[int, tuple[float, int]] = {}
     for plan in plans:
-        rows: Rows | None = getattr(plan, "rows", None)
+        rows = _rows(plan)
         if rows is not None:
             found[rows.number] = max(found.get(rows.number, (0.0, 1)), (cycles(plan), rows.height))
     return {count: height for count, (_, height) in found.items()}

@@ -122,7 +122,7 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         column = form.lanes
         vectors = -(-column.extent // width)
         high, wide = _vector_size(row.extent, vectors, target.registers >= 32)
-        if starts and row in starts and vectors > 1:  # all that is to be shared among threads
+        if row in starts and vectors > 1:  # all that is to be shared among threads
             wide = min(wide, -(-vectors // 2))
         if stored_along is not None:  # squares, or nearly: the fewest shuffles for a result
             high, wide = _high(row.extent, 16 if target.registers >= 32 else 12), 1
