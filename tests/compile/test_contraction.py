@@ -19,6 +19,7 @@ from chainrule.compile.llvm import contraction, engine
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.contraction.axes import Axes
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.shares import Share
 from chainrule.compile.llvm.target import Target, host
 from chainrule.core.affine import Affine
 from chainrule.errors import ArgumentError
@@ -54,14 +55,15 @@ def compiled(kernel: Contract, target: Target) -> Callable[..., contraction.Cont
     emitter = Emitter(b, lambda x: names[id(x)], lambda *_: None)
 
     def body() -> None:
-        plan.emit(emitter, Value("%lo", dtypes.int64), Value("%hi", dtypes.int64), "%scratch")
+        lo, hi = Value("%lo", dtypes.int64), Value("%hi", dtypes.int64)
+        plan.emit(emitter, Share(lo=lo, hi=hi, scratch="%scratch", continues=Value("%continues", dtypes.bool_)))
         b.ret()
 
-    arguments = ", ".join([f"ptr {n}" for n in names.values()] + ["ptr %scratch", "i64 %lo", "i64 %hi"])
-    b.function("contract", arguments, body)
+    arguments = [*(f"ptr {n}" for n in names.values()), "ptr %scratch", "i64 %lo", "i64 %hi", "i1 %continues"]
+    b.function("contract", ", ".join(arguments), body)
     code = engine.load(engine.compile_text(b.text(), target))
-    pointers = [ctypes.c_void_p] * (len(buffers) + 1)
-    function = ctypes.CFUNCTYPE(None, *pointers, ctypes.c_int64, ctypes.c_int64)(code.address("contract"))
+    kinds = [*[ctypes.c_void_p] * (len(buffers) + 1), ctypes.c_int64, ctypes.c_int64, ctypes.c_bool]
+    function = ctypes.CFUNCTYPE(None, *kinds)(code.address("contract"))
 
     def run(arrays: dict[str, np.ndarray], parts: int = 1, at_end: bool = True) -> dict[str, np.ndarray]:
         guarded = {}
@@ -71,7 +73,8 @@ def compiled(kernel: Contract, target: Target) -> Callable[..., contraction.Cont
         scratch = Guarded(-(-plan.scratch // 64) * 64, at_end)
         cuts = [plan.units * i // parts for i in range(parts + 1)]
         for lo, hi in itertools.pairwise(cuts):
-            function(*(guarded[x.name].address for x in buffers), scratch.address, lo, hi)
+            continues = lo > 0 and at_end  # it may, and it need not: the memory is the same
+            function(*(guarded[x.name].address for x in buffers), scratch.address, lo, hi, continues)
         assert code
         return {n: np.array(guarded[n].bytes).view(a.dtype).reshape(a.shape) for n, a in arrays.items()}
 

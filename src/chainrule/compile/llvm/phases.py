@@ -4,10 +4,14 @@ A large task is shared by all threads, unit by unit; a small one is done by one.
 it touches is written in no other task of it; or only by the same thread: both are done by one, or both are shared row
 by row, and each row is read only where it was written. So a product, an activation and the next product of a batch are
 one phase. A task that has to wait does not hold up those behind it that need nothing of it.
+
+What keeps each thread busy for long is no thread's alone: who is through does what others left (see `stealing.py`).
+A barrier before and after it then costs less than waiting for the slowest.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +19,12 @@ from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.points import Batch, by_point
 from chainrule.compile.kernels.tasks import Task
 from chainrule.compile.llvm.planning import NestPlan, Plan, cycles
-from chainrule.compile.llvm.rows import Rows, Split
+from chainrule.compile.llvm.shares import Split
 
 _SHARED = 2500.0  # cycles of work from which a task is shared among threads, where that takes a barrier of some hundred
 _SHARED_ROWS = 500.0  # and where it takes none
+_STOLEN = 100_000.0  # cycles of work of each thread from which others may help
+_GRAIN = 10_000.0  # cycles of work that are worth to be taken
 _AHEAD = 8  # tasks that may wait while others are done before them
 
 
@@ -27,6 +33,7 @@ class Placed:
     """A task of a phase: shared by all threads, or done by the one that has this slot.
 
     split: how it is shared, if so that the rows of a thread are those of its other tasks; else unit by unit.
+    grain: how many units at least are taken at a time from a share, by its thread or another; None: shares are fixed.
     """
 
     task: Task
@@ -34,6 +41,7 @@ class Placed:
     plan: Plan | NestPlan
     slot: int | None
     split: Split | None = None
+    grain: int | None = None
 
 
 def phases(
@@ -87,6 +95,9 @@ class _Phases:
         task, plan = self.tasks[number], self.plans[number]
         work, split = cycles(plan), self._split(plan)
         several = plan.units > 1 and self.threads > 1
+        grain = self._grain(plan, work) if several and work >= _STOLEN * self.threads else None
+        if against and (grain is not None or any(other.grain is not None for other in against)):
+            return None
         by_rows = split is not None and all(self._row_by_row(other, task) for other in against)
         if several and work >= (_SHARED_ROWS if against and by_rows else _SHARED):
             if against and not by_rows:
@@ -95,7 +106,7 @@ class _Phases:
             for thread in range(self.threads):
                 share = (thread + 1) * blocks // self.threads - thread * blocks // self.threads
                 load[thread] += work * share / blocks
-            return Placed(task=task, number=number, plan=plan, slot=None, split=split)
+            return Placed(task=task, number=number, plan=plan, slot=None, split=split, grain=grain)
         slots = {other.slot for other in against}
         if None in slots or len(slots) > 1:
             return None
@@ -104,11 +115,16 @@ class _Phases:
         load[slot] += work
         return Placed(task=task, number=number, plan=plan, slot=slot)
 
+    def _grain(self, plan: Plan | NestPlan, work: float) -> int | None:
+        """The least units to be taken at a time; None if there are too few for that."""
+        grain = max(plan.grain, math.ceil(plan.units * _GRAIN / work))
+        return grain if plan.units > grain * self.threads else None
+
     # --- rows
 
     def _split(self, plan: Plan | NestPlan) -> Split | None:
         """How a kernel's units are shared so that the same rows fall to the same threads in all kernels."""
-        rows = _rows(plan)
+        rows = plan.rows
         height = self.heights.get(rows.number, 0) if rows is not None else 0
         if rows is None or height % rows.height or height * self.threads > rows.number:
             return None
@@ -116,7 +132,7 @@ class _Phases:
 
     def _row_by_row(self, first: Placed, second: Task) -> bool:
         """Do two tasks touch what they have in common only at the same rows?"""
-        rows = _rows(first.plan)
+        rows = first.plan.rows
         if rows is None or first.split is None or second.kernel.extents.get(0) != rows.number:
             return False
         batch = Batch((rows.number,))
@@ -142,17 +158,11 @@ class _Phases:
         return start < other + y.bytes and other < start + x.bytes
 
 
-def _rows(plan: Plan | NestPlan) -> Rows | None:
-    """What a plan's units stand for, where they are rows; only loops and contractions say so."""
-    rows: Rows | None = getattr(plan, "rows", None)
-    return rows
-
-
 def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:
     """For each number of rows, how many belong together: those of a tile in the kernel that does most."""
     found: dict[int, tuple[float, int]] = {}
     for plan in plans:
-        rows = _rows(plan)
+        rows = plan.rows
         if rows is not None:
             found[rows.number] = max(found.get(rows.number, (0.0, 1)), (cycles(plan), rows.height))
     return {count: height for count, (_, height) in found.items()}

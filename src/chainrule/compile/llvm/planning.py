@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
 from chainrule.compile.llvm import contraction, loops, sequential
-from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.shares import Rows, Share
 from chainrule.compile.llvm.target import Target
 
 
@@ -22,6 +22,16 @@ class Plan(Protocol):
         ...
 
     @property
+    def rows(self) -> Rows | None:
+        """What they stand for, if for rows of the first dimension."""
+        ...
+
+    @property
+    def grain(self) -> int:
+        """How many are better not taken apart."""
+        ...
+
+    @property
     def scratch(self) -> int:
         """Bytes of memory that a thread needs to itself."""
         ...
@@ -31,8 +41,8 @@ class Plan(Protocol):
         """Roughly the cycles that one thread takes for it all."""
         ...
 
-    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
-        """Code for the units from `lo` to `hi`."""
+    def emit(self, emitter: Emitter, share: Share) -> None:
+        """Code for a share of the units."""
         ...
 
 
@@ -42,6 +52,8 @@ class NestPlan:
 
     kernel: Nest
     parts: tuple[Plan, ...]
+    grain: int = 1
+    rows: Rows | None = None
 
     @property
     def units(self) -> int:

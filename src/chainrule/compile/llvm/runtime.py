@@ -275,28 +275,28 @@ def emit_barrier(builder: Builder, target: Target) -> None:
     one write of a shared line per thread: a tenth of a microsecond for a few threads, some microseconds for 64, where a
     tree of counters would pay. A thread that waits longer than Control's patience offers its core to others.
     """
-    _define(builder, target, "internal void", "cr_give", "ptr %control", _GIVE)
-    _define(builder, target, "internal void", "cr_barrier", "ptr %control, i64 %threads", _BARRIER)
+    define(builder, target, "internal void", "cr_give", "ptr %control", _GIVE)
+    define(builder, target, "internal void", "cr_barrier", "ptr %control, i64 %threads", _BARRIER)
 
 
 def runtime_text(target: Target) -> str:
     """The module of the pool: `i32 @cr_launch(ptr %job)`, `@cr_launch_woken`, `i64 @cr_work(…)`, `@cr_spin(i64)`."""
     builder = Builder(target.vector_bytes, fma=target.has_fma)
-    _define(builder, target, "internal void", "cr_give", "ptr %control", _GIVE)
-    _define(builder, target, "i64", "cr_spin", "i64 %pauses", _SPIN)
-    _define(builder, target, "i64", "cr_work", "ptr %control, i64 %thread, i64 %pauses", _WORK)
+    define(builder, target, "internal void", "cr_give", "ptr %control", _GIVE)
+    define(builder, target, "i64", "cr_spin", "i64 %pauses", _SPIN)
+    define(builder, target, "i64", "cr_work", "ptr %control, i64 %thread, i64 %pauses", _WORK)
     for name in ("umin", "smax"):
         builder.declare(f"i64 @llvm.{name}.i64(i64, i64)")
-    _define(builder, target, "internal i32", "cr_run", "ptr %job, i32 %woken", _RUN)
+    define(builder, target, "internal i32", "cr_run", "ptr %job, i32 %woken", _RUN)
     Choice(builder).define()
     for name, woken in (("cr_launch", 0), ("cr_launch_woken", 1)):
         call = f"  %result = tail call i32 @cr_run(ptr %job, i32 {woken})\n  ret i32 %result"
-        _define(builder, target, "i32", name, "ptr %job", call)
+        define(builder, target, "i32", name, "ptr %job", call)
     return builder.text()
 
 
-def _define(builder: Builder, target: Target, result: str, name: str, arguments: str, text: str) -> None:
-    """Define a function written out above, with the instructions of a target."""
+def define(builder: Builder, target: Target, result: str, name: str, arguments: str, text: str, **numbers: int) -> None:
+    """Define a function that is written out, with the instructions of a target, and numbers by name."""
     pause, cycles = "; no pause is known", "add i64 0, 0"
     if has_counter(target):  # RDTSC; on AArch64 CNTVCT_EL0, which a user's program may read
         cycles = "call i64 @llvm.readcyclecounter()"
@@ -319,6 +319,7 @@ def _define(builder: Builder, target: Target, result: str, name: str, arguments:
         job_loads="\n  ".join(loads),
         j=JOB,
         **CONTROL,
+        **numbers,
     )
 
     def body() -> None:

@@ -18,6 +18,7 @@ from chainrule import dtypes
 from chainrule.compile.kernels.kernel import Scan, Scatter, Sort
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.shares import Rows, Share
 from chainrule.core.affine import Affine
 
 
@@ -46,6 +47,8 @@ class ScatterPlan:
     kernel: Scatter
     shared: int | None
     scratch: int = 0
+    grain: int = 1
+    rows: Rows | None = None
 
     @property
     def units(self) -> int:
@@ -57,8 +60,8 @@ class ScatterPlan:
         """Roughly the cycles that one thread takes for it all."""
         return 4.0 * math.prod(self.kernel.extents.values()) + self.kernel.buffer.span / 8
 
-    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
-        """Code for the units from `lo` to `hi`."""
+    def emit(self, emitter: Emitter, share: Share) -> None:
+        """Code for a share of the units."""
         kernel, b, shared = self.kernel, emitter.builder, self.shared
         if shared is None:
 
@@ -66,7 +69,7 @@ class ScatterPlan:
                 self._clear(emitter)
                 self._added(emitter, kernel.loops)
 
-            emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), all_of_it)
+            emitter.when(b.lt(b.index_value(share.lo), b.index_value(share.hi)), all_of_it)
             return
         rest = tuple(v for v in kernel.loops if v != shared)
 
@@ -74,7 +77,7 @@ class ScatterPlan:
             self._clear_stretch(emitter, shared)
             self._added(emitter, rest)
 
-        emitter.loop(shared, lo, hi, 1, row)
+        emitter.loop(shared, share.lo, share.hi, 1, row)
 
     def _clear(self, emitter: Emitter) -> None:
         """All of the target: one unit owns it."""
@@ -132,6 +135,8 @@ class ScanPlan:
 
     kernel: Scan
     scratch: int = 0
+    grain: int = 1
+    rows: Rows | None = None
 
     @property
     def units(self) -> int:
@@ -143,8 +148,8 @@ class ScanPlan:
         """Roughly the cycles that one thread takes for it all."""
         return 5.0 * math.prod(self.kernel.extents.values())
 
-    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
-        """Code for the units from `lo` to `hi`."""
+    def emit(self, emitter: Emitter, share: Share) -> None:
+        """Code for a share of the units."""
         kernel, b = self.kernel, emitter.builder
         work = dtypes.work_dtype(kernel.value.dtype)
 
@@ -156,11 +161,11 @@ class ScanPlan:
 
             emitter.loop(kernel.along, 0, kernel.extents[kernel.along], 1, step, [b.constant(0, work)])
 
-        _shared_loops(emitter, kernel, lo, hi, along)
+        _shared_loops(emitter, kernel, share, along)
 
 
-def _shared_loops(emitter: Emitter, kernel: Scan | Sort, lo: Index, hi: Index, body: Callable[[], None]) -> None:
-    """The outer loops, the first from `lo` to `hi`; without any, the body if there is something to do."""
+def _shared_loops(emitter: Emitter, kernel: Scan | Sort, share: Share, body: Callable[[], None]) -> None:
+    """The outer loops, a share of the first; without any, the body if there is something to do."""
     b = emitter.builder
 
     def deeper(order: Sequence[int]) -> None:
@@ -170,9 +175,9 @@ def _shared_loops(emitter: Emitter, kernel: Scan | Sort, lo: Index, hi: Index, b
             emitter.loop(order[0], 0, kernel.extents[order[0]], 1, lambda _: deeper(order[1:]))
 
     if kernel.outer:
-        emitter.loop(kernel.outer[0], lo, hi, 1, lambda _: deeper(kernel.outer[1:]))
+        emitter.loop(kernel.outer[0], share.lo, share.hi, 1, lambda _: deeper(kernel.outer[1:]))
     else:
-        emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), body)
+        emitter.when(b.lt(b.index_value(share.lo), b.index_value(share.hi)), body)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +185,8 @@ class SortPlan:
     """How a `Sort` is written: keys and positions of a row in scratch memory, merged in runs of 1, 2, 4 and so on."""
 
     kernel: Sort
+    grain: int = 1
+    rows: Rows | None = None
 
     @property
     def units(self) -> int:
@@ -197,9 +204,9 @@ class SortPlan:
         n = max(self.kernel.extents[self.kernel.along], 2)
         return 12.0 * math.prod(self.kernel.extents.values()) * math.log2(n)
 
-    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
-        """Code for the units from `lo` to `hi`."""
-        _shared_loops(emitter, self.kernel, lo, hi, lambda: self._row(emitter, scratch))
+    def emit(self, emitter: Emitter, share: Share) -> None:
+        """Code for a share of the units."""
+        _shared_loops(emitter, self.kernel, share, lambda: self._row(emitter, share.scratch))
 
     def _row(self, emitter: Emitter, scratch: str) -> None:
         kernel, b = self.kernel, emitter.builder

@@ -23,7 +23,12 @@ from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.phases import Placed, phases
 from chainrule.compile.llvm.planning import NestPlan, Plan, plan
 from chainrule.compile.llvm.runtime import emit_barrier
+from chainrule.compile.llvm.shares import Share
+from chainrule.compile.llvm.stealing import deal, emit_sharing
 from chainrule.compile.llvm.target import Target
+
+# Of the code of a kernel: see `Share`.
+_ARGUMENTS = "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi, i1 %continues"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,8 +80,13 @@ class _Writing:
                 scratch = max(scratch, self._nest(f"k{number}", p))
             else:
                 scratch = max(scratch, self._kernel(f"k{number}", task.kernel, p, (), {}, 0))
-        self.stride = -(-scratch // 128) * 128 + 128
+        stolen = [placed.number for phase in order for placed in phase if placed.grain is not None]
+        self.words = {number: 8 * i for i, number in enumerate(stolen)}  # of what is left, before a thread's scratch
+        self.room = _lines(8 * len(stolen))
+        self.stride = self.room + _lines(scratch) + 128
         emit_barrier(self.builder, self.target)
+        if stolen:
+            emit_sharing(self.builder, self.target)
         self._step(order)
         return Module(
             text=self.builder.text(), phases=order, table=self.table, scratch=self.stride, faults=tuple(self.faults)
@@ -104,12 +114,12 @@ class _Writing:
                     left = b.let(f"udiv i64 {left}, {nest.extents[v]}")
                 here = "".join(f", i64 {value}" for value in reversed(values))
                 for i, part in enumerate(p.parts):
-                    b.emit(f"call void @{name}_{i}(ptr %table, ptr %scratch, i64 0, i64 {part.units}{here})")
+                    b.emit(f"call void @{name}_{i}(ptr %table, ptr %scratch, i64 0, i64 {part.units}, i1 false{here})")
 
             b.loop(Value("%lo", dtypes.int64), Value("%hi", dtypes.int64), 1, point)
             b.ret()
 
-        b.function(name, "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi", body, "internal void")
+        b.function(name, _ARGUMENTS, body, "internal void")
         return most
 
     def _kernel(
@@ -140,15 +150,17 @@ class _Writing:
                 return pointers[id(buffer)]
 
             emitter = Emitter(b, pointer, self._fault)
-            lo, hi = Value("%lo", dtypes.int64), Value("%hi", dtypes.int64)
+            share = Share(
+                lo=Value("%lo", dtypes.int64),
+                hi=Value("%hi", dtypes.int64),
+                scratch="%scratch" if not room else b.let(f"getelementptr i8, ptr %scratch, i64 {room}"),
+                continues=Value("%continues", dtypes.bool_),
+            )
             with emitter.at({v: Value(f"%v{v}", dtypes.int64) for v in given}):
-                p.emit(
-                    emitter, lo, hi, "%scratch" if not room else b.let(f"getelementptr i8, ptr %scratch, i64 {room}")
-                )
+                p.emit(emitter, share)
             b.ret()
 
-        arguments = "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi"
-        b.function(name, arguments + "".join(f", i64 %v{v}" for v in given), body, "internal void")
+        b.function(name, _ARGUMENTS + "".join(f", i64 %v{v}" for v in given), body, "internal void")
         return room + p.scratch
 
     def _address(self, buffer: Buffer, private: dict[int, int]) -> str:
@@ -176,8 +188,12 @@ class _Writing:
         b = self.builder
 
         def body() -> None:
-            mine = b.let(f"mul i64 %thread, {self.stride}")
-            scratch = b.let(f"getelementptr i8, ptr %scratch, i64 {mine}")
+            distance = b.let(f"mul i64 %thread, {self.stride}")
+            mine = b.let(f"getelementptr i8, ptr %scratch, i64 {distance}")
+            scratch = b.let(f"getelementptr i8, ptr {mine}, i64 {self.room}") if self.room else mine
+            for placed in (placed for phase in order for placed in phase if placed.grain is not None):
+                word = b.let(f"getelementptr i8, ptr {mine}, i64 {self.words[placed.number]}")
+                deal(b, word, *self._bounds(placed))
             slots = sorted({p.slot for phase in order for p in phase if p.slot})
             has: dict[int, Value] = {}
             for slot in (0, *slots):
@@ -193,19 +209,28 @@ class _Writing:
         b.function("step", "ptr noalias %table, ptr noalias %scratch, ptr %control, i64 %thread, i64 %threads", body)
 
     def _call(self, placed: Placed, scratch: str, has: dict[int, Value]) -> None:
-        b, units = self.builder, placed.plan.units
-        name = f"k{placed.number}"
-        if placed.slot is not None:
-            call = f"call void @{name}(ptr %table, ptr {scratch}, i64 0, i64 {units})"
+        b, name = self.builder, f"@k{placed.number}"
+        if placed.grain is not None:
+            words = b.let(f"getelementptr i8, ptr %scratch, i64 {self.words[placed.number]}")
+            numbers = f"i64 {self.stride}, i64 {placed.grain}, i64 %thread, i64 %threads"
+            self._run(placed, f"call void @cr_share(ptr {name}, ptr %table, ptr {scratch}, ptr {words}, {numbers})")
+        elif placed.slot is not None:
+            call = f"call void {name}(ptr %table, ptr {scratch}, i64 0, i64 {placed.plan.units}, i1 false)"
             b.when(has[placed.slot], lambda _: self._run(placed, call))
-            return
+        else:
+            lo, hi = self._bounds(placed)
+            self._run(placed, f"call void {name}(ptr %table, ptr {scratch}, i64 {lo}, i64 {hi}, i1 false)")
+
+    def _bounds(self, placed: Placed) -> tuple[str, str]:
+        """The units of a task that are a thread's share."""
+        b, units = self.builder, placed.plan.units
         blocks, each = placed.split or (units, 1)
         start = b.let(f"mul i64 %thread, {blocks}")
         stop = b.let(f"add i64 {start}, {blocks}")
         lo, hi = b.let(f"udiv i64 {start}, %threads"), b.let(f"udiv i64 {stop}, %threads")
         if each > 1:
             lo, hi = (self._least(b.let(f"mul i64 {x}, {each}"), units) for x in (lo, hi))
-        self._run(placed, f"call void @{name}(ptr %table, ptr {scratch}, i64 {lo}, i64 {hi})")
+        return lo, hi
 
     def _least(self, x: str, most: int) -> str:
         """The smaller of a number and the units that there are: the last block may be shorter."""
@@ -228,3 +253,8 @@ class _Writing:
         where = b.let(f"getelementptr i64, ptr {ticks}, i64 {at}")
         old = b.let(f"load i64, ptr {where}, align 8")
         b.emit(f"store i64 {b.let(f'add i64 {old}, {spent}')}, ptr {where}, align 8")
+
+
+def _lines(size: int) -> int:
+    """Bytes, as so many that what follows is on lines of its own."""
+    return -(-size // 128) * 128

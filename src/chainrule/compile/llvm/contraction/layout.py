@@ -13,7 +13,7 @@ from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous
 from chainrule.compile.llvm.contraction.forms import Form, beside, forms, turned_row
 from chainrule.compile.llvm.contraction.grid import Grid
 from chainrule.compile.llvm.contraction.sources import plain
-from chainrule.compile.llvm.rows import Rows
+from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.target import Target
 
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
@@ -66,6 +66,11 @@ class Layout:
         if self.tiles.others or self.tiles.axis.variable != 0:
             return None
         return Rows(self.tiles.axis.extent, self.tiles.size)
+
+    @property
+    def grain(self) -> int:
+        """Tiles better not taken apart: those whose sums wait together, for which operands are packed again."""
+        return self.chunk if self.block is not None else 1
 
     @cached_property
     def pitch(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from chainrule import dtypes
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.contraction.axes import Axes, Axis, product
@@ -11,7 +12,7 @@ from chainrule.compile.llvm.contraction.grid import index_divmod
 from chainrule.compile.llvm.contraction.layout import Layout, decide
 from chainrule.compile.llvm.contraction.writing import Writing
 from chainrule.compile.llvm.expressions import Emitter
-from chainrule.compile.llvm.rows import Rows
+from chainrule.compile.llvm.shares import Rows, Share
 from chainrule.compile.llvm.target import Target
 
 _WORTH = 0.95  # of the cost of a whole, which its parts must not exceed
@@ -24,7 +25,7 @@ class ContractPlan:
     layouts: of its parts, which together make the whole output.
     units: how many parts threads may share, each a contiguous range of them. Each writes its own part of the output,
         and what a part comes to does not depend on who does it.
-    rows: what units stand for.
+    rows: what units stand for. grain: how many are better not taken apart.
     scratch: bytes of memory that one thread needs beside, 64-byte aligned.
     flops: multiplications and additions. work: about the cycles that one thread takes, as vector instructions.
     """
@@ -32,18 +33,22 @@ class ContractPlan:
     layouts: tuple[Layout, ...]
     units: int
     rows: Rows | None
+    grain: int
     scratch: int
     flops: int
     work: float
 
-    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
-        """Code for the units from `lo` up to `hi`; `scratch` is a pointer register."""
+    def emit(self, emitter: Emitter, share: Share) -> None:
+        """Code for a share of the units."""
         if not self.units:
             return
+        b = emitter.builder
         for layout in self.layouts:
-            Writing(layout, emitter, scratch).units(*(self._share(emitter, layout, unit) for unit in (lo, hi)))
+            lo, hi = (self._tile(emitter, layout, unit) for unit in (share.lo, share.hi))
+            continues = share.continues if len(self.layouts) == 1 else b.constant(False, dtypes.bool_)
+            Writing(layout, emitter, share._replace(lo=lo, hi=hi, continues=continues)).write()
 
-    def _share(self, emitter: Emitter, layout: Layout, unit: Index) -> Index:
+    def _tile(self, emitter: Emitter, layout: Layout, unit: Index) -> Index:
         """The tile of a part that stands where a unit stands in the whole."""
         if layout.units == self.units:
             return unit
@@ -61,6 +66,7 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
         layouts=layouts,
         units=layouts[0].units,
         rows=layouts[0].rows if all(layout.rows == layouts[0].rows for layout in layouts) else None,
+        grain=max(layout.grain for layout in layouts),
         scratch=max(layout.stretches[-1] for layout in layouts),
         flops=2 * product((*axes.batch, *axes.rows, *axes.columns, *axes.summed)),
         work=sum(layout.form.cost for layout in layouts),

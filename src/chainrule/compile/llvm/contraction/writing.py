@@ -23,6 +23,7 @@ from chainrule.compile.llvm.contraction.tile import (
     vector_step,
 )
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.shares import Share
 
 Point = dict[int, Index]  # the values of variables
 
@@ -57,7 +58,7 @@ class Run:
 class Writing:
     """Writes the code of one layout."""
 
-    def __init__(self, layout: Layout, emitter: Emitter, scratch: str) -> None:
+    def __init__(self, layout: Layout, emitter: Emitter, share: Share) -> None:
         self.layout = layout
         self.emitter = emitter
         self.epilogue = Epilogue(emitter, layout.kernel.epilogue)
@@ -65,15 +66,17 @@ class Writing:
         self.operands = (kernel.right, kernel.left) if layout.form.swapped else (kernel.left, kernel.right)
         self.masks = layout.target.vector_bytes >= 32
         panel, points, _ = layout.stretches
-        self.panel = scratch
+        self.share = share
+        self.panel = scratch = share.scratch
         self.points = b.pointer(scratch, panel, dtypes.uint8) if points > panel else scratch
         self.sums = b.pointer(scratch, points, dtypes.uint8) if layout.block else scratch
 
     # --- loops
 
-    def units(self, lo: Index, hi: Index) -> None:
-        """Tiles lo … hi - 1, panel by panel."""
+    def write(self) -> None:
+        """The tiles of the share, panel by panel."""
         b, layout, tiles = self.emitter.builder, self.layout, self.layout.tiles.count
+        lo, hi = self.share.lo, self.share.hi
         with self.emitter.at(dict.fromkeys(layout.axes.still, 0)):
             first, _ = index_divmod(b, lo, tiles)
             last, _ = index_divmod(b, b.index_add(hi, tiles - 1), tiles)
@@ -93,7 +96,7 @@ class Writing:
         if self.layout.block is not None:
             self._panel_in_parts(columns, lo, hi)
             return
-        vectors = self._vectors(columns, ALL)
+        vectors = self._vectors(columns, ALL, lo)
 
         def tile(rows: Run, _: Index) -> None:
             points = self._packed_points(rows, ALL)
@@ -221,12 +224,25 @@ class Writing:
             step *= block[1] if block is not None and axis == block[0] else axis.extent
         return strides, step
 
-    def _vectors(self, columns: Run, part: Part) -> Source:
-        """The vectors' operand of a panel, packed if that is better."""
+    def _vectors(self, columns: Run, part: Part, first: Index = 0) -> Source:
+        """The vectors' operand of a panel, packed if that is better.
+
+        first: the tile that comes first. Where a share goes on in the middle of a panel, that lies packed already.
+        """
+        b = self.emitter.builder
+        if not self.layout.packed:
+            return self._source(1, columns, part)
+        if part.axis is not None or isinstance(first, int):
+            return self._packed(columns, part)
+        lies = b.and_(self.share.continues, b.gt(first, b.constant(0, dtypes.int64)))
+        found: list[Source] = []
+        self.emitter.when(b.not_(lies), lambda: found.append(self._packed(columns, part)))
+        return found[0]
+
+    def _packed(self, columns: Run, part: Part) -> Source:
+        """A panel of the vectors' operand, copied."""
         layout, e = self.layout, self.emitter
         given = self._source(1, columns, part)
-        if not layout.packed:
-            return given
         loops, dtype = self._loops(part), layout.kernel.accumulate
         one_by_one = [Segment(0, SCALAR, None)]
         if layout.form.dot:

@@ -19,7 +19,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
-from chainrule.compile.llvm.rows import Rows
+from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
 

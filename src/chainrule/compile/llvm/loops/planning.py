@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import final
 
 from chainrule.compile.kernels.kernel import Loops
-from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.loops.layout import Layout, decide
 from chainrule.compile.llvm.loops.writing import Writing
-from chainrule.compile.llvm.rows import Rows
+from chainrule.compile.llvm.shares import Rows, Share
 
 
 @final
@@ -22,7 +21,7 @@ class LoopsPlan:
     """A loop nest, decided: see `plan`.
 
     units: parts that threads share, contiguous ranges of them; each writes its own part of the output.
-    rows: what units stand for.
+    rows: what units stand for. grain: how many are better not taken apart.
     work: roughly the cycles that one thread takes for it all.
     """
 
@@ -31,11 +30,12 @@ class LoopsPlan:
     rows: Rows | None
     work: float
     scratch: int = 0
+    grain: int = 1
 
-    def emit(self, emitter: Emitter, lo: Index, hi: Index, scratch: str) -> None:
-        """Code for the units from `lo` to `hi`."""
+    def emit(self, emitter: Emitter, share: Share) -> None:
+        """Code for a share of the units."""
         if not self.layout.is_empty:
-            Writing(self.layout, emitter).units(lo, hi)
+            Writing(self.layout, emitter).units(share.lo, share.hi)
 
 
 def plan(kernel: Loops, vector_bytes: int) -> LoopsPlan:
