@@ -260,6 +260,10 @@ def test_the_faster_way_is_used():
     assert play(lambda _: 1000, lambda _: 5000, 3000)[100:].mean() < 0.05
 
 
+def test_one_thread_is_hardly_ever_tried_where_several_are_far_better():
+    assert play(lambda _: 1000, lambda _: 500, 20_000)[2000:].mean() > 0.997
+
+
 def test_a_gain_too_small_to_tell_keeps_one_thread():
     assert play(lambda _: 1000, lambda _: 990, 3000)[100:].mean() < 0.2
 

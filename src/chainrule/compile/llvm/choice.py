@@ -8,8 +8,9 @@ sixteenth; the first call of a trial, which may have had to wake somebody, and i
 that failed has cost, some multiple of that time passes until the next: twice at first, for what disturbed it is mostly
 gone soon; three times as much each time it fails again, and in the end 54, so that trials cost less than a fiftieth.
 Several threads are given up sooner, without a trial, once they have lost the time of 16 steps against one: gains make
-good for losses, and one slow call counts for eight at most, so that a hiccup of the system is forgiven. A call during
-which the process must have been stopped says nothing, and is left out altogether.
+good for losses, and one slow call counts for eight at most, so that a hiccup of the system is forgiven. So one thread
+needs to be tried less often, and eight times as long is waited for that. A call during which the process must have been
+stopped says nothing, and is left out altogether.
 
 Times are ticks of the processor's counter; all is said in multiples of measured times, so the unit does not matter.
 """
@@ -23,6 +24,7 @@ from chainrule.compile.llvm.builder import Builder, Value
 TRIAL = 6  # calls
 PATIENCE = 2  # how many times the cost of a trial that failed is waited, at first
 _MORE, _MOST = 3, 54  # each time it fails again, so many times as much; at most
+_ONE_WAITS = 8  # so many times as much where the trial was of one thread
 _SHORTEST_WAIT = 64  # calls between trials
 _SETTLED = 256  # calls after which a way has proved its worth
 
@@ -112,6 +114,7 @@ class Choice:
         better = b.or_(unknown, b.lt(self.times(found, 16), self.times(usual_time, 15)))
         cost = b.sub(b.add(first, spent), b.mul(b.add(calls, self.number(2)), usual_time))
         patience = self.get("patience")
+        waits = b.where(is_many, patience, self.times(patience, _ONE_WAITS))
         shortest = self.times(b.where(better, found, usual_time), _SHORTEST_WAIT)
         self.put(
             time_one=b.where(is_many, one, found),
@@ -119,7 +122,7 @@ class Choice:
             many=b.where(better, self.many, b.sub(self.number(1), self.many)),
             since=b.where(better, zero, self.get("since")),
             patience=b.where(better, patience, self.longer(patience)),
-            wait=b.where(better, shortest, b.maximum(shortest, b.mul(cost, patience))),
+            wait=b.where(better, shortest, b.maximum(shortest, b.mul(cost, waits))),
             debt=zero,
             lost=zero,
             trial=b.where(unknown, self.number(TRIAL), zero),
