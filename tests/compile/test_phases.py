@@ -85,8 +85,8 @@ def accesses(task):
 def touched(placed, thread, threads, offsets):
     """(memory, first byte, last byte, is it written) of all that a thread touches in a task shared by rows."""
     rows = placed.plan.rows
-    blocks, each = placed.split
-    lo, hi = (min(t * blocks // threads * each, placed.plan.units) for t in (thread, thread + 1))
+    split = placed.split
+    lo, hi = (min(split.first(t, threads) * split.each, placed.plan.units) for t in (thread, thread + 1))
     fixed = {0: (lo * rows.height, min(hi * rows.height, rows.number))}
     if lo == hi:
         return

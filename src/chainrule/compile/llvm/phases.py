@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.points import Batch, by_point
@@ -102,10 +103,10 @@ class _Phases:
         if several and work >= (_SHARED_ROWS if against and by_rows else _SHARED):
             if against and not by_rows:
                 return None
-            blocks = plan.units if split is None else split.blocks
-            for thread in range(self.threads):
-                share = (thread + 1) * blocks // self.threads - thread * blocks // self.threads
-                load[thread] += work * share / blocks
+            shared = split or Split.of_units(plan.units)
+            firsts = [shared.first(thread, self.threads) for thread in range(self.threads + 1)]
+            for thread, (lo, hi) in enumerate(pairwise(firsts)):
+                load[thread] += work * (hi - lo) / shared.blocks
             return Placed(task=task, number=number, plan=plan, slot=None, split=split, grain=grain)
         slots = {other.slot for other in against}
         if None in slots or len(slots) > 1:
@@ -128,7 +129,7 @@ class _Phases:
         height = self.heights.get(rows.number, 0) if rows is not None else 0
         if rows is None or height % rows.height or height * self.threads > rows.number:
             return None
-        return Split(blocks=-(-rows.number // height), each=height // rows.height)
+        return Split(rows=rows.number, height=height, each=height // rows.height)
 
     def _row_by_row(self, first: Placed, second: Task) -> bool:
         """Do two tasks touch what they have in common only at the same rows?"""

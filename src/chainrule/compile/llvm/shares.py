@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chainrule.compile.llvm.values import Index, Value
+from chainrule.compile.llvm.builder import Builder, Index, Value
 
 
 class Rows(NamedTuple):
@@ -15,13 +15,38 @@ class Rows(NamedTuple):
 
 
 class Split(NamedTuple):
-    """How threads share a kernel's units: `blocks` of so many units each, as evenly as blocks allow.
+    """How threads share a kernel's units: rows in blocks of so many, of which the last may be shorter; each some units.
 
-    With rows alike in all kernels, each thread finds what it made itself in the kernel before.
+    Blocks go to threads so that all have as many rows as can be; the first, which has no need to be woken, rather one
+    more. With rows alike in all kernels, each thread finds what it made itself in the kernel before.
     """
 
-    blocks: int
+    rows: int
+    height: int
     each: int
+
+    @classmethod
+    def of_units(cls, units: int) -> Split:
+        """Unit by unit. The last is taken for half a one, since it often is what was left over."""
+        return cls(rows=2 * units - 1, height=2, each=1)
+
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return -(-self.rows // self.height)
+
+    def first(self, thread: int, threads: int) -> int:
+        """The first block of a thread; of the one behind the last, the number of blocks."""
+        if thread == threads:
+            return self.blocks
+        return (2 * thread * self.rows + threads * self.height) // (2 * threads * self.height)
+
+    def write_first(self, b: Builder, thread: str, threads: str) -> str:
+        """Code for `first`, of a thread that is not the one behind the last."""
+        twice = b.let(f"mul i64 {thread}, {2 * self.rows}")
+        half = b.let(f"mul i64 {threads}, {self.height}")
+        parts = b.let(f"mul i64 {threads}, {2 * self.height}")
+        return b.let(f"udiv i64 {b.let(f'add i64 {twice}, {half}')}, {parts}")
 
 
 class Share(NamedTuple):

@@ -23,7 +23,7 @@ from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.phases import Placed, phases
 from chainrule.compile.llvm.planning import NestPlan, Plan, plan
 from chainrule.compile.llvm.runtime import emit_barrier
-from chainrule.compile.llvm.shares import Share
+from chainrule.compile.llvm.shares import Share, Split
 from chainrule.compile.llvm.stealing import deal, emit_sharing
 from chainrule.compile.llvm.target import Target
 
@@ -224,18 +224,13 @@ class _Writing:
     def _bounds(self, placed: Placed) -> tuple[str, str]:
         """The units of a task that are a thread's share."""
         b, units = self.builder, placed.plan.units
-        blocks, each = placed.split or (units, 1)
-        start = b.let(f"mul i64 %thread, {blocks}")
-        stop = b.let(f"add i64 {start}, {blocks}")
-        lo, hi = b.let(f"udiv i64 {start}, %threads"), b.let(f"udiv i64 {stop}, %threads")
-        if each > 1:
-            lo, hi = (self._least(b.let(f"mul i64 {x}, {each}"), units) for x in (lo, hi))
-        return lo, hi
-
-    def _least(self, x: str, most: int) -> str:
-        """The smaller of a number and the units that there are: the last block may be shorter."""
-        self.builder.declare("i64 @llvm.umin.i64(i64, i64)")
-        return self.builder.let(f"call i64 @llvm.umin.i64(i64 {x}, i64 {most})")
+        split = placed.split or Split.of_units(units)
+        following = b.let("add i64 %thread, 1")
+        lo, hi = (split.write_first(b, thread, "%threads") for thread in ("%thread", following))
+        if split.each > 1:
+            lo, hi = (b.let(f"mul i64 {x}, {split.each}") for x in (lo, hi))
+        last = b.let(f"icmp eq i64 {following}, %threads")
+        return lo, b.let(f"select i1 {last}, i64 {units}, i64 {hi}")
 
     def _run(self, placed: Placed, call: str) -> None:
         b = self.builder
