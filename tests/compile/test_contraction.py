@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import mmap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -50,6 +51,7 @@ def compiled(kernel: Contract, target: Target) -> Callable[..., contraction.Cont
     b = Builder(target.vector_bytes, target.has_fma)
     exprs = [kernel.left, kernel.right, *(s.value for s in kernel.epilogue)]
     found = [e.buffer for e in walk(*exprs) if isinstance(e, Load)] + [s.buffer for s in kernel.epilogue]
+    found += kernel.claims
     buffers = list({id(x): x for x in found}.values())
     names = {id(x): f"%p{i}" for i, x in enumerate(buffers)}
     emitter = Emitter(b, lambda x: names[id(x)], lambda *_: None)
@@ -65,15 +67,17 @@ def compiled(kernel: Contract, target: Target) -> Callable[..., contraction.Cont
     kinds = [*[ctypes.c_void_p] * (len(buffers) + 1), ctypes.c_int64, ctypes.c_int64, ctypes.c_bool]
     function = ctypes.CFUNCTYPE(None, *kinds)(code.address("contract"))
 
-    def run(arrays: dict[str, np.ndarray], parts: int = 1, at_end: bool = True) -> dict[str, np.ndarray]:
+    def run(
+        arrays: dict[str, np.ndarray], parts: int = 1, at_end: bool = True, share: tuple[int, int] | None = None
+    ) -> dict[str, np.ndarray]:
         guarded = {}
         for name, a in arrays.items():
             guarded[name] = Guarded(a.nbytes, at_end)
             guarded[name].bytes[:] = a.reshape(-1).view(np.uint8)
         scratch = Guarded(-(-plan.scratch // 64) * 64, at_end)
-        cuts = [plan.units * i // parts for i in range(parts + 1)]
+        cuts = share or [plan.units * i // parts for i in range(parts + 1)]
         for lo, hi in itertools.pairwise(cuts):
-            continues = lo > 0 and at_end  # it may, and it need not: the memory is the same
+            continues = lo > cuts[0] and at_end  # it may, and it need not: the memory is the same
             function(*(guarded[x.name].address for x in buffers), scratch.address, lo, hi, continues)
         assert code
         return {n: np.array(guarded[n].bytes).view(a.dtype).reshape(a.shape) for n, a in arrays.items()}
@@ -515,6 +519,26 @@ def test_a_window_over_the_edge_reads_zeros(target):
 
 
 # --- the plan
+
+
+def test_of_what_a_product_claims_it_writes_to_its_own_rows_only(target):
+    """A line of memory at a time, in the rows whose sums are made; what is claimed holds nothing yet."""
+    extents = {"i": 43, "j": 50, "k": 70}
+    kernel, (left, right, out) = einsum_kernel("ik,kj->ij", extents, (NATURAL,) * 3)
+    claim = Buffer(name="claim", shape=(43, 50), dtype=FLOAT32, strides=(50, 1), place="arena")
+    run = compiled(replace(kernel, claims=(claim,)), target)
+    rng = np.random.default_rng(0)
+    memory = {x.name: draw(rng, x) for x in (left, right)} | {x.name: np.ones(43 * 50, "f4") for x in (out, claim)}
+    plain = compiled(kernel, target)({n: memory[n] for n in ("left", "right", "out")})
+    for lo, hi in ((0, run.plan.units), (1, 3)):
+        after = run(memory, share=(lo, hi))
+        own = slice(lo * run.plan.rows.height, min(hi * run.plan.rows.height, 43))
+        rows, claimed = after["out"].reshape(43, 50), after["claim"].reshape(43, 50)
+        np.testing.assert_array_equal(rows[own], plain["out"].reshape(43, 50)[own])
+        zeros = np.flatnonzero(claimed[own].reshape(-1) == 0)
+        assert zeros[0] == 0
+        assert np.diff(zeros, append=claimed[own].size).max() <= 16  # elements: a line of memory
+        assert (np.delete(claimed, np.r_[own], axis=0) == 1).all()
 
 
 def test_work_is_cut_finely_enough_for_threads():

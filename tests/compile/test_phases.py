@@ -10,6 +10,7 @@ from steps import F, drawn, page_step, written
 
 import chainrule as cr
 from chainrule.compile.kernels.expression import Load, Pick, walk
+from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.kernels.tasks import stores, values
 from chainrule.compile.llvm import pool
 from chainrule.compile.native import write
@@ -55,6 +56,20 @@ def test_alone_or_together_a_step_computes_the_same():
             pool.set_num_threads(pool.usable_cores())
     np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
     np.testing.assert_allclose(results[2], results[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_product_claims_what_the_kernel_behind_it_fills(threads):
+    """The gradient of the hidden layer of the page's net, which in training the other thread read a step before."""
+    tasks = written(*page_step(), threads=threads).schedule.tasks
+    claims = {t.kernel.name: t.kernel.claims for t in tasks if isinstance(t.kernel, Contract) and t.kernel.claims}
+    if threads == 1:  # there is nobody else
+        assert not claims
+        return
+    (gradient,) = claims["matmul_relu"]
+    assert tasks[1].kernel.name == "sum_square_mul_gate"
+    assert gradient in tasks[1].writes
+    assert all(gradient not in t.writes for t in tasks[2:])
 
 
 # --- against a plain reading of what each unit touches

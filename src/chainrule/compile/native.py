@@ -13,6 +13,7 @@ import numpy as np
 from chainrule.compile import cache
 from chainrule.compile.executable import Binding
 from chainrule.compile.kernels.arena import ALIGNMENT, Arena, planned
+from chainrule.compile.kernels.claiming import claimed
 from chainrule.compile.kernels.nesting import nested
 from chainrule.compile.kernels.schedule import Schedule, scheduled
 from chainrule.compile.llvm import engine, pool
@@ -166,6 +167,8 @@ def write(
     """
     target, threads = target or host(), threads or pool.get_num_threads()
     schedule = nested(scheduled(program))
+    if threads > 1:
+        schedule = claimed(schedule)
     arena = planned(schedule)
     module = written(schedule, arena, target, threads, timed=timed)
     return Written(program=program, schedule=schedule, arena=arena, module=module, target=target, threads=threads)

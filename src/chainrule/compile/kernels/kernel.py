@@ -59,6 +59,7 @@ class Contract:
     (a cast or a gate around one is allowed, and is done while packing).
     accumulate: the dtype of the sum: float32 for the 16-bit floats, else that of the operands.
     epilogue: stores whose values mention `Accumulated` and loads at batch, row and column variables.
+    claims: buffers of as many rows, lines of which are written to before the sums of their rows: see `claiming.py`.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Contract:
     right: Expr
     accumulate: np.dtype
     epilogue: tuple[Store, ...]
+    claims: tuple[Buffer, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

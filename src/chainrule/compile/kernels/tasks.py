@@ -70,8 +70,11 @@ def stores(kernel: Loops | Contract) -> Iterator[Store]:
 def _targets(kernel: Kernel) -> Iterator[Buffer]:
     """What a kernel writes."""
     match kernel:
-        case Loops() | Contract():
+        case Loops():
             yield from (s.buffer for s in stores(kernel))
+        case Contract():
+            yield from (s.buffer for s in stores(kernel))
+            yield from kernel.claims
         case Scatter():
             yield kernel.buffer
         case Scan() | Sort():

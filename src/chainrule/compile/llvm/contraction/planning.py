@@ -88,5 +88,6 @@ def _parts(whole: Layout) -> tuple[Layout, ...]:
     for start, stop in ((0, full), (full, lanes.extent)):
         part = Axis(lanes.variables, stop - start)
         cut = replace(axes, rows=(part,)) if whole.form.swapped else replace(axes, columns=(part,))
-        found.append(decide(whole.kernel, whole.target, cut, {part: start}))
+        kernel = whole.kernel if start == 0 else replace(whole.kernel, claims=())
+        found.append(decide(kernel, whole.target, cut, {part: start}))
     return tuple(found)

@@ -18,7 +18,7 @@ from chainrule.compile.llvm.contraction.sources import Source
 from chainrule.compile.llvm.contraction.summation import Step
 from chainrule.compile.llvm.expressions import Emitter
 
-_LINE = 64  # bytes of a cache line
+LINE = 64  # bytes of a cache line
 _FAR = 1 << 18  # bytes: arrays from this size on are not in the first caches when their turn comes
 
 
@@ -116,7 +116,7 @@ class Epilogue:
         for load in self.far:
             if rows[0].step(load.offset) == 0 or along[0].step(load.offset) != 1:
                 continue
-            pointer, line = e.pointer(load.buffer), _LINE // load.buffer.dtype.itemsize
+            pointer, line = e.pointer(load.buffer), LINE // load.buffer.dtype.itemsize
             for i in range(rows[2]):
                 with e.at({**point, **rows[0].at(b.index_add(rows[1], i)), **along[0].at(along[1])}):
                     at = e.index(load.offset)

@@ -15,6 +15,7 @@ from chainrule.compile.llvm.contraction.packing import copy, copy_run, transpose
 from chainrule.compile.llvm.contraction.sources import Memory, Source, source
 from chainrule.compile.llvm.contraction.summation import Summation, sets_for, zero
 from chainrule.compile.llvm.contraction.tile import (
+    LINE,
     Epilogue,
     Segment,
     dot_step,
@@ -100,6 +101,7 @@ class Writing:
 
         def tile(rows: Run, _: Index) -> None:
             points = self._packed_points(rows, ALL)
+            self._claim(rows)
 
             def piece(run: Run, source: Source, _: Index) -> None:
                 self._ahead(rows, run)
@@ -318,6 +320,16 @@ class Writing:
             start = self._load(kept, start)
         axes, extents = [a for a, _ in loops], [n for _, n in loops]
         return Summation(self.emitter, axes, extents, width, sets, step).run(points, vectors, start)
+
+    def _claim(self, rows: Run) -> None:
+        """Write to each line of what the rows claim."""
+        b, layout = self.emitter.builder, self.layout
+        if layout.rows is None:
+            return
+        for buffer in layout.kernel.claims:
+            first = b.pointer(self.emitter.pointer(buffer), b.index_mul(rows.start, buffer.strides[0]), buffer.dtype)
+            for at in range(0, rows.size * buffer.strides[0], LINE // buffer.dtype.itemsize):
+                b.store(b.constant(0, buffer.dtype), first, at, buffer.dtype)
 
     def _ahead(self, rows: Run, columns: Run) -> None:
         if not self.layout.form.dot and not self.layout.results_turned:
