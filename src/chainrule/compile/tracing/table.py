@@ -12,8 +12,9 @@ from chainrule.compile.program import Program
 from chainrule.compile.tracing.places import Option, Place, State, Stream
 from chainrule.core.node import Node
 
-# C-contiguous and aligned, in NumPy's flags.
+# In NumPy's flags: C-contiguous and aligned; and owning its memory besides.
 PLAIN_MEMORY = 0x0001 | 0x0100
+OWN_MEMORY = PLAIN_MEMORY | 0x0004
 
 
 @final
