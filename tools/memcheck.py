@@ -35,10 +35,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import chainrule as cr
-from chainrule.compile import memory, native
+from chainrule.compile import native, writing
 from chainrule.compile.executable import Binding
 from chainrule.compile.jit import Compiled
-from chainrule.compile.kernels.arena import ALIGNMENT, Arena, Stay
+from chainrule.compile.kernels import arena
+from chainrule.compile.kernels.arena import Arena, Stay
+from chainrule.compile.kernels.buffer import ALIGNMENT
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.llvm import pool
 from chainrule.compile.pipeline import optimised
@@ -172,7 +174,7 @@ CASES: dict[str, Callable[[], Case]] = {
 def planned_apart(schedule: Schedule) -> Arena:
     """As `planned`, but no two temporaries share a place, and gaps lie between them."""
     stays, start = [], GAP
-    for stay in memory.planned(schedule).stays:
+    for stay in arena.planned(schedule).stays:
         stays.append(Stay(buffer=stay.buffer, start=start, first=stay.first, last=stay.last))
         start = -(-(start + stay.buffer.bytes + GAP) // ALIGNMENT) * ALIGNMENT
     return Arena(stays=tuple(stays), size=start)
@@ -186,7 +188,7 @@ def write_recipe(case: str, folder: Path, threads: int) -> None:
     """Compile a case; leaves its recipe in the folder, and where its temporaries lie."""
 
     def build(program: Program) -> Any:
-        done = native.write(optimised(program), threads=threads)
+        done = writing.write(optimised(program), threads=threads)
         path(folder, case, "recipe").write_bytes(replace(done.recipe, code=code_of(done)).packed())
         path(folder, case, "program").write_text(str(program))
         inside = [(s.start, s.buffer.bytes) for s in done.arena.stays]
@@ -197,7 +199,7 @@ def write_recipe(case: str, folder: Path, threads: int) -> None:
         start(case, build)
 
 
-def code_of(done: native.Written) -> bytes:
+def code_of(done: writing.Written) -> bytes:
     """The object code, without what Valgrind 3.19 does not know: vmovq from xmm8… to xmm0… in its shortest form."""
     text, count = re.subn(
         r"^\tvmovq\t(?=%xmm(8|9|1\d), %xmm[0-7]$)", "\t{vex3} vmovq\t", done.assembly(), flags=re.MULTILINE
@@ -376,7 +378,7 @@ def judged(cases: Sequence[str], folder: Path, options: argparse.Namespace) -> i
         "CHAINRULE_CACHE_DIR": str(folder / "cache"), "PYTHONMALLOC": "malloc", XML: str(report),
     }  # fmt: skip
     os.environ.update(settings)
-    native.planned = planned_apart  # type: ignore[attr-defined]
+    writing.planned = planned_apart  # type: ignore[attr-defined]
     pool.pool()  # compiled and kept, for the process inside
     for case in cases:
         write_recipe(case, folder, options.threads)

@@ -14,7 +14,7 @@ import numpy as np
 
 from chainrule.compile.executable import PlainBinding
 from chainrule.compile.llvm.blocks import CONTROL, CONTROL_BYTES
-from chainrule.compile.native import Written
+from chainrule.compile.writing import Written
 
 ASSEMBLER, LINKER, EMULATOR = "aarch64-linux-gnu-as", "aarch64-linux-gnu-ld", "qemu-aarch64"
 MISSING = [name for name in (ASSEMBLER, LINKER, EMULATOR) if shutil.which(name) is None]

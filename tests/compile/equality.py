@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile import native
+from chainrule.compile import writing
 from chainrule.compile.jit import Compiled
 from chainrule.compile.llvm.target import Target
 from chainrule.compile.pipeline import optimised
@@ -31,7 +31,7 @@ EFFORT = int(os.environ.get("CHAINRULE_TEST_EFFORT", "1"))
 
 def compiled(function: Callable[..., Any], target: Target | None = None, threads: int | None = None) -> Compiled:
     """The function as machine code."""
-    return Compiled(function, build=lambda program: native.compiled(optimised(program), target, threads=threads))
+    return Compiled(function, build=lambda program: writing.compiled(optimised(program), target, threads=threads))
 
 
 def arrays(results: Any) -> list[np.ndarray]:

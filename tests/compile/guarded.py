@@ -23,9 +23,9 @@ import chainrule as cr
 from chainrule.compile.jit import Compiled
 from chainrule.compile.llvm import engine
 from chainrule.compile.llvm.target import Target, host
-from chainrule.compile.native import write
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
+from chainrule.compile.writing import write
 from chainrule.core.family import Elementwise
 from chainrule.core.sample import Arg, Sample
 from chainrule.ops.catalogue import CATALOGUE

@@ -7,8 +7,8 @@ import numpy as np
 
 import chainrule as cr
 from chainrule.compile.jit import Compiled
-from chainrule.compile.native import Written, write
 from chainrule.compile.pipeline import optimised
+from chainrule.compile.writing import Written, write
 
 F = cr.nn.functional
 

@@ -15,8 +15,8 @@ import chainrule as cr
 from chainrule.compile.jit import Compiled
 from chainrule.compile.llvm import engine, runtime
 from chainrule.compile.llvm.target import aarch64
-from chainrule.compile.native import Written, write
 from chainrule.compile.pipeline import optimised
+from chainrule.compile.writing import Written, write
 
 F = cr.nn.functional
 CLOSE = 2e-5  # of float32, relative to the largest entry: sums of some hundred terms in another order

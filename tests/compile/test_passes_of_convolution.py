@@ -8,7 +8,7 @@ from tests.compile.equality import EFFORT
 
 import chainrule as cr
 from chainrule.autodiff.reverse import pull
-from chainrule.compile import native
+from chainrule.compile import writing
 from chainrule.compile.interpret import interpret
 from chainrule.compile.passes.arrangement import Part, arrangement, regrouped
 from chainrule.compile.passes.joins_last import joins_last
@@ -433,7 +433,7 @@ def test_lenet_compiles():
     program_ = lenet()
     arrays = [x.astype(x.dtype) for x in drawn(program_)]
     arrays[1] = np.abs(arrays[1])
-    run = native.compiled(optimised(program_), threads=1)
+    run = writing.compiled(optimised(program_), threads=1)
     for expected, found in zip(interpret(program_)(arrays), run(arrays), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 

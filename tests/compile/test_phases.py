@@ -13,8 +13,8 @@ from chainrule.compile.kernels.expression import Load, Pick, walk
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.kernels.tasks import stores, values
 from chainrule.compile.llvm import pool
-from chainrule.compile.native import write
 from chainrule.compile.pipeline import optimised
+from chainrule.compile.writing import write
 
 
 def classifier():

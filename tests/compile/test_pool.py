@@ -15,8 +15,8 @@ import time
 import numpy as np
 import pytest
 
-from chainrule.compile.llvm import choice, engine, pool, runtime
-from chainrule.compile.llvm.blocks import CONTROL, JOB, JOB_WORDS
+from chainrule.compile.llvm import engine, pool, runtime
+from chainrule.compile.llvm.blocks import CONTROL, JOB, JOB_WORDS, PATIENCE_AT_FIRST, TRIAL
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.target import aarch64, host
@@ -238,7 +238,7 @@ def play(times_one, times_many, calls: int) -> np.ndarray:
     """The ways that a job's figures choose, call by call, if its calls took these times."""
     note = runtime_note()
     job = pool.aligned_words(JOB_WORDS)
-    job[JOB["many"]], job[JOB["trial"]], job[JOB["patience"]] = 1, choice.TRIAL, choice.PATIENCE
+    job[JOB["many"]], job[JOB["trial"]], job[JOB["patience"]] = 1, TRIAL, PATIENCE_AT_FIRST
     job[JOB["stall"]] = STALL
     ways = np.empty(calls, np.int64)
     for call in range(calls):

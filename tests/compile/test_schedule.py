@@ -12,9 +12,9 @@ from chainrule.compile.kernels.expression import Load, walk
 from chainrule.compile.kernels.kernel import Contract, Loops, Nest
 from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.target import host
-from chainrule.compile.native import compiled
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.recipe import Recipe, key_of
+from chainrule.compile.writing import compiled
 from chainrule.errors import OutOfMemoryError
 
 

@@ -14,11 +14,13 @@ longest goes first; 0 keeps nothing.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,6 +153,23 @@ def cache_info() -> CacheInfo:
     )
 
 
+@functools.cache
+def release() -> str:
+    """What becomes of a program depends on the library's files, as they are now: a digest of their sizes and times."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    folders = [str(package / part) for part in ("compile", "core", "ops")]
+    for folder in folders:
+        with os.scandir(folder) as found:
+            for entry in sorted(found, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name.endswith(".py"):
+                    stat = entry.stat()
+                    digest.update(f"{entry.path[len(str(package)) :]} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def code_key(ir: str, target: Target, level: int = engine.LEVEL) -> str:
     """All that object code depends on: the code generator's release, its effort, the target, and the IR."""
     # Not chainrule's release: what it changes, it changes in the IR.
@@ -159,12 +178,16 @@ def code_key(ir: str, target: Target, level: int = engine.LEVEL) -> str:
 
 def object_code(ir: str, target: Target, level: int = engine.LEVEL) -> bytes:
     """The object code of a module: from the disk, or compiled and kept there."""
-    key = code_key(ir, target, level)
-    code = lookup(key)
-    if code is None:
-        code = engine.compile_text(ir, target, level)
-        store(key, code)
-    return code
+    return found_or_made(code_key(ir, target, level), lambda: engine.compile_text(ir, target, level))
+
+
+def found_or_made(key: str, make: Callable[[], bytes]) -> bytes:
+    """The payload of a key: from the disk, or made and kept there."""
+    payload = lookup(key)
+    if payload is None:
+        payload = make()
+        store(key, payload)
+    return payload
 
 
 # --- files

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 import types
 import warnings
 from collections.abc import Callable
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from chainrule.compile.executable import Build
 from chainrule.compile.native import build as native
-from chainrule.compile.report.report import Report, report_of
 from chainrule.compile.tracing.bound import MISS, Bound
 from chainrule.compile.tracing.outcome import trace
 from chainrule.compile.tracing.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
@@ -20,6 +20,9 @@ from chainrule.core.tracing import differentiating, running, tracer
 from chainrule.errors import DTypeError, RetraceWarning
 from chainrule.tensor import backward_watchers
 from chainrule.tree import flatten
+
+if TYPE_CHECKING:
+    from chainrule.compile.report.report import Report
 
 # What makes an executable of a program. The one place to put another.
 BUILD: Build = native
@@ -64,7 +67,8 @@ class Compiled:
         Raises: TraceError: there has been no call yet.
         """
         with self._lock:
-            return report_of(self)
+            report: Report = importlib.import_module("chainrule.compile.report.report").report_of(self)
+            return report
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if running and tracer() is not None:  # inside a function that is traced itself, it is part of that one

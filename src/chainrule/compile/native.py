@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import final
 
 import numpy as np
 
 from chainrule.compile import cache
 from chainrule.compile.executable import Binding
-from chainrule.compile.kernels.arena import ALIGNMENT, Arena, planned
-from chainrule.compile.kernels.claiming import claimed
-from chainrule.compile.kernels.nesting import nested
-from chainrule.compile.kernels.schedule import Schedule, scheduled
+from chainrule.compile.kernels.buffer import ALIGNMENT
 from chainrule.compile.llvm import engine, pool
-from chainrule.compile.llvm.step import Module, written
-from chainrule.compile.llvm.target import Target, host
-from chainrule.compile.pipeline import optimised
+from chainrule.compile.llvm.target import host
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe, key_of
 from chainrule.core.node import at_user_line
@@ -129,61 +123,6 @@ class NativeBinding:
         ))  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Written:
-    """A program with all that was decided on the way to its code: what a report tells of."""
-
-    program: Program
-    schedule: Schedule
-    arena: Arena
-    module: Module
-    target: Target
-    threads: int
-
-    @cached_property
-    def recipe(self) -> Recipe:
-        """What is needed to run it; compiles, unless the same code was compiled before."""
-        module = self.module
-        return Recipe(
-            code=cache.object_code(module.text, self.target),
-            constants=tuple(b.array for b in module.table if b.array is not None),
-            arena=self.arena.size,
-            scratch=module.scratch,
-            parallel=module.parallel,
-            faults=module.faults,
-        )
-
-    def native(self) -> Native:
-        """Ready to run."""
-        return Native(self.program, self.recipe, self.threads, len(self.schedule.tasks))
-
-    def assembly(self) -> str:
-        """The machine code, to be read."""
-        return engine.assembly(self.module.text, self.target)
-
-
-def write(
-    program: Program, target: Target | None = None, *, threads: int | None = None, timed: bool = False
-) -> Written:
-    """Code for a program that has gone through its passes.
-
-    threads: how many the code shall be good for at most; by default as many as are set.
-    timed: count what each task takes; see `Native.ticks`.
-    """
-    target, threads = target or host(), threads or pool.get_num_threads()
-    schedule = nested(scheduled(program))
-    if threads > 1:
-        schedule = claimed(schedule)
-    arena = planned(schedule)
-    module = written(schedule, arena, target, threads, timed=timed)
-    return Written(program=program, schedule=schedule, arena=arena, module=module, target=target, threads=threads)
-
-
-def compiled(program: Program, target: Target | None = None, *, threads: int | None = None) -> Native:
-    """Machine code, ready to run, for a program that has gone through its passes."""
-    return write(program, target, threads=threads).native()
-
-
 def build(program: Program) -> Native:
     """A traced program as machine code: from the disk if it was compiled before, else through all passes."""
     target, threads = host(), pool.get_num_threads()
@@ -191,8 +130,9 @@ def build(program: Program) -> Native:
     kept = cache.lookup(key)
     if kept is not None:
         return Native(program, Recipe.unpacked(kept), threads)
-    native = write(optimised(program), target, threads=threads).native()
-    cache.store(key, native.recipe.packed())
+    recipe = importlib.import_module("chainrule.compile.writing").recipe_of(program, target, threads)
+    native = Native(program, recipe, threads)
+    cache.store(key, recipe.packed())
     return native
 
 

@@ -6,29 +6,19 @@ for the same machine find the same recipe, and the second one emits nothing.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.compile import cache
 from chainrule.compile.llvm import engine
 from chainrule.compile.llvm.target import Target
 from chainrule.compile.program import Program
-
-
-@functools.cache
-def _release() -> str:
-    """What the code that a program becomes depends on beside the program: the library's files, as they are now."""
-    package = Path(__file__).resolve().parent.parent
-    files = sorted(f for part in ("compile", "core", "ops") for f in (package / part).rglob("*.py"))
-    stamps = [f"{f.relative_to(package)} {s.st_size} {s.st_mtime_ns}" for f in files for s in (f.stat(),)]
-    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,7 +71,7 @@ def key_of(program: Program, target: Target, threads: int) -> str:
         digest.update(line.encode())
         digest.update(b"\n")
     machine = f"{target.triple} {target.cpu} {target.features} {target.vector_bytes}"
-    return f"program\n{_release()}\n{engine.version()}\n{machine}\n{threads} threads\n{digest.hexdigest()}"
+    return f"program\n{cache.release()}\n{engine.version()}\n{machine}\n{threads} threads\n{digest.hexdigest()}"
 
 
 def _lines(program: Program) -> Iterator[str]:

@@ -35,3 +35,7 @@ JOB = {
     "calls_one": 28, "calls_many": 29,
 }  # fmt: skip
 JOB_WORDS = 32
+
+# What a job begins with.
+TRIAL = 6  # calls of a trial
+PATIENCE_AT_FIRST = 2  # how many times the cost of a trial that failed is waited

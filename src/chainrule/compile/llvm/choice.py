@@ -18,11 +18,9 @@ Times are ticks of the processor's counter; all is said in multiples of measured
 from __future__ import annotations
 
 from chainrule import dtypes
-from chainrule.compile.llvm.blocks import JOB
+from chainrule.compile.llvm.blocks import JOB, PATIENCE_AT_FIRST, TRIAL
 from chainrule.compile.llvm.builder import Builder, Value
 
-TRIAL = 6  # calls
-PATIENCE = 2  # how many times the cost of a trial that failed is waited, at first
 _MORE, _MOST = 3, 54  # each time it fails again, so many times as much; at most
 _ONE_WAITS = 8  # so many times as much where the trial was of one thread
 _SHORTEST_WAIT = 64  # calls between trials
@@ -149,7 +147,7 @@ class Choice:
         due = b.and_(b.not_(give_up), b.le(wait, zero))
 
         settled = b.gt(since, self.number(_SETTLED))
-        fresh = b.where(settled, self.number(PATIENCE), self.longer(patience))
+        fresh = b.where(settled, self.number(PATIENCE_AT_FIRST), self.longer(patience))
         self.put(
             since=b.where(give_up, zero, since),
             debt=b.where(give_up, zero, debt),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import importlib
 import os
 import threading
 import time
@@ -21,8 +22,16 @@ from typing import Any
 import numpy as np
 
 from chainrule.compile import cache
-from chainrule.compile.llvm import choice, engine, runtime, target
-from chainrule.compile.llvm.blocks import CONTROL, CONTROL_BYTES, JOB, JOB_WORDS, MOST_THREADS
+from chainrule.compile.llvm import engine, target
+from chainrule.compile.llvm.blocks import (
+    CONTROL,
+    CONTROL_BYTES,
+    JOB,
+    JOB_WORDS,
+    MOST_THREADS,
+    PATIENCE_AT_FIRST,
+    TRIAL,
+)
 from chainrule.errors import ArgumentError
 
 # In microseconds. A loop in Python rarely takes longer than the first between two steps; waking a worker takes 50.
@@ -128,6 +137,17 @@ class Worker:
             _release(self._answer)
 
 
+def _runtime_code(here: target.Target) -> bytes:
+    """The object code of `runtime.py`. Its text is not needed to find it on the disk, nor is what writes text."""
+
+    def made() -> bytes:
+        runtime = importlib.import_module("chainrule.compile.llvm.runtime")
+        return engine.compile_text(runtime.runtime_text(here), here)
+
+    machine = f"{here.triple} {here.cpu} {here.features}"
+    return cache.found_or_made(f"runtime\n{cache.release()}\n{engine.version()}\n{machine}", made)
+
+
 class Pool:
     """The workers of a process, and the block of memory through which they are given jobs.
 
@@ -136,11 +156,11 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         here = target.host()
-        self._code = engine.load(cache.object_code(runtime.runtime_text(here), here))
+        self._code = engine.load(_runtime_code(here))
         self.launch = _launch_type(self._code.address("cr_launch"))
         self.launch_woken = _launch_type(self._code.address("cr_launch_woken"))
         self.work = _work_type(self._code.address("cr_work"))
-        self.adapts = runtime.has_counter(here)
+        self.adapts = here.has_counter
         self._pauses_a_microsecond, ticks = _speeds(_spin_type(self._code.address("cr_spin")))
         self.stall = int(STALL * ticks)
         self.control = aligned_words(CONTROL_BYTES // 8)
@@ -231,8 +251,8 @@ class Launcher:
         self.job_pointer = ctypes.c_void_p(self.job.ctypes.data)
         words = {"control": pool.control_address, "step": step, "table": table, "scratch": scratch, "threads": threads}
         # The first trial is of one thread, then of several: whichever is better is kept.
-        words |= {"adapts": adapts, "stall": pool.stall, "patience": choice.PATIENCE}
-        words |= {"many": 1, "trial": choice.TRIAL if adapts else 0}
+        words |= {"adapts": adapts, "stall": pool.stall, "patience": PATIENCE_AT_FIRST}
+        words |= {"many": 1, "trial": TRIAL if adapts else 0}
         for name, word in words.items():
             self.job[JOB[name]] = word
 

@@ -263,11 +263,6 @@ end_of_call:
 """
 
 
-def has_counter(target: Target) -> bool:
-    """Can a program read a counter of the processor's ticks?"""
-    return target.arch in {"x86_64", "aarch64"}
-
-
 def emit_barrier(builder: Builder, target: Target) -> None:
     """Define `void @cr_barrier(ptr %control, i64 %threads)` in a module, for the steps in it.
 
@@ -298,7 +293,7 @@ def runtime_text(target: Target) -> str:
 def define(builder: Builder, target: Target, result: str, name: str, arguments: str, text: str, **numbers: int) -> None:
     """Define a function that is written out, with the instructions of a target, and numbers by name."""
     pause, cycles = "; no pause is known", "add i64 0, 0"
-    if has_counter(target):  # RDTSC; on AArch64 CNTVCT_EL0, which a user's program may read
+    if target.has_counter:  # RDTSC; on AArch64 CNTVCT_EL0, which a user's program may read
         cycles = "call i64 @llvm.readcyclecounter()"
         builder.declare("i64 @llvm.readcyclecounter()")
     if target.arch == "x86_64":

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chainrule import dtypes
-from chainrule.compile.kernels.arena import ALIGNMENT, Arena
-from chainrule.compile.kernels.buffer import Buffer
+from chainrule.compile.kernels.arena import Arena
+from chainrule.compile.kernels.buffer import ALIGNMENT, Buffer
 from chainrule.compile.kernels.expression import walk
 from chainrule.compile.kernels.kernel import Kernel
 from chainrule.compile.kernels.schedule import Schedule

@@ -49,6 +49,11 @@ class Target:
         arch = self.triple.split("-")[0]
         return {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
 
+    @property
+    def has_counter(self) -> bool:
+        """Can a program read a counter of the processor's ticks?"""
+        return self.arch in {"x86_64", "aarch64"}
+
     def __str__(self) -> str:
         return f"{self.name} ({self.cpu})"
 

@@ -12,10 +12,10 @@ from typing import Any, final
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile import native
+from chainrule.compile import writing
 from chainrule.compile.llvm.phases import Placed
 from chainrule.compile.machine import Limit, Machine, machine
-from chainrule.compile.native import Native, Written
+from chainrule.compile.native import Native
 from chainrule.compile.pipeline import PASSES, optimised
 from chainrule.compile.program import Program
 from chainrule.compile.report import counting, page, text
@@ -71,9 +71,9 @@ class Report:
         executable = bound.executable
         threads = executable.threads if isinstance(executable, Native) else None
         self.is_native = isinstance(executable, Native)
-        self._written: Written = native.write(program, threads=threads)
+        self._written = writing.write(program, threads=threads)
         self.target = str(self._written.target)
-        timed = native.write(program, threads=threads, timed=True).native()
+        timed = writing.write(program, threads=threads, timed=True).native()
         step = executable if isinstance(executable, Native) else self._written.native()
         self.threads = timed.threads
         self.times: Times = measured(step, timed, bound.table.given, self._written.target)

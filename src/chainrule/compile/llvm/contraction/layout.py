@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from chainrule import dtypes
+from chainrule.compile.kernels.buffer import ALIGNMENT
 from chainrule.compile.kernels.expression import Expr, Load
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
@@ -19,7 +20,6 @@ from chainrule.compile.llvm.target import Target
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
 PANEL = 256  # bytes of a line of a panel, at least
 PAGE = 4096  # bytes
-ALIGNMENT = 64  # bytes
 SHORTEST = 64  # points of a summed axis that are done at a time, at least
 
 
