@@ -2,9 +2,9 @@
 
 For each workload, in fresh processes: the first call of the training step with no cache on the disk; the first call
 with the cache that this left; and the most memory of the second process after steps, as a whole, and beyond what it
-had when its imports were made and its data there. A first call ends when its loss is there; what it imports by the way
-counts. Before, the time of each library's import, beyond that of Python with NumPy. Medians. Needs the `bench` extra,
-and g++ for torch.compile.
+had when its imports were made. A first call begins with the tensors and the decorator, and ends when its loss is there;
+what is imported by the way counts. Before, the time of each library's import, beyond that of Python with NumPy.
+Medians. Needs the `bench` extra, and g++ for torch.compile.
 """
 
 from __future__ import annotations

@@ -63,8 +63,9 @@ def main() -> None:
     contender, problem = contenders.NAMED[name], problems.ALL[problem_name]
     batches = problems.batches(problem, int(count))
     job = problems.Job(problem, problems.weights(problem), batches, contender.variant, len(cores))
-    running = getattr(importlib.import_module(f"workloads.{contender.module}"), task)(job)
+    module = importlib.import_module(f"workloads.{contender.module}")
     before, start = peak(), time.perf_counter()
+    running = getattr(module, task)(job)
     results, seconds = [], []
     for given in islice(cycle(running.inputs), FIRST_CALLS):
         results.append([float(x) for x in running.finish(running.call(*given)).flat[:20]])
