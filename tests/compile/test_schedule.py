@@ -96,6 +96,8 @@ def test_an_activation_stores_its_input_and_not_what_its_derivative_makes_of_it(
 
     first = kernels(written(gradients, drawn(64, 32), drawn(32, 48), drawn(48, 16)))[0]
     assert len(stored(first)) == 3  # z, tanh(...), and what the next product reads
+    first = kernels(written(gradients, drawn(8192, 32), drawn(32, 64), drawn(64, 16)))[0]
+    assert len(stored(first)) == 2  # of 2 MB each: a tanh computed again takes less time than one from far away
 
 
 # --- nests

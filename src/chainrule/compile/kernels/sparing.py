@@ -17,6 +17,9 @@ from chainrule.core.node import Node
 from chainrule.ops import indexing
 
 _FEW = 4  # operations that are rather done twice than their result stored
+_LARGE = 1 << 21  # bytes: from here on a value comes from far away again, and costs as much as more operations
+_FEW_FOR_LARGE = 16
+_DEAR = 8  # operations that a dear one stands for, as tanh: some nine cycles for a vector, where memory takes twenty
 _SOURCES = 2  # full values that are rather read instead of one
 _SMALLER = 4  # times: a value so much smaller than what is computed from it costs nothing to read
 
@@ -101,8 +104,9 @@ class _Sparing:
         return id(node) not in self._fixed and is_free(node) and not is_move(node)
 
     def _is_cheap(self, node: Node, stored: Mapping[int, Node]) -> bool:
-        """Is the node computed from what is stored by few operations, none of them dear, and few reads?"""
+        """Is the node computed from what is stored by few operations and few reads? A dear one counts for several."""
         operations, reads = 0, 0
+        few = _FEW_FOR_LARGE if node.aval.size * node.aval.dtype.itemsize >= _LARGE else _FEW
         todo, seen = [node], set[int]()
         while todo:
             x = todo.pop()
@@ -111,12 +115,12 @@ class _Sparing:
             seen.add(id(x))
             if x is not node and (id(x) in stored or x.op is None):
                 reads += x.aval.size * _SMALLER > node.aval.size
-            elif not is_free(x) or x.op in (indexing.gather, indexing.index) or _is_dear(x):
+            elif not is_free(x) or x.op in (indexing.gather, indexing.index):
                 return False
             else:
-                operations += not is_move(x)
+                operations += _DEAR if _is_dear(x) else not is_move(x)
                 todo += x.inputs
-        return operations <= _FEW and reads <= _SOURCES
+        return operations <= few and reads <= _SOURCES
 
 
 def _is_dear(node: Node) -> bool:
