@@ -74,6 +74,7 @@ def turn(
     """At each point of the loops, a rectangle: read along one axis (`across`), written along the other.
 
     Squares that would reach over an edge begin earlier and do some of it twice.
+    They follow each other along what is read, so that the processor foresees it.
     """
     if loops:
         (first, count), *rest = loops
@@ -99,7 +100,7 @@ def turn(
         for i, vector in enumerate(transposed(b, read)[: active or lanes]):
             there.moved(inner, i).store(vector)
 
-    repeat(emitter, 0, depth, lanes, lambda k, _: repeat(emitter, 0, size, lanes, lambda j, _: square(k, j)) and None)
+    repeat(emitter, 0, size, lanes, lambda j, _: repeat(emitter, 0, depth, lanes, lambda k, _: square(k, j)) and None)
 
 
 def transposed(b: Builder, rows: Sequence[Value]) -> list[Value]:
