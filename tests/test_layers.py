@@ -33,8 +33,8 @@ LAYERS: tuple[frozenset[str], ...] = (
 # What the tour runs as a user's script: it is copied out first, and belongs to no layer.
 USER_PROGRAMS = "tour/programs"
 HEIGHT = {layer: height for height, row in enumerate(LAYERS) for layer in row}
-# Imported where they are needed, by `importlib.import_module`: most of the compiler, which takes 50 ms to load and which
-# nobody needs whose code is on the disk already.
+# Imported where they are needed, by `importlib.import_module`: most of the compiler, which takes 50 ms to load, and
+# which nobody needs whose code is on the disk already.
 LATE = {
     "chainrule.compile.jit": "chainrule.compile.report.report",
     "chainrule.compile.native": "chainrule.compile.writing",
