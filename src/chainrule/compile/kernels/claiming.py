@@ -11,10 +11,9 @@ to a line that the cache holds already, if only to read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
-
-import numpy as np
 
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.kernel import Contract, Loops
@@ -52,7 +51,7 @@ def _claims(task: Task, following: Task, buffer: Buffer) -> bool:
     if not isinstance(kernel, Contract) or kernel.batch or (kernel.rows, kernel.columns) != ((0,), (1,)):
         return False
     rows, columns = kernel.extents[0], kernel.extents[1]
-    if buffer.shape != (rows, columns) or int(np.prod([kernel.extents[v] for v in kernel.summed])) < _DEEP:
+    if buffer.shape != (rows, columns) or math.prod(kernel.extents[v] for v in kernel.summed) < _DEEP:
         return False
     batch, handed = Batch((rows,)), task.writes & following.reads
     return bool(handed) and all(
