@@ -61,3 +61,22 @@ def page_step() -> tuple[Callable[..., Any], cr.Tensor, cr.Tensor]:
 def attention_gradients(q: cr.Tensor, k: cr.Tensor, v: cr.Tensor) -> Any:
     """The gradients of a loss of attention."""
     return cr.grad(lambda q, k, v: F.scaled_dot_product_attention(q, k, v).square().sum(), argnums=(0, 1, 2))(q, k, v)
+
+
+def two_layers(
+    batch: int, widths: tuple[int, int, int], loss_function: Callable[..., Any], wanted: cr.Tensor
+) -> tuple[Callable[..., Any], cr.Tensor, cr.Tensor]:
+    """A net of two layers, trained by SGD."""
+    first, hidden, last = widths
+    params = [p.requires_grad_() for p in (drawn(first, hidden), drawn(hidden), drawn(hidden, last), drawn(last))]
+    optimizer = cr.optim.SGD(params, lr=0.1)
+
+    def step(x: cr.Tensor, y: cr.Tensor) -> cr.Tensor:
+        w1, b1, w2, b2 = params
+        optimizer.zero_grad()
+        loss = loss_function(F.relu(x @ w1 + b1) @ w2 + b2, y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, drawn(batch, first), wanted

@@ -1,36 +1,29 @@
 """Phases: what threads do between one barrier and the next is theirs alone, and no task comes before one it needs."""
 
+import ctypes
 import itertools
 
 import numpy as np
 import pytest
 from drawn import programs
 from hypothesis import given
-from steps import F, drawn, page_step, written
+from hypothesis import strategies as st
+from steps import F, page_step, two_layers, written
 
 import chainrule as cr
 from chainrule.compile.kernels.expression import Load, Pick, walk
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.kernels.tasks import stores, values
-from chainrule.compile.llvm import pool
+from chainrule.compile.llvm import engine, pool
+from chainrule.compile.llvm.builder import Builder
+from chainrule.compile.llvm.shares import Split
+from chainrule.compile.llvm.target import host
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.writing import write
 
 
 def classifier():
-    x, labels = drawn(64, 784), cr.tensor(np.arange(64) % 10)
-    params = [p.requires_grad_() for p in (drawn(784, 50), drawn(50), drawn(50, 10), drawn(10))]
-    optimizer = cr.optim.SGD(params, lr=0.1)
-
-    def step(x, labels):
-        w1, b1, w2, b2 = params
-        optimizer.zero_grad()
-        loss = F.cross_entropy(F.relu(x @ w1 + b1) @ w2 + b2, labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step, x, labels
+    return two_layers(64, (784, 50, 10), F.cross_entropy, cr.tensor(np.arange(64) % 10))
 
 
 def test_the_rows_of_a_batch_wait_for_nobody():
@@ -70,6 +63,28 @@ def test_a_product_claims_what_the_kernel_behind_it_fills(threads):
     assert tasks[1].kernel.name == "sum_square_mul_gate"
     assert gradient in tasks[1].writes
     assert all(gradient not in t.writes for t in tasks[2:])
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.integers(1, 9))
+def test_shares_cover_all_rows_evenly(rows, height, threads):
+    split = Split(rows=rows, height=height, each=1)
+    firsts = [split.first(thread, threads) for thread in range(threads + 1)]
+    assert firsts[0] == 0
+    assert firsts[-1] == split.blocks
+    assert firsts == sorted(firsts)
+    for thread, first in enumerate(firsts[:-1]):
+        assert abs(first * height - thread * rows / threads) <= height / 2
+
+
+def test_the_code_of_a_share_says_the_same():
+    split = Split(rows=203, height=8, each=1)
+    b = Builder(host().vector_bytes, fma=host().has_fma)
+    b.function("first", "i64 %t, i64 %n", lambda: b.ret(f"i64 {split.write_first(b, '%t', '%n')}"), "i64")
+    code = engine.load(engine.compile_text(b.text(), host()))
+    first = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(code.address("first"))
+    for threads in range(1, 12):
+        for thread in range(threads):
+            assert first(thread, threads) == split.first(thread, threads)
 
 
 # --- against a plain reading of what each unit touches

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from steps import F, drawn, written
+from steps import F, drawn, two_layers, written
 
-import chainrule as cr
 from chainrule.compile.llvm import engine, phases, pool
 from chainrule.compile.llvm.blocks import CONTROL
 from chainrule.compile.llvm.builder import Builder, Value
@@ -135,23 +134,8 @@ def test_who_is_held_up_is_helped():
     assert (task.who[first:] == 1).all()
 
 
-def large_net():
-    params = [p.requires_grad_() for p in (drawn(300, 200), drawn(200), drawn(200, 90), drawn(90))]
-    optimizer = cr.optim.SGD(params, lr=0.1)
-
-    def step(x, y):
-        w1, b1, w2, b2 = params
-        optimizer.zero_grad()
-        loss = F.mse_loss(F.relu(x @ w1 + b1) @ w2 + b2, y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step, drawn(500, 300), drawn(500, 90)
-
-
 def test_large_tasks_are_helped_with_and_small_ones_not():
-    found = written(*large_net(), threads=2)
+    found = written(*two_layers(500, (300, 200, 90), F.mse_loss, drawn(500, 90)), threads=2)
     tasks = [p for phase in found.module.phases for p in phase]
     by_name = {p.task.kernel.name: p for p in tasks}
     assert by_name["matmul_relu"].grain is not None

@@ -162,7 +162,7 @@ def release() -> str:
     for folder in folders:
         with os.scandir(folder) as found:
             for entry in sorted(found, key=lambda entry: entry.name):
-                if entry.is_dir():
+                if entry.is_dir() and entry.name != "__pycache__":
                     folders.append(entry.path)
                 elif entry.name.endswith(".py"):
                     stat = entry.stat()
@@ -173,7 +173,7 @@ def release() -> str:
 def code_key(ir: str, target: Target, level: int = engine.LEVEL) -> str:
     """All that object code depends on: the code generator's release, its effort, the target, and the IR."""
     # Not chainrule's release: what it changes, it changes in the IR.
-    return f"object code\n{engine.version()}, level {level}\n{target.triple} {target.cpu} {target.features}\n{ir}"
+    return f"object code\n{engine.version()}, level {level}\n{target.machine}\n{ir}"
 
 
 def object_code(ir: str, target: Target, level: int = engine.LEVEL) -> bytes:

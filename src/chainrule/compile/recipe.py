@@ -70,7 +70,7 @@ def key_of(program: Program, target: Target, threads: int) -> str:
     for line in _lines(program):
         digest.update(line.encode())
         digest.update(b"\n")
-    machine = f"{target.triple} {target.cpu} {target.features} {target.vector_bytes}"
+    machine = f"{target.machine} {target.vector_bytes}"
     return f"program\n{cache.release()}\n{engine.version()}\n{machine}\n{threads} threads\n{digest.hexdigest()}"
 
 

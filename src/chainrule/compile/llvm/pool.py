@@ -144,8 +144,7 @@ def _runtime_code(here: target.Target) -> bytes:
         runtime = importlib.import_module("chainrule.compile.llvm.runtime")
         return engine.compile_text(runtime.runtime_text(here), here)
 
-    machine = f"{here.triple} {here.cpu} {here.features}"
-    return cache.found_or_made(f"runtime\n{cache.release()}\n{engine.version()}\n{machine}", made)
+    return cache.found_or_made(f"runtime\n{cache.release()}\n{engine.version()}\n{here.machine}", made)
 
 
 class Pool:

@@ -50,6 +50,11 @@ class Target:
         return {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
 
     @property
+    def machine(self) -> str:
+        """All that object code depends on: LLVM's names, in one text."""
+        return f"{self.triple} {self.cpu} {self.features}"
+
+    @property
     def has_counter(self) -> bool:
         """Can a program read a counter of the processor's ticks?"""
         return self.arch in {"x86_64", "aarch64"}
