@@ -18,6 +18,7 @@ IR = "define i64 @seven() { ret i64 7 }"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
+    host()  # what is found out about the machine is kept too, once in a process
     monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path / "kept"))
     monkeypatch.delenv("CHAINRULE_CACHE_SIZE", raising=False)
     monkeypatch.setattr(cache, "_counts", cache._Counts())

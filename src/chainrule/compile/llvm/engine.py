@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chainrule.compile.llvm import loader
 from chainrule.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,20 +29,31 @@ LEVEL = 2
 @functools.cache
 def llvm() -> Any:
     """llvmlite's binding, loaded at first use: it takes 25 to 50 ms, a third of all of `import chainrule`."""
-    try:
-        binding = importlib.import_module("llvmlite.binding")
-    except ImportError as error:
-        raise MissingExtraError("compile: expected llvmlite, which is not installed; pip install llvmlite") from error
+    binding = _imported("llvmlite.binding")
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
+    binding.initialize_native_asmparser()
     return binding
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError("compile: expected llvmlite, which is not installed; pip install llvmlite") from error
 
 
 @functools.cache
 def version() -> str:
-    """What decides which code comes out, beside the IR and the target: "llvmlite 0.50.0, LLVM 22.1.0"."""
-    number = ".".join(map(str, llvm().llvm_version_info))
-    return f"llvmlite {importlib.import_module('llvmlite').__version__}, LLVM {number}"
+    """What decides which code comes out, beside the IR and the target: which llvmlite, and which files LLVM is in.
+
+    LLVM is not loaded for it.
+    """
+    package = _imported("llvmlite")
+    with os.scandir(Path(package.__file__).with_name("binding")) as found:
+        files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in found if not f.name.startswith("__"))
+    libraries = [" ".join(map(str, file)) for file in files if not file[0].endswith(".py")]
+    return ", ".join([f"llvmlite {package.__version__}", *libraries])
 
 
 @functools.cache
@@ -85,29 +100,34 @@ def assembly(ir: str, target: Target, level: int = LEVEL) -> str:
 class Code:
     """Functions in memory, ready to be called. They are gone with this object: keep it while an address is in use."""
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self._addresses: dict[str, int] = {}
+    def __init__(self, find: Callable[[str], int], memory: object) -> None:
+        self._find, self._memory = functools.cache(find), memory
 
     def address(self, name: str) -> int:
         """Where a function begins.
 
         Raises: KeyError: the object code defines no such function.
         """
-        if name not in self._addresses:
-            found = self._engine.get_function_address(name)
-            if not found:
-                raise KeyError(name)
-            self._addresses[name] = found
-        return self._addresses[name]
+        found = self._find(name)
+        if not found:
+            raise KeyError(name)
+        return found
 
 
 def load(object_code: bytes) -> Code:
     """Put object code of this machine into memory."""
+    placed = loader.place(object_code)
+    if placed is None:
+        return load_by_llvm(object_code)
+    return Code(lambda name: placed.functions.get(name, 0), placed.memory)
+
+
+def load_by_llvm(object_code: bytes) -> Code:
+    """The same for object code of any kind, with LLVM's library."""
     # MCJIT: LLVM's newer ORC keeps 10 KB of every library it has unloaded, this keeps none.
     binding = llvm()
     machine = binding.Target.from_default_triple().create_target_machine(opt=0, jit=True)
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
     engine.add_object_file(binding.ObjectFileRef.from_data(object_code))
     engine.finalize_object()
-    return Code(engine)
+    return Code(engine.get_function_address, engine)

@@ -9,10 +9,12 @@ all it asks for. CHAINRULE_TARGET = avx512, avx2 or baseline restricts the host'
 from __future__ import annotations
 
 import functools
+import json
 import os
 from dataclasses import dataclass
 
-from chainrule.compile.llvm.engine import llvm
+from chainrule.compile import cache
+from chainrule.compile.llvm import engine, processor
 from chainrule.errors import ArgumentError
 
 # A restricted target: name, LLVM's CPU, bytes of a vector register, how many there are, and what the host needs.
@@ -105,12 +107,18 @@ def _restricted_once(kind: str) -> Target:
 
 @functools.cache
 def _detected() -> Target:
-    """What LLVM finds in this machine."""
-    binding = llvm()
-    features = binding.get_host_cpu_features()
-    return describe(
-        triple=binding.get_process_triple(), cpu=binding.get_host_cpu_name(), features=features.flatten(sort=True)
-    )
+    """What LLVM finds in this machine, now or when it looked at it before."""
+    said = processor.description(describe(triple="x86_64-unknown-linux-gnu", cpu="x86-64", features=""))
+    if said is None:
+        return describe(**_found())
+    kept = cache.found_or_made(f"target\n{engine.version()}\n{said}", lambda: json.dumps(_found()).encode())
+    return describe(**json.loads(kept))
+
+
+def _found() -> dict[str, str]:
+    binding = engine.llvm()
+    features = binding.get_host_cpu_features().flatten(sort=True)
+    return {"triple": binding.get_process_triple(), "cpu": binding.get_host_cpu_name(), "features": features}
 
 
 def aarch64(triple: str = "aarch64-unknown-linux-gnu") -> Target:
