@@ -40,12 +40,12 @@ from chainrule.compile.executable import Binding
 from chainrule.compile.jit import Compiled
 from chainrule.compile.kernels import arena
 from chainrule.compile.kernels.arena import Arena, Stay
-from chainrule.compile.kernels.buffer import ALIGNMENT
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.llvm import pool
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe
+from chainrule.core.alignment import ALIGNMENT
 
 F = cr.nn.functional
 GAP = 512  # bytes that must not be touched, on each side: so many that NumPy frees what it has used, and keeps none

@@ -12,7 +12,7 @@ from workloads.problems import RATE, Job, Running
 
 
 def training(job: Job) -> Running:
-    weights = [cr.from_numpy(w).requires_grad_() for w in job.weights]
+    weights = [cr.tensor(w, requires_grad=True) for w in job.weights]
     optimizer = cr.optim.SGD(weights, lr=RATE)
     loss_function = loss_of(job.problem, cr.nn.functional, lambda x, w, b: x @ w + b)
 
@@ -28,7 +28,7 @@ def training(job: Job) -> Running:
 
 
 def inference(job: Job) -> Running:
-    model = model_of(job.problem, cr.nn, [cr.from_numpy(w) for w in job.weights])
+    model = model_of(job.problem, cr.nn, list(map(cr.tensor, job.weights)))
     cr.set_grad_enabled(False)
     inputs = [(cr.from_numpy(x),) for x, _ in job.batches]
     return Running(cr.compile(model) if job.variant == "compiled" else model, inputs, as_array)

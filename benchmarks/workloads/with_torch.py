@@ -24,7 +24,7 @@ def linear(x: Any, w: Any, b: Any) -> Any:
 
 
 def training(job: Job) -> Running:
-    weights = [torch.from_numpy(w) for w in job.weights]
+    weights = list(map(torch.tensor, job.weights))
     loss_function = loss_of(job.problem, functional, linear)
     step = eager_step(weights, loss_function) if job.variant == "eager" else one_graph(weights, loss_function, job)
     return Running(step, [tuple(map(torch.from_numpy, pair)) for pair in job.batches], as_array)
@@ -61,7 +61,7 @@ def one_graph(weights: list[Any], loss_function: Any, job: Job) -> Any:
 
 def inference(job: Job) -> Running:
     torch.set_grad_enabled(False)
-    model = model_of(job.problem, torch.nn, [torch.from_numpy(w) for w in job.weights])
+    model = model_of(job.problem, torch.nn, list(map(torch.tensor, job.weights)))
     if job.variant != "eager":
         # Frozen: the weights are constants, which it may arrange as its products like them.
         model = torch.compile(model, fullgraph=True, options=OPTIONS[job.variant] | {"freezing": True})

@@ -12,6 +12,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.array import align
 from chainrule.array.align import check_device
+from chainrule.core.alignment import aligned_copy
 from chainrule.core.family import Source
 from chainrule.core.node import NO_PARAMS, apply, at_user_line
 from chainrule.core.provenance import capture
@@ -83,9 +84,9 @@ def _array(data: Any, dtype: object, copy: bool) -> np.ndarray:
         wanted = align.as_dtype(dtype)
     else:
         wanted = dtypes.DEFAULT_FLOAT if not from_array and given == dtypes.float64 else given
-    if array.dtype != wanted:
-        return array.astype(wanted)
-    return array.copy() if copy and from_array else array
+    if array.dtype != wanted or (copy and from_array):
+        return aligned_copy(array, wanted)
+    return array
 
 
 def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:

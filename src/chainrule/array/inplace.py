@@ -11,6 +11,7 @@ from chainrule.array import elementwise
 from chainrule.array.align import as_node, is_scalar, value_of
 from chainrule.array.elementwise import Operand
 from chainrule.array.entries import with_entries
+from chainrule.core.alignment import aligned_copy
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, at_user_line, recording, recording_mode
 from chainrule.core.tracing import tracer
 from chainrule.errors import DTypeError, InPlaceError, OutOfRangeError, ShapeError
@@ -30,7 +31,7 @@ def _memory(x: Any, name: str) -> np.ndarray:
             f"{name}: this tensor was computed by {x.op.name}; only leaves change in place; write y = y … instead"
         ))  # fmt: skip
     if not data.flags.writeable or (0 in data.strides and data.size > 1):
-        x.data = data = np.array(data)
+        x.data = data = aligned_copy(data)
     x.constant = None
     x.changed()
     return data
@@ -101,7 +102,7 @@ def _moved(x: Any, name: str, kernel: Any, function: Any, other: Any) -> Any:
     data, b = x.data, other.data if isinstance(other, Node) else None
     if (
         data is not None and b is not None and x.op is None and data.dtype is b.dtype and data.shape == b.shape
-        and data.flags.owndata and data.flags.writeable and dtypes.is_float(data.dtype)
+        and not isinstance(data.base, np.ndarray) and data.flags.writeable and dtypes.is_float(data.dtype)
         and recording_mode() is not RECORD and tracer() is None
     ):  # fmt: skip
         kernel(data, b, out=data)

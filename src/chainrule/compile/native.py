@@ -11,11 +11,11 @@ import numpy as np
 
 from chainrule.compile import cache
 from chainrule.compile.executable import Binding
-from chainrule.compile.kernels.buffer import ALIGNMENT
 from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.target import host
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe, key_of
+from chainrule.core.alignment import aligned_bytes, aligned_copy, aligned_empty
 from chainrule.core.node import at_user_line
 from chainrule.errors import OutOfMemoryError, OutOfRangeError
 
@@ -35,7 +35,7 @@ class Native:
         self.code = engine.load(recipe.code)
         self.pool = pool.pool()
         self.threads = threads if recipe.parallel else 1
-        self.constants = [aligned(array) for array in recipe.constants]
+        self.constants = [aligned_copy(array) for array in recipe.constants]
         self.memory = _memory(recipe.arena, program)
         self.scratch = aligned_bytes(recipe.scratch * self.threads)
         self.faults = np.zeros(2, np.int64)
@@ -109,7 +109,7 @@ class NativeBinding:
     def _allocated(self) -> list[np.ndarray]:
         outputs: list[np.ndarray] = [self._table] * len(self._results)
         for number, entry, shape, dtype in self._large:
-            outputs[number] = array = np.empty(shape, dtype)
+            outputs[number] = array = aligned_empty(shape, dtype)
             self._table[entry] = array.ctypes.data
         return outputs
 
@@ -147,19 +147,4 @@ def _memory(size: int, program: Program) -> np.ndarray:
         )) from None  # fmt: skip
 
 
-def aligned_bytes(size: int) -> np.ndarray:
-    """Memory that begins at a cache line."""
-    room = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    return room[start : start + size]
-
-
 _char_at, _addressof = ctypes.c_char.from_buffer, ctypes.addressof
-
-
-def aligned(array: np.ndarray) -> np.ndarray:
-    """A copy that begins at a cache line."""
-    memory = aligned_bytes(max(array.nbytes, 1))[: array.nbytes]
-    copy = memory.view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy

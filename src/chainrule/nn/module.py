@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.array.align import as_node, check_device, is_device, value_of
+from chainrule.core.alignment import aligned_copy
 from chainrule.core.node import at_user_line
 from chainrule.core.provenance import enter_scope, leave_scope
 from chainrule.core.tracing import module_changes
@@ -285,7 +286,7 @@ class Module:
             raise at_user_line(DTypeError(f"Module.to: parameters have a gradient and must stay float; got {wanted}"))
         for tensor in (*self.parameters(), *self.buffers()):
             if dtypes.is_float(tensor.dtype) and tensor.dtype != wanted:
-                tensor.data = value_of(tensor, "to").astype(wanted)
+                tensor.data = aligned_copy(value_of(tensor, "to"), wanted)
                 tensor.changed()
                 tensor.grad = None if tensor.grad is None else tensor.grad.to(wanted)
         return self

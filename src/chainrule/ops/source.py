@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.core.alignment import aligned_empty
 from chainrule.core.aval import Aval
 from chainrule.core.family import Source
 from chainrule.core.notation import Notation
@@ -95,6 +96,12 @@ def _place(key: np.ndarray, offset: int) -> tuple[int, int]:
     """(seed, counter) of a key and an offset."""
     seed, counter = key.tolist()
     return seed & 0xFFFFFFFFFFFFFFFF, counter + offset
+
+
+def _full_kernel(*, shape: Shape, dtype: np.dtype, value: float) -> np.ndarray:
+    filled = aligned_empty(tuple(shape), dtype)
+    np.copyto(filled, value, casting="unsafe")
+    return filled
 
 
 def _rand_kernel(key: np.ndarray, *, shape: Shape, dtype: np.dtype, offset: int) -> np.ndarray:
@@ -176,7 +183,7 @@ randint = Source(
 )
 full = Source(
     name="full",
-    reference=lambda *, shape, dtype, value: np.full(shape, value, dtype),
+    reference=_full_kernel,
     aval_rule=_shaped("full"),
     notation=_written("full", "{shape}, {value}"),
     samples=(Sample((), {"shape": (2, 3), "dtype": dtypes.float32, "value": 0.5}),),

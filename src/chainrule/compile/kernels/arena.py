@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chainrule.compile.kernels.buffer import ALIGNMENT, Buffer
+from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.schedule import Schedule
+from chainrule.core.alignment import ALIGNMENT
 
 _SMALL = 1 << 15  # bytes
 _LONGER = 8  # tasks

@@ -10,8 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Buffer:

@@ -124,10 +124,10 @@ class Memory(Conversions):
         mask = mask_text(value.lanes, active)
         self.emit(f"call void @{name}({kind} {value.text}, ptr align {dtype.itemsize} {where}, {mask})")
 
-    def prefetch(self, address: str) -> None:
-        """Have the cache line of an address brought near; it is read soon."""
+    def prefetch(self, address: str, *, for_writing: bool = False) -> None:
+        """Have the cache line of an address brought near: it is read soon, and then written to or not."""
         self.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        self.emit(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
+        self.emit(f"call void @llvm.prefetch.p0(ptr {address}, i32 {int(for_writing)}, i32 3, i32 1)")
 
     def table_entry(self, table: str, number: int) -> str:
         """The pointer at a position of a table of pointers."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from chainrule import dtypes
 from chainrule.compile.kernels.arena import Arena
-from chainrule.compile.kernels.buffer import ALIGNMENT, Buffer
+from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import walk
 from chainrule.compile.kernels.kernel import Kernel
 from chainrule.compile.kernels.schedule import Schedule
@@ -26,6 +26,7 @@ from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.shares import Share, Split
 from chainrule.compile.llvm.stealing import deal, emit_sharing
 from chainrule.compile.llvm.target import Target
+from chainrule.core.alignment import ALIGNMENT
 
 # Of the code of a kernel: see `Share`.
 _ARGUMENTS = "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi, i1 %continues"

@@ -19,7 +19,8 @@ from chainrule.compile import cache
 from chainrule.compile.executable import Binding, Executable
 from chainrule.compile.llvm import engine
 from chainrule.compile.llvm.target import Target
-from chainrule.compile.native import Native, aligned
+from chainrule.compile.native import Native
+from chainrule.core.alignment import aligned_copy
 
 _TIME = 0.3  # seconds to spend on one measurement
 _FEWEST, _MOST = 5, 2000
@@ -79,7 +80,7 @@ def measured(step: Executable, timed: Native, arrays: Sequence[np.ndarray], targ
 
 
 def _bound(step: Executable, arrays: Sequence[np.ndarray]) -> Binding:
-    return step.bind([aligned(array) for array in arrays])
+    return step.bind([aligned_copy(array) for array in arrays])
 
 
 def _runs(binding: Binding) -> int:

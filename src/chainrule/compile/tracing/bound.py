@@ -16,7 +16,7 @@ from chainrule.compile.tracing.outcome import Outcome
 from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
 from chainrule.compile.tracing.replay import no_graph
 from chainrule.compile.tracing.signature import Arguments, is_dynamic
-from chainrule.compile.tracing.table import OWN_MEMORY, Table, base
+from chainrule.compile.tracing.table import PLAIN_MEMORY, Table, base
 from chainrule.core.memory import note_change, note_owned
 from chainrule.core.node import NO_PARAMS, Node, make, tick
 from chainrule.core.tracing import module_changes
@@ -147,8 +147,9 @@ class Bound:
             if data is arrays[position]:
                 continue
             if (
-                data.shape != shape or data.dtype is not dtype or data.flags.num & OWN_MEMORY != OWN_MEMORY
-                or table.writes[position] or table.copied or id(data) in table.owned
+                data.shape != shape or data.dtype is not dtype or data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY
+                or isinstance(data.base, np.ndarray) or table.writes[position] or table.copied
+                or id(data) in table.owned
             ):  # fmt: skip
                 if not table.hand_on(position, data, x):
                     return False

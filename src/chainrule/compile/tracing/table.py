@@ -10,11 +10,10 @@ import numpy as np
 from chainrule.compile.executable import Binding, Executable, PlainBinding
 from chainrule.compile.program import Program
 from chainrule.compile.tracing.places import Option, Place, State, Stream
+from chainrule.core.alignment import aligned_copy
 from chainrule.core.node import Node
 
-# In NumPy's flags: C-contiguous and aligned; and owning its memory besides.
-PLAIN_MEMORY = 0x0001 | 0x0100
-OWN_MEMORY = PLAIN_MEMORY | 0x0004
+PLAIN_MEMORY = 0x0001 | 0x0100  # in NumPy's flags: C-contiguous and aligned
 
 
 @final
@@ -64,7 +63,7 @@ class Table:
         if position in self.copied:
             self.copied.remove(position)
         if data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY or (writes and not data.flags.writeable):
-            given = np.array(data, order="C")
+            given = aligned_copy(data)
             if writes and isinstance(holder, Node) and (not data.flags.writeable or 0 in data.strides):
                 holder.data = data = given  # as an update in place does: memory of its own
             elif writes and not data.flags.writeable:

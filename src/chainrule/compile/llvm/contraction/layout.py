@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from chainrule import dtypes
-from chainrule.compile.kernels.buffer import ALIGNMENT
 from chainrule.compile.kernels.expression import Expr, Load
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
@@ -16,6 +15,7 @@ from chainrule.compile.llvm.contraction.grid import Grid
 from chainrule.compile.llvm.contraction.sources import plain
 from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.target import Target
+from chainrule.core.alignment import ALIGNMENT
 
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
 PANEL = 256  # bytes of a line of a panel, at least

@@ -110,18 +110,21 @@ class Epilogue:
     ) -> None:
         """Have what the epilogue of a tile will read brought near, while the sums are being made.
 
-        Each tile reads a few short pieces of rows far apart: no pattern that the processor would foresee.
+        Each tile reads a few short pieces of rows far apart: no pattern that the processor would foresee. What is also
+        written is taken from the other cores at once.
         """
         b, e = self.emitter.builder, self.emitter
         for load in self.far:
             if rows[0].step(load.offset) == 0 or along[0].step(load.offset) != 1:
                 continue
             pointer, line = e.pointer(load.buffer), LINE // load.buffer.dtype.itemsize
+            written = any(s.buffer is load.buffer for s in self.stores)
             for i in range(rows[2]):
                 with e.at({**point, **rows[0].at(b.index_add(rows[1], i)), **along[0].at(along[1])}):
                     at = e.index(load.offset)
                 for offset in range(0, size, line):
-                    b.prefetch(b.pointer(pointer, b.index_add(at, offset), load.buffer.dtype))
+                    there = b.pointer(pointer, b.index_add(at, offset), load.buffer.dtype)
+                    b.prefetch(there, for_writing=written)
 
     def vectors(
         self,

@@ -1,0 +1,43 @@
+"""Memory that begins at a cache line, for arrays that a compiled step will update.
+
+NumPy's large arrays begin 16 bytes behind one. The threads of a compiled step share the columns of a weight; where its
+rows begin in the middle of a line, two cores write to the same line in each row, and wait for each other each time.
+
+Knows arrays; knows no tensor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+
+import numpy as np
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_LEAST = 1 << 14  # bytes: smaller arrays are of no consequence, and NumPy makes them in less time
+
+
+def aligned_bytes(size: int) -> np.ndarray:
+    """Zeros: so many bytes, from a cache line on."""
+    room = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size]
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array whose entries are to be written over; a large one begins at a cache line.
+
+    It is the first array of its memory, no view of another array: its `base` is no array.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LEAST:
+        return np.empty(shape, dtype)
+    room = (ctypes.c_char * size).from_buffer(aligned_bytes(size).data)
+    return np.ndarray(shape, dtype, room)  # type: ignore[arg-type]  # any buffer will do; these types list a few
+
+
+def aligned_copy(array: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
+    """A copy, in C order, of this dtype or the array's own; a large one begins at a cache line."""
+    copy = aligned_empty(array.shape, array.dtype if dtype is None else dtype)
+    np.copyto(copy, array, casting="unsafe")
+    return copy
