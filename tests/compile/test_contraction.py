@@ -521,24 +521,25 @@ def test_a_window_over_the_edge_reads_zeros(target):
 # --- the plan
 
 
-def test_of_what_a_product_claims_it_writes_to_its_own_rows_only(target):
-    """A line of memory at a time, in the rows whose sums are made; what is claimed holds nothing yet."""
-    extents = {"i": 43, "j": 50, "k": 70}
+@pytest.mark.parametrize("columns", [50, 200])
+def test_of_what_a_product_claims_it_writes_where_its_results_lie(target, columns):
+    """A line of memory at a time, and nothing beside the sums that are made; what is claimed holds nothing yet."""
+    extents = {"i": 43, "j": columns, "k": 70}
     kernel, (left, right, out) = einsum_kernel("ik,kj->ij", extents, (NATURAL,) * 3)
-    claim = Buffer(name="claim", shape=(43, 50), dtype=FLOAT32, strides=(50, 1), place="arena")
+    claim = Buffer(name="claim", shape=(43, columns), dtype=FLOAT32, strides=(columns, 1), place="arena")
     run = compiled(replace(kernel, claims=(claim,)), target)
     rng = np.random.default_rng(0)
-    memory = {x.name: draw(rng, x) for x in (left, right)} | {x.name: np.ones(43 * 50, "f4") for x in (out, claim)}
-    plain = compiled(kernel, target)({n: memory[n] for n in ("left", "right", "out")})
+    memory = {x.name: draw(rng, x) for x in (left, right)} | {x.name: np.ones(43 * columns, "f4") for x in (out, claim)}
+    plain = compiled(kernel, target)({n: memory[n] for n in ("left", "right", "out")})["out"]
     for lo, hi in ((0, run.plan.units), (1, 3)):
         after = run(memory, share=(lo, hi))
-        own = slice(lo * run.plan.rows.height, min(hi * run.plan.rows.height, 43))
-        rows, claimed = after["out"].reshape(43, 50), after["claim"].reshape(43, 50)
-        np.testing.assert_array_equal(rows[own], plain["out"].reshape(43, 50)[own])
-        zeros = np.flatnonzero(claimed[own].reshape(-1) == 0)
-        assert zeros[0] == 0
-        assert np.diff(zeros, append=claimed[own].size).max() <= 16  # elements: a line of memory
-        assert (np.delete(claimed, np.r_[own], axis=0) == 1).all()
+        made, zeros = after["out"].reshape(43, columns) != 1, after["claim"].reshape(43, columns) == 0
+        np.testing.assert_array_equal(after["out"][made.reshape(-1)], plain[made.reshape(-1)])
+        assert not (zeros & ~made).any()
+        for row in np.flatnonzero(made.any(axis=1)):
+            places = np.flatnonzero(zeros[row])
+            assert places[0] == np.flatnonzero(made[row])[0]
+            assert np.diff(places, append=np.flatnonzero(made[row])[-1] + 1).max() <= 16  # elements: a line of memory
 
 
 def test_work_is_cut_finely_enough_for_threads():

@@ -65,6 +65,26 @@ def test_a_product_claims_what_the_kernel_behind_it_fills(threads):
     assert all(gradient not in t.writes for t in tasks[2:])
 
 
+def test_a_product_claims_for_a_shallow_product_soon_after_it():
+    """Ten classes are few multiply-adds for each entry of the hidden layer's gradient: the layer itself has more."""
+    tasks = written(*classifier(), threads=2).schedule.tasks
+    (filling,) = (t for t in tasks if t.kernel.name == "matmul_gate")
+    layer = tasks[0].kernel
+    assert layer.name == "matmul_relu"
+    assert set(layer.claims) == set(filling.writes)
+    between = tasks[1 : tasks.index(filling)]
+    assert len(between) > 1
+    assert not any(b in t.reads | t.writes for t in between for b in layer.claims)
+
+
+def test_nothing_is_claimed_that_is_too_large_for_a_cache_or_gone_from_it():
+    """Of 1200 rows the gradient has 240 KB, of 3000 rows 600; two caches hold 512."""
+    for rows, some in ((1200, True), (3000, False)):
+        step = two_layers(rows, (784, 50, 10), F.cross_entropy, cr.tensor(np.arange(rows) % 10))
+        tasks = written(*step, threads=2).schedule.tasks
+        assert any(isinstance(t.kernel, Contract) and t.kernel.claims for t in tasks[:1]) == some
+
+
 @given(st.integers(1, 500), st.integers(1, 60), st.integers(1, 9))
 def test_shares_cover_all_rows_evenly(rows, height, threads):
     split = Split(rows=rows, height=height, each=1)

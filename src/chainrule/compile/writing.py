@@ -67,7 +67,7 @@ def write(
     target, threads = target or host(), threads or pool.get_num_threads()
     schedule = nested(scheduled(program))
     if threads > 1:
-        schedule = claimed(schedule)
+        schedule = claimed(schedule, threads)
     arena = planned(schedule)
     module = written(schedule, arena, target, threads, timed=timed)
     return Written(program=program, schedule=schedule, arena=arena, module=module, target=target, threads=threads)

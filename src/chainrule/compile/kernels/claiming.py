@@ -1,9 +1,9 @@
 """Memory that another core has read is claimed by a product, which has time for it, for the kernel that will fill it.
 
 In training, threads read what others wrote in the step before: a line of memory then lies in two caches, and the next
-write to it waits until the other cache has given it up. A product has arithmetic to do meanwhile; a short kernel behind
-it, which computes a few numbers for each line, waits most of its time. So the product writes a zero to each line first.
-The page's net is the case in point: the gradient of its hidden layer costs a third of what it did.
+write to it waits until the other cache has given it up. A product has arithmetic to do meanwhile; a short kernel soon
+after it, which computes a few numbers for each line, waits most of its time. So the product writes a zero to each line
+first. The page's net is the case in point: the gradient of its hidden layer costs a third of what it did.
 
 Knows tasks and what they touch row by row; the processor's own instruction for this (prefetch for writing) does nothing
 to a line that the cache holds already, if only to read.
@@ -12,7 +12,6 @@ to a line that the cache holds already, if only to read.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 from chainrule.compile.kernels.buffer import Buffer
@@ -21,37 +20,55 @@ from chainrule.compile.kernels.points import Batch, by_point
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import Task, stores, task_of
 
-_LEAST, _MOST = 1 << 13, 1 << 18  # bytes: of less it does not matter, more does not stay in a cache of its own
-_DEEP = 64  # multiply-adds for each number stored, at least
+_LEAST = 1 << 13  # bytes: of less it does not matter
+_MOST = 1 << 18  # bytes of each thread: more does not stay in its own cache
+_DEEP = 64  # multiply-adds for each number stored: from here on there is time for it
+_NEAR = 6  # tasks: further on, the lines may be gone again
 
 
-def claimed(schedule: Schedule) -> Schedule:
-    """The schedule, where a product claims what the kernel just behind it fills."""
+def claimed(schedule: Schedule, threads: int) -> Schedule:
+    """The schedule, where products claim what short kernels soon after them fill."""
     tasks = list(schedule.tasks)
     written: set[Buffer] = set()
-    for i, (task, following) in enumerate(zip(tasks, schedule.tasks[1:], strict=False)):
+    for i, task in enumerate(schedule.tasks):
+        for buffer in _filled(task, _MOST * threads):
+            if buffer not in written:
+                _claim(tasks, i, buffer)
         written |= task.writes
-        buffers = [b for b in _filled(following) if b not in written | task.reads and _claims(task, following, b)]
-        if buffers:
-            assert isinstance(task.kernel, Contract)
-            tasks[i] = task_of(replace(task.kernel, claims=tuple(buffers)), task.nodes)
     return replace(schedule, tasks=tuple(tasks))
 
 
-def _filled(task: Task) -> Iterator[Buffer]:
+def _claim(tasks: list[Task], filling: int, buffer: Buffer) -> None:
+    """Have the last product before a task claim what that fills, if there is one that can."""
+    for i in range(filling - 1, max(filling - 1 - _NEAR, -1), -1):
+        task = tasks[i]
+        kernel = task.kernel
+        if isinstance(kernel, Contract) and _claims(task, kernel, tasks[filling], buffer):
+            tasks[i] = task_of(replace(kernel, claims=(*kernel.claims, buffer)), task.nodes)
+            return
+        if any(b.bytes >= buffer.bytes for b in task.writes):
+            return
+
+
+def _filled(task: Task, most: int) -> list[Buffer]:
     """Temporaries, of a size that matters, that a short kernel fills and reads nothing of."""
-    if isinstance(task.kernel, Loops):
-        buffers = {id(s.buffer): s.buffer for s in stores(task.kernel)}.values()
-        yield from (b for b in buffers if b.place == "arena" and _LEAST <= b.bytes <= _MOST and b not in task.reads)
-
-
-def _claims(task: Task, following: Task, buffer: Buffer) -> bool:
-    """Is this a product over the same rows, with enough to do, whose results lie as the buffer does?"""
     kernel = task.kernel
-    if not isinstance(kernel, Contract) or kernel.batch or (kernel.rows, kernel.columns) != ((0,), (1,)):
+    if not isinstance(kernel, Loops) and not (isinstance(kernel, Contract) and _depth(kernel) < _DEEP):
+        return []
+    buffers = {id(s.buffer): s.buffer for s in stores(kernel)}.values()
+    return [b for b in buffers if b.place == "arena" and _LEAST <= b.bytes <= most and b not in task.reads]
+
+
+def _depth(kernel: Contract) -> int:
+    return math.prod(kernel.extents[v] for v in kernel.summed)
+
+
+def _claims(task: Task, kernel: Contract, following: Task, buffer: Buffer) -> bool:
+    """Is this a product over the same rows, with enough to do, whose results lie as the buffer does?"""
+    if kernel.batch or (kernel.rows, kernel.columns) != ((0,), (1,)) or _depth(kernel) < _DEEP:
         return False
     rows, columns = kernel.extents[0], kernel.extents[1]
-    if buffer.shape != (rows, columns) or math.prod(kernel.extents[v] for v in kernel.summed) < _DEEP:
+    if buffer.shape != (rows, columns):
         return False
     batch, handed = Batch((rows,)), task.writes & following.reads
     return bool(handed) and all(

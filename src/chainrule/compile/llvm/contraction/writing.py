@@ -101,9 +101,9 @@ class Writing:
 
         def tile(rows: Run, _: Index) -> None:
             points = self._packed_points(rows, ALL)
-            self._claim(rows)
 
             def piece(run: Run, source: Source, _: Index) -> None:
+                self._claim(rows, run)
                 self._ahead(rows, run)
                 self._finish(rows, run, self._sums(rows, run, points, source, ALL, None))
 
@@ -321,15 +321,16 @@ class Writing:
         axes, extents = [a for a, _ in loops], [n for _, n in loops]
         return Summation(self.emitter, axes, extents, width, sets, step).run(points, vectors, start)
 
-    def _claim(self, rows: Run) -> None:
-        """Write to each line of what the rows claim."""
-        b, layout = self.emitter.builder, self.layout
-        if layout.rows is None:
-            return
-        for buffer in layout.kernel.claims:
-            first = b.pointer(self.emitter.pointer(buffer), b.index_mul(rows.start, buffer.strides[0]), buffer.dtype)
-            for at in range(0, rows.size * buffer.strides[0], LINE // buffer.dtype.itemsize):
-                b.store(b.constant(0, buffer.dtype), first, at, buffer.dtype)
+    def _claim(self, rows: Run, columns: Run) -> None:
+        """Write to each line of what a tile claims."""
+        b = self.emitter.builder
+        down, along = (columns, rows) if self.layout.form.swapped else (rows, columns)
+        for buffer in self.layout.kernel.claims:
+            for i in range(down.size):
+                row = b.index_mul(b.index_add(down.start, i), buffer.strides[0])
+                first = b.pointer(self.emitter.pointer(buffer), b.index_add(row, along.start), buffer.dtype)
+                for at in range(0, along.size, LINE // buffer.dtype.itemsize):
+                    b.store(b.constant(0, buffer.dtype), first, at, buffer.dtype)
 
     def _ahead(self, rows: Run, columns: Run) -> None:
         if not self.layout.form.dot and not self.layout.results_turned:
