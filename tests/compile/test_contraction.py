@@ -20,7 +20,7 @@ from chainrule.compile.llvm import contraction, engine
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.contraction.axes import Axes
 from chainrule.compile.llvm.expressions import Emitter
-from chainrule.compile.llvm.shares import Share
+from chainrule.compile.llvm.shares import Rows, Share
 from chainrule.compile.llvm.target import Target, host
 from chainrule.core.affine import Affine
 from chainrule.errors import ArgumentError
@@ -548,6 +548,28 @@ def test_work_is_cut_finely_enough_for_threads():
         plan = contraction.plan(kernel, host())
         assert plan.units >= least
         assert plan.flops == 2 * shape[0] * shape[1] * shape[2]
+
+
+@pytest.mark.parametrize("right", [NATURAL, SWAPPED])
+def test_many_rows_and_few_columns_are_shared_row_by_row(right, target):
+    """Each unit is a row of tiles through all panels, of which those that are packed are kept for the next bit."""
+    extents = {"i": 301, "j": 210, "k": 70}
+    plan = check("ik,kj->ij", extents, (NATURAL, right, NATURAL), parts=(1, 2, 9), target=target)
+    for layout in plan.layouts:
+        assert layout.by_rows == (layout.panels.count > 1)
+        assert layout.units == layout.tiles.count
+        assert layout.rows == Rows(301, layout.tiles.size)
+        assert layout.panels_kept == layout.panels.count
+    assert any(layout.by_rows for layout in plan.layouts)
+    assert (plan.scratch > 0) == (right == SWAPPED)
+
+
+def test_what_has_more_columns_or_is_large_is_shared_panel_by_panel():
+    for shape in ((200, 210, 70), (3000, 2000, 70)):
+        kernel, _ = einsum_kernel("ik,kj->ij", dict(zip("ijk", shape, strict=True)), (NATURAL,) * 3)
+        (layout, *_) = contraction.plan(kernel, host()).layouts
+        assert not layout.by_rows
+        assert layout.units == layout.panels.count * layout.tiles.count > layout.tiles.count
 
 
 def test_axes_that_walk_memory_as_one_are_joined():

@@ -27,8 +27,8 @@ SHORTEST = 64  # points of a summed axis that are done at a time, at least
 class Layout:
     """How a contraction is done.
 
-    The output is cut into tiles, numbered panel by panel: a panel is a run of vectors (the lanes' axis) at one point of
-    the batch, and its tiles go down the rows.
+    The output is cut into tiles: a panel is a run of vectors (the lanes' axis) at one point of the batch, and its tiles
+    go down the rows. Threads share the tiles panel by panel, or, with many rows and few columns, row by row.
 
     width: elements of a vector. span: elements along the panel's axis that one tile of registers takes; a panel may be
         several of them wide, so that the points of a tile are read from far away once for all of these.
@@ -55,13 +55,25 @@ class Layout:
 
     @property
     def units(self) -> int:
-        """The number of tiles of all panels."""
-        return self.panels.count * self.tiles.count
+        """The number of tiles of all panels; or, row by row, of one."""
+        return self.tiles.count if self.by_rows else self.panels.count * self.tiles.count
+
+    @cached_property
+    def by_rows(self) -> bool:
+        """Is a unit a row of tiles, through all panels?
+
+        Each core then reads its own rows of the points' operand only, which as a rule it has made itself, and all of
+        the other operand, if that is small; else it reads all points, and its own part of the other.
+        """
+        if self.kernel.batch or self.form.swapped or self.block is not None or self.panels.count == 1:
+            return False
+        points, vectors = product(self.form.points), product(self.form.vectors)
+        return points > vectors and vectors * self.depth * self.kernel.accumulate.itemsize <= CACHE
 
     @property
     def rows(self) -> Rows | None:
         """The rows that units stand for, if they run over the first dimension."""
-        if self.kernel.batch or self.kernel.rows != (0,) or self.panels.count != 1:
+        if self.kernel.batch or self.kernel.rows != (0,) or not (self.by_rows or self.panels.count == 1):
             return None
         if self.tiles.others or self.tiles.axis.variable != 0:
             return None
@@ -83,6 +95,11 @@ class Layout:
         whole = product(self.axes.summed)
         return whole if self.block is None else whole // self.block[0].extent * self.block[1]
 
+    @property
+    def panels_kept(self) -> int:
+        """How many packed panels are in scratch memory at a time."""
+        return self.panels.count if self.by_rows else 1
+
     @cached_property
     def waiting(self) -> int:
         """Elements for the sums of a tile that wait: the last columns may be several short vectors, each with room."""
@@ -99,7 +116,7 @@ class Layout:
         """Where the scratch memory of the panel, of the points and of the sums ends, in bytes."""
         size = self.kernel.accumulate.itemsize
         lines = self.panels.size if self.form.dot else self.pitch
-        panel = self.depth * lines if self.packed else 0
+        panel = self.depth * lines * self.panels_kept if self.packed else 0
         points = (self.tiles.size + self.width) * (self.depth + self.width) if self.points_along is not None else 0
         sums = self.chunk * self.waiting if self.block is not None else 0
         ends, end = [], 0

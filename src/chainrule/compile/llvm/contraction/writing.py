@@ -79,16 +79,21 @@ class Writing:
         b, layout, tiles = self.emitter.builder, self.layout, self.layout.tiles.count
         lo, hi = self.share.lo, self.share.hi
         with self.emitter.at(dict.fromkeys(layout.axes.still, 0)):
-            first, _ = index_divmod(b, lo, tiles)
-            last, _ = index_divmod(b, b.index_add(hi, tiles - 1), tiles)
+            first, _ = (0, 0) if layout.by_rows else index_divmod(b, lo, tiles)
+            last, _ = (layout.panels.count, 0) if layout.by_rows else index_divmod(b, b.index_add(hi, tiles - 1), tiles)
             for kind in layout.panels.kinds:
 
                 def panel(number: Index, _: object, kind: Kind = kind) -> None:
+                    point, column = layout.panels.point(b, kind, number)
+                    columns = Run(point, layout.panels.axis, column, kind.size)
+                    if layout.by_rows:
+                        each = layout.stretches[0] // layout.panels.count
+                        self.panel = b.pointer(self.share.scratch, b.index_mul(number, each), dtypes.uint8)
+                        self._panel(columns, lo, hi)
+                        return
                     behind = b.index_mul(number, tiles)
                     start = index_max(b, index_sub(b, lo, behind), 0)
-                    stop = index_min(b, index_sub(b, hi, behind), tiles)
-                    point, column = layout.panels.point(b, kind, number)
-                    self._panel(Run(point, layout.panels.axis, column, kind.size), start, stop)
+                    self._panel(columns, start, index_min(b, index_sub(b, hi, behind), tiles))
 
                 low, high = index_max(b, first, kind.first), index_min(b, last, kind.first + kind.count)
                 repeat(self.emitter, low, high, 1, panel)
