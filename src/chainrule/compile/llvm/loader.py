@@ -154,7 +154,7 @@ def _starts(sections: list[_Section]) -> tuple[dict[int, int], int]:
             if section.flags & _WRITTEN:
                 raise _Unknown
             if section.kind == _CONTENT:  # and not what debuggers and exceptions read
-                starts[number] = start = end + -end % section.alignment
+                starts[number] = start = end + -end % max(section.alignment, 1)
                 end = start + section.size
     return starts, end
 
