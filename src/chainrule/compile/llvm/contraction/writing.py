@@ -75,28 +75,43 @@ class Writing:
     # --- loops
 
     def write(self) -> None:
-        """The tiles of the share, panel by panel."""
-        b, layout, tiles = self.emitter.builder, self.layout, self.layout.tiles.count
-        lo, hi = self.share.lo, self.share.hi
+        """The tiles of the share."""
+        layout = self.layout
         with self.emitter.at(dict.fromkeys(layout.axes.still, 0)):
-            first, _ = (0, 0) if layout.by_rows else index_divmod(b, lo, tiles)
-            last, _ = (layout.panels.count, 0) if layout.by_rows else index_divmod(b, b.index_add(hi, tiles - 1), tiles)
             for kind in layout.panels.kinds:
+                if layout.by_rows:
+                    self._all_panels(kind)
+                else:
+                    self._panels_of_share(kind)
 
-                def panel(number: Index, _: object, kind: Kind = kind) -> None:
-                    point, column = layout.panels.point(b, kind, number)
-                    columns = Run(point, layout.panels.axis, column, kind.size)
-                    if layout.by_rows:
-                        each = layout.stretches[0] // layout.panels.count
-                        self.panel = b.pointer(self.share.scratch, b.index_mul(number, each), dtypes.uint8)
-                        self._panel(columns, lo, hi)
-                        return
-                    behind = b.index_mul(number, tiles)
-                    start = index_max(b, index_sub(b, lo, behind), 0)
-                    self._panel(columns, start, index_min(b, index_sub(b, hi, behind), tiles))
+    def _all_panels(self, kind: Kind) -> None:
+        """The rows of tiles of the share, through all panels of a kind."""
+        b, each = self.emitter.builder, self.layout.stretches[0] // self.layout.panels.count
 
-                low, high = index_max(b, first, kind.first), index_min(b, last, kind.first + kind.count)
-                repeat(self.emitter, low, high, 1, panel)
+        def panel(number: Index, _: object) -> None:
+            self.panel = b.pointer(self.share.scratch, b.index_mul(number, each), dtypes.uint8)
+            self._panel(self._columns(kind, number), self.share.lo, self.share.hi)
+
+        repeat(self.emitter, kind.first, kind.first + kind.count, 1, panel)
+
+    def _panels_of_share(self, kind: Kind) -> None:
+        """The tiles of the share that are in panels of a kind, panel by panel."""
+        b, tiles, (lo, hi) = self.emitter.builder, self.layout.tiles.count, self.share[:2]
+
+        def panel(number: Index, _: object) -> None:
+            behind = b.index_mul(number, tiles)
+            start = index_max(b, index_sub(b, lo, behind), 0)
+            self._panel(self._columns(kind, number), start, index_min(b, index_sub(b, hi, behind), tiles))
+
+        first, _ = index_divmod(b, lo, tiles)
+        last, _ = index_divmod(b, b.index_add(hi, tiles - 1), tiles)
+        low, high = index_max(b, first, kind.first), index_min(b, last, kind.first + kind.count)
+        repeat(self.emitter, low, high, 1, panel)
+
+    def _columns(self, kind: Kind, number: Index) -> Run:
+        """Those of a panel."""
+        point, start = self.layout.panels.point(self.emitter.builder, kind, number)
+        return Run(point, self.layout.panels.axis, start, kind.size)
 
     def _panel(self, columns: Run, lo: Index, hi: Index) -> None:
         if self.layout.block is not None:
