@@ -15,7 +15,7 @@ from chainrule.compile.llvm import engine, loader, processor
 from chainrule.compile.llvm import target as targets
 from chainrule.compile.llvm.target import aarch64, describe, host
 
-# Constants, another function, a table of jumps, and two functions of the C library, one of them in its second half.
+# Constants, another function, a table of jumps, and two functions of the C library.
 MANY = """
 declare double @sin(double)
 declare i64 @labs(i64)

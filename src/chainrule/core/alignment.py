@@ -17,10 +17,10 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _LEAST = 1 << 14  # bytes: smaller arrays are of no consequence, and NumPy makes them in less time
 
 
-def aligned_bytes(size: int) -> np.ndarray:
-    """Zeros: so many bytes, from a cache line on."""
-    room = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
+def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:
+    """Zeros: so many bytes, that begin at a multiple of the alignment; by default at a cache line."""
+    room = np.zeros(size + alignment, np.uint8)
+    start = -room.ctypes.data % alignment
     return room[start : start + size]
 
 

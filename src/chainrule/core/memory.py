@@ -34,7 +34,7 @@ def latest_change() -> int:
 
 def note_change(data: np.ndarray, when: int) -> None:
     """The entries of `data` were changed at tick `when`."""
-    owner = _owner(data)
+    owner = owner_of(data)
     key = id(owner)
     record = _records.get(key)
     if record is None:
@@ -64,7 +64,7 @@ def note_owned(owners: Sequence[int], when: int) -> bool:
 
 def changed_at(data: np.ndarray) -> int:
     """When an entry of `data` was last changed; 0 if never."""
-    record = _records.get(id(_owner(data)))
+    record = _records.get(id(owner_of(data)))
     if record is None:
         return 0
     when = record.whole
@@ -76,10 +76,11 @@ def changed_at(data: np.ndarray) -> int:
 
 def forget_changes(data: np.ndarray) -> None:
     """The entries of `data` are again what they were before any change: its memory counts as never changed."""
-    _records.pop(id(_owner(data)), None)
+    _records.pop(id(owner_of(data)), None)
 
 
-def _owner(data: np.ndarray) -> np.ndarray:
+def owner_of(data: np.ndarray) -> np.ndarray:
+    """The first array of its memory, of which it is a view, or which it is itself."""
     while isinstance(data.base, np.ndarray):
         data = data.base
     return data

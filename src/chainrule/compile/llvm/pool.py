@@ -32,6 +32,7 @@ from chainrule.compile.llvm.blocks import (
     PATIENCE_AT_FIRST,
     TRIAL,
 )
+from chainrule.core.alignment import aligned_bytes
 from chainrule.errors import ArgumentError
 
 # In microseconds. A loop in Python rarely takes longer than the first between two steps; waking a worker takes 50.
@@ -73,8 +74,7 @@ def _checked(what: str, number: int, arrived: object) -> int:
 
 def aligned_words(count: int) -> np.ndarray:
     """Zeros, int64, that begin at a multiple of 128 bytes."""
-    room = np.zeros(count + 15, np.int64)
-    return room[-(room.ctypes.data // 8) % 16 :][:count]
+    return aligned_bytes(8 * count, 128).view(np.int64)
 
 
 def _release(lock: threading.Lock) -> None:

@@ -16,8 +16,8 @@ from chainrule.compile.tracing.outcome import Outcome
 from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
 from chainrule.compile.tracing.replay import no_graph
 from chainrule.compile.tracing.signature import Arguments, is_dynamic
-from chainrule.compile.tracing.table import PLAIN_MEMORY, Table, base
-from chainrule.core.memory import note_change, note_owned
+from chainrule.compile.tracing.table import PLAIN_MEMORY, Table
+from chainrule.core.memory import note_change, note_owned, owner_of
 from chainrule.core.node import NO_PARAMS, Node, make, tick
 from chainrule.core.tracing import module_changes
 from chainrule.tensor import Tensor
@@ -275,7 +275,7 @@ class Bound:
             if self._owners is None or not note_owned(self._owners, when):
                 for x in changed:
                     note_change(x.data, when)
-                whole = all(base(x.data) is x.data for x in changed)
+                whole = all(owner_of(x.data) is x.data for x in changed)
                 self._owners = [id(x.data) for x in changed] if whole else None
         for index in self._changed_arguments:
             leaf = leaves[index]

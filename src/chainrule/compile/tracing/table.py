@@ -11,6 +11,7 @@ from chainrule.compile.executable import Binding, Executable, PlainBinding
 from chainrule.compile.program import Program
 from chainrule.compile.tracing.places import Option, Place, State, Stream
 from chainrule.core.alignment import aligned_copy
+from chainrule.core.memory import owner_of
 from chainrule.core.node import Node
 
 PLAIN_MEMORY = 0x0001 | 0x0100  # in NumPy's flags: C-contiguous and aligned
@@ -75,14 +76,14 @@ class Table:
             return False
         self.arrays[position], self.given[position] = data, given
         if writes:
-            self.owned = {id(base(x)) for x, w in zip(self.arrays, self.writes, strict=True) if w and x is not None}
+            self.owned = {id(owner_of(x)) for x, w in zip(self.arrays, self.writes, strict=True) if w and x is not None}
         self.replace(position, given)
         return True
 
     def _shares(self, position: int, data: np.ndarray) -> bool:
         """Is this memory that is updated under another name, or updated here and read under another name?"""
         here = self.writes[position]
-        if not here and id(base(data)) not in self.owned:
+        if not here and id(owner_of(data)) not in self.owned:
             return False
         return any(
             (here or writes) and x is not None and np.may_share_memory(x, data)
@@ -99,10 +100,3 @@ class Table:
         for position in self.copied:
             if self.writes[position]:
                 np.copyto(self.arrays[position], self.given[position])
-
-
-def base(data: np.ndarray) -> np.ndarray:
-    """The array that owns the memory."""
-    while isinstance(data.base, np.ndarray):
-        data = data.base
-    return data
