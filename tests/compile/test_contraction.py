@@ -365,6 +365,55 @@ def test_convolutions(sizes, what, innermost, target):
     assert found.tobytes() == again.tobytes()
 
 
+@pytest.mark.parametrize("right", [False, True], ids=["left", "right"])
+@pytest.mark.parametrize("pad", [1, 2, 4, 6])
+@pytest.mark.parametrize(("channels", "k"), [(1, 3), (3, 5), (2, 2)])
+def test_zeros_around_an_image_are_not_multiplied(channels, k, pad, right, target):
+    """Sums are as long as there is something to read; six around are more than windows reach, so some are empty."""
+    batch, outs, tall, wide = 33, 6, 5, 7
+    image, weights = vector("image", channels * tall * wide * batch), vector("weights", outs * channels * k * k)
+    rows, columns = tall + 2 * pad - k + 1, wide + 2 * pad - k + 1
+    out = vector("out", outs * rows * columns * batch)
+    o, n, i, j, c, u, v = range(7)
+    at = {x: Affine.variable(x) for x in range(7)}
+    down, along = at[i] + at[u] + -pad, at[j] + at[v] + -pad
+    read = Load(image, ((at[c] * tall + down) * wide + along) * batch + at[n])
+    padded = Within(((down, 0, tall), (along, 0, wide)), read, Number(0.0, FLOAT32))
+    filters = Load(weights, ((at[o] * channels + at[c]) * k + at[u]) * k + at[v])
+    kernel = Contract(
+        name="edges",
+        extents={o: outs, n: batch, i: rows, j: columns, c: channels, u: k, v: k},
+        batch=(),
+        rows=(o,) if right else (n, i, j),
+        columns=(n, i, j) if right else (o,),
+        summed=(c, u, v),
+        left=filters if right else padded,
+        right=padded if right else filters,
+        accumulate=FLOAT32,
+        epilogue=(
+            Store(
+                buffer=out,
+                offset=((at[o] * rows + at[i]) * columns + at[j]) * batch + at[n],
+                value=Accumulated(FLOAT32),
+            ),
+        ),
+    )
+    rng = np.random.default_rng(0)
+    memory = {x.name: draw(rng, x) for x in (image, weights, out)}
+    run = compiled(kernel, target)
+    one, three = (run(memory, parts, at_end=parts == 1)["out"] for parts in (1, 3))
+    assert one.tobytes() == three.tobytes()
+    images = np.pad(memory["image"].reshape(channels, tall, wide, batch), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(images.astype(np.float64), (k, k), axis=(1, 2))
+    wanted = np.einsum("cijnuv,ocuv->oijn", windows, memory["weights"].reshape(outs, channels, k, k))
+    np.testing.assert_allclose(one.reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-4)
+
+    plan = contraction.plan(kernel, target)
+    inside = np.lib.stride_tricks.sliding_window_view(np.pad(np.ones((tall, wide)), pad), (k, k)).sum()
+    assert all(layout.limits for layout in plan.layouts)
+    assert plan.flops == 2 * batch * outs * channels * inside
+
+
 # --- epilogues
 
 

@@ -10,6 +10,7 @@ import chainrule as cr
 from chainrule.compile.jit import Compiled
 from chainrule.compile.kernels.expression import Load, walk
 from chainrule.compile.kernels.kernel import Contract, Loops, Nest
+from chainrule.compile.kernels.limits import limits
 from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.target import host
 from chainrule.compile.pipeline import optimised
@@ -148,6 +149,53 @@ def test_around_a_convolution_a_long_batch_lies_innermost(batch, innermost):
     eager = image_gradients(x * 2.0, w).numpy()
     got = cr.compile(lambda x, w: image_gradients(x * 2.0, w))(x, w).numpy()
     np.testing.assert_allclose(got, eager, rtol=1e-4, atol=1e-4 * np.abs(eager).max())
+
+
+def image_gradient_of_two(x, v, w):
+    """Of the first filters: the gradient of what the second convolution reads has zeros all around."""
+    return cr.grad(lambda v: F.max_pool2d(F.relu(F.conv2d(F.relu(F.conv2d(x, v)), w)), 2).square().sum())(v)
+
+
+@pytest.mark.parametrize("batch", [32, 5])
+def test_zeros_around_a_gradient_are_not_stored_where_the_batch_lies_innermost(batch):
+    x, v, w = drawn(batch, 1, 12, 12), drawn(3, 1, 3, 3), drawn(8, 3, 5, 5)
+    found = written(image_gradient_of_two, x, v, w)
+    padded = [s.buffer for s in found.arena.stays if s.buffer.shape[-2:] == (14, 14)]
+    limited = [k for k in kernels(found) if isinstance(k, Contract) and limits(k.left, k.summed)]
+    assert (len(limited), len(padded)) == ((1, 0) if batch == 32 else (0, 1))
+    eager = image_gradient_of_two(x, v, w).numpy()
+    got = cr.compile(image_gradient_of_two)(x, v, w).numpy()
+    np.testing.assert_allclose(got, eager, rtol=1e-4, atol=1e-4 * np.abs(eager).max())
+
+
+@pytest.mark.parametrize("padding", [1, 3])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_padded_convolution_of_what_was_computed_reads_it_where_it_lies(padding, dilation):
+    x, w, big = drawn(17, 2, 9, 8), drawn(4, 2, 3, 3), drawn(4, 2, 3, 3)
+
+    def both(x, w, big):
+        h = F.conv2d(x.tanh(), w, padding=padding, dilation=dilation)
+        value, sent = cr.vjp(lambda h: F.conv2d(h, big.transpose(0, 1), padding=padding, dilation=dilation), h)
+        return value, sent(value)[0]
+
+    for got, wanted in zip(cr.compile(both)(x, w, big), both(x, w, big), strict=True):
+        size = np.abs(wanted.numpy()).max()
+        np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-4 * size)
+
+
+def test_what_is_beyond_the_edge_spoils_no_gradient():
+    """A gradient times a weight that is inf is inf; a zero that nobody wrote is not multiplied by it."""
+    x, v, w = drawn(16, 1, 8, 8), drawn(2, 1, 3, 3), np.array(drawn(2, 2, 3, 3).numpy())
+    w[0, 0, 0, 0] = np.inf
+
+    def sent(x, v, w, g):
+        _, back = cr.vjp(lambda h: F.conv2d(h, w), F.conv2d(x, v))
+        return back(g.exp())[0]
+
+    given = x, v, cr.tensor(w), drawn(16, 2, 4, 4)
+    wanted, got = sent(*given).numpy(), cr.compile(sent)(*given).numpy()
+    assert np.isfinite(wanted).any()
+    np.testing.assert_array_equal(np.isfinite(got), np.isfinite(wanted))
 
 
 # --- memory

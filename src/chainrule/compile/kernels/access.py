@@ -242,6 +242,11 @@ def segments(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[list
         yield held, made
 
 
+def splits(before: Sequence[int], after: Sequence[int]) -> bool:
+    """Does a reshape only take dimensions apart, and add or drop some of size 1?"""
+    return 0 not in before and all(len(held) == 1 for held, _ in segments(before, after))
+
+
 def _copies(node: Node) -> Copies | None:
     return node.op.copies(node) if isinstance(node.op, Linear) else None
 

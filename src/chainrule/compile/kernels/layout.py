@@ -16,7 +16,7 @@ from chainrule.compile.kernels.group import Group
 from chainrule.core.node import Node
 from chainrule.ops import windows
 
-_LEAST = 16  # examples in a batch: fewer do not fill a vector
+BATCH = 16  # examples in a batch from which on it is innermost: fewer do not fill a vector
 
 
 def batch_innermost(groups: Sequence[Group], memory: Mapping[int, Buffer], flat: Collection[int]) -> dict[int, Buffer]:
@@ -26,7 +26,7 @@ def batch_innermost(groups: Sequence[Group], memory: Mapping[int, Buffer], flat:
     """
     convolutions = [g for g in groups if g.kind == "contract" and any(_slides(x, g) for x in g.seeds[0].inputs)]
     sizes = {n.aval.shape[0] for g in convolutions for n in g.loads.values() if n.aval.ndim > 2}
-    sizes = {n for n in sizes if n >= _LEAST}
+    sizes = {n for n in sizes if n >= BATCH}
     chosen: dict[int, Node] = {}
 
     def choose(group: Group) -> bool:

@@ -11,10 +11,12 @@ import heapq
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from chainrule.compile.kernels.access import Leaf, Lowering, MisfitError, Where, is_free, is_move
-from chainrule.compile.kernels.expression import Expr, Number
+from chainrule.compile.kernels.access import Flat, Leaf, Lowering, MisfitError, Where, is_free, is_move, splits
+from chainrule.compile.kernels.expression import Expr, Number, Within
 from chainrule.compile.kernels.group import Group, points_of
 from chainrule.compile.kernels.homes import Homes, is_same
+from chainrule.compile.kernels.layout import BATCH
+from chainrule.compile.kernels.limits import limit
 from chainrule.compile.kernels.uses import Uses
 from chainrule.compile.program import Program
 from chainrule.core.affine import Affine
@@ -95,9 +97,12 @@ class _Demand:
                 del reader.loads[id(node)]
                 reader.before |= self._homes.sources_of([node]) - {reader.number}
                 return reader
-        group = self._homes.start("loops", node.aval.shape)
+        frame = _before_joining(node).aval.shape
+        group = self._homes.start("loops", frame)
         group.before |= self._homes.sources_of([node])
-        self._homes.settle(node, group, group.points)
+        place = group.place(node.aval.shape)
+        assert place is not None
+        self._homes.settle(node, group, place)
         return group
 
     def _place_with(self, reader: Group, node: Node, asked: Collection[Group]) -> tuple[Affine, ...] | None:
@@ -172,6 +177,11 @@ class _Demand:
         def leaf(x: Node, where: Where) -> Expr | None:
             if id(x) in group.loads:
                 return Number(0, x.aval.dtype)
+            if x.op is movement.embed and _is_edge(x, where, group):
+                if _is_flat(x, where, group):
+                    self._stores.fixed.add(id(x.inputs[0]))
+                    self.require(x.inputs[0], group)
+                return None
             if x.op is None or not is_move(x) or x.op in (movement.cat, movement.embed):
                 self._stores.fixed.add(id(x))
                 self.require(x, group)
@@ -216,3 +226,48 @@ class _Demand:
             and len(self._uses.readers(node)) > 1
             and not self._homes.sources_of([node])
         )
+
+
+def _before_joining(node: Node) -> Node:
+    """What reshapes join dimensions of: loops that run over those before know each position without a division."""
+    while node.op is movement.reshape and splits(node.aval.shape, node.inputs[0].aval.shape):
+        (node,) = node.inputs
+    return node
+
+
+def _is_edge(node: Node, where: Where, group: Group) -> bool:
+    """Are the zeros around what a convolution reads better left out of its sums than stored?
+
+    So they are if lanes run over a batch, at the same place of each example; and if what they surround is computed, for
+    then that is stored with the batch innermost.
+    """
+    (x,) = node.inputs
+    batch, lead = x.aval.shape[:1], len(group.frame)
+    if x.op is None or x.aval.ndim <= 2 or batch < (BATCH,) or isinstance(where, Flat):
+        return False
+    first, found = where[0], Lowering(_zero_behind(node), group.extents).lowered(node, where)
+    if not isinstance(first, Affine) or not isinstance(found, Within):
+        return False
+    along = [v for v, _ in first.terms]
+    if len(along) != 1 or along[0] >= lead or first.range(group.extents) != (0, batch[0] - 1):
+        return False
+    found_limits = [limit(bound, range(lead, lead + len(group.summed))) for bound in found.bounds]
+    return all(x is not None and x.rest.coefficient(along[0]) == 0 for x in found_limits)
+
+
+def _zero_behind(node: Node) -> Leaf:
+    """A leaf that sees no further than the inputs of a node."""
+    return lambda x, where: None if x is node else Number(0, x.aval.dtype)
+
+
+def _is_flat(node: Node, where: Where, group: Group) -> bool:
+    """Is what a move moves read as if it lay row by row, since its dimensions cannot be told apart there?"""
+    found = False
+
+    def leaf(x: Node, at: Where) -> Expr | None:
+        nonlocal found
+        found = found or isinstance(at, Flat)
+        return None if is_move(x) and x.op is not movement.cat and not found else Number(0, x.aval.dtype)
+
+    Lowering(leaf, group.extents).lowered(node, where)
+    return found

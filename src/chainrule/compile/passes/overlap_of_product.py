@@ -25,7 +25,8 @@ def overlap_of_product(program: Program) -> Program:
     """Σ over windows of (g W), added where they overlap, = windows(g with zeros around) · W turned around.
 
     For windows that stand side by side at every position. What is cut off the result is not computed. Where an entry of
-    W is inf or nan, the zeros around make nan of it, as those around a padded input do in the convolution.
+    W is inf or nan, zeros that are multiplied (`kernels/limits.py` leaves out some) make nan of it, as those around a
+    padded input do in the convolution.
     """
     if not any(node.op is windows.overlap_add for node in program.nodes):
         return program

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from chainrule.compile.kernels.access import segments
+from chainrule.compile.kernels.access import segments, splits
 from chainrule.compile.passes.rewriting import with_roots
 from chainrule.compile.program import Program
 from chainrule.core.family import Elementwise, Reduction
@@ -31,11 +31,6 @@ def splits_first(program: Program) -> Program:
     for node in program.nodes:
         rebuilding.add(node)
     return with_roots(program, [rebuilding.plain(root) for root in program.roots])
-
-
-def splits(before: Shape, after: Shape) -> bool:
-    """Does a reshape only take dimensions apart, and add or drop some of size 1?"""
-    return 0 not in before and all(len(held) == 1 for held, _ in segments(before, after))
 
 
 def _is_split(node: Node) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from chainrule import dtypes
 from chainrule.compile.kernels.expression import Accumulated, Compute, Expr, Load, Pick, Reduced, variables, walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.kernels.limits import terms
 from chainrule.compile.kernels.tasks import Task, values
 from chainrule.ops import elementwise, movement
 
@@ -43,7 +44,7 @@ def counted(kernel: Kernel) -> Count:
             return Count(products=points * sum(p.products for p in parts), others=points * sum(p.others for p in parts))
         case Contract():
             every = (*kernel.batch, *kernel.rows, *kernel.columns)
-            products = 2 * _points(kernel.extents, (*every, *kernel.summed))
+            products = 2 * terms(kernel)
             operands = sum(_computed((e,), kernel.extents, tuple(variables(e))) for e in (kernel.left, kernel.right))
             stored = _computed([s.value for s in kernel.epilogue], kernel.extents, every)
             return Count(products=products, others=operands + stored)

@@ -9,6 +9,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
+from chainrule.compile.kernels.limits import limits
 from chainrule.compile.report.meaning import Line
 
 LimitedBy = Literal["arithmetic", "memory"]
@@ -103,7 +104,8 @@ def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
             at = f"{batch:,} times " if batch > 1 else ""
             after = [_SPOKEN.get(name, name) for name in ops[ops.index("matmul") + 1 :]] if "matmul" in ops else []
             fused = f"; {_joined(after)} in the same loops" if (after := list(filter(None, after))) else ""
-            return f"matrix product, {at}{rows:,} x {columns:,} entries of {summed:,} terms{fused}"
+            most = "at most " if any(limits(e, kernel.summed) for e in (kernel.left, kernel.right)) else ""
+            return f"matrix product, {at}{rows:,} x {columns:,} entries of {most}{summed:,} terms{fused}"
         case Loops():
             outer = _times(kernel.extents[v] for v in kernel.outer)
             reduced = [

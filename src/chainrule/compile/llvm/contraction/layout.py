@@ -9,6 +9,7 @@ from functools import cached_property
 from chainrule import dtypes
 from chainrule.compile.kernels.expression import Expr, Load
 from chainrule.compile.kernels.kernel import Contract
+from chainrule.compile.kernels.limits import Limit, limits
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
 from chainrule.compile.llvm.contraction.forms import Form, beside, forms, turned_row
 from chainrule.compile.llvm.contraction.grid import Grid
@@ -37,6 +38,7 @@ class Layout:
     points_along: the axis along which the other operand is copied, tile by tile; None: it is read where it is.
     results_turned: is a tile of results turned, and stored along the points?
     block: a summed axis and how many of its positions are done at a time; the sums wait in memory meanwhile.
+    limits: where the terms of a tile's sums begin and end, where not all are there: see `kernels/limits.py`.
     """
 
     kernel: Contract
@@ -52,6 +54,12 @@ class Layout:
     points_along: Axis | None
     results_turned: bool
     block: tuple[Axis, int] | None
+    limits: tuple[Limit, ...]
+
+    @property
+    def operands(self) -> tuple[Expr, Expr]:
+        """Of the points, and of the vectors; without what limits the sums says already."""
+        return _operands(self.kernel, self.form, bool(self.limits))
 
     @property
     def units(self) -> int:
@@ -154,12 +162,14 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         wide *= max(PANEL // (wide * kernel.accumulate.itemsize), 1)
         wide = min(wide, -(-max(column.extent, 1) // width) * width)
     tiles = Grid(tuple(a for a in form.points if a is not row), row, high, starts.get(row, 0))
-    operands = (kernel.right, kernel.left) if form.swapped else (kernel.left, kernel.right)
+    found = () if form.dot else _limits(kernel, form, row, column)
+    operands = _operands(kernel, form, bool(found))
     packed, turned, points_along = False, None, None
     if form.dot:
         packed = not contiguous(operands[1], form.lanes)
     elif 0 not in (a.extent for a in axes.summed):
-        packed = _pays(kernel, axes, operands[1], column, tiles.count * high)
+        as_written = operands[1] is _operands(kernel, form, False)[1]  # else a copy would reach beyond the edge
+        packed = as_written and _pays(kernel, axes, operands[1], column, tiles.count * high)
         if not contiguous(operands[1], column):
             turned = max(_runs(operands[1], axes), key=lambda a: a.extent, default=None)
         points_along = _points_along(kernel, axes, operands[0], row)
@@ -178,7 +188,28 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         points_along=points_along,
         results_turned=stored_along is not None,
         block=_block(axes, wide * kernel.accumulate.itemsize) if in_parts else None,
+        limits=found,
     )
+
+
+def _operands(kernel: Contract, form: Form, limited: bool) -> tuple[Expr, Expr]:
+    """Of the points, and of the vectors. limited: are the sums, so that none is read where there is none?"""
+    found = (kernel.right, kernel.left) if form.swapped else (kernel.left, kernel.right)
+    if not limited:
+        return found
+    first, second = (e.inside if limits(e, kernel.summed) else e for e in found)  # type: ignore[attr-defined]
+    return first, second
+
+
+def _limits(kernel: Contract, form: Form, row: Axis, column: Axis) -> tuple[Limit, ...]:
+    """The limits of a kernel's sums, if they are the same for all of a tile, and nothing has to be copied for it."""
+    points, vectors = _operands(kernel, form, False)
+    found = (*limits(points, kernel.summed), *limits(vectors, kernel.summed))
+    inside = {*row.variables, *column.variables}
+    if any(v in inside for x in found for v, _ in x.rest.terms):
+        return ()
+    copied = limits(vectors, kernel.summed) and not contiguous(vectors, column)
+    return () if copied or not all(plain(e, kernel.accumulate) for e in _operands(kernel, form, True)) else found
 
 
 def _vector_size(rows: int, vectors: int, many: bool) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from chainrule import dtypes
 from chainrule.compile.kernels.kernel import Contract
+from chainrule.compile.kernels.limits import terms
 from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.contraction.axes import Axes, Axis, product
 from chainrule.compile.llvm.contraction.grid import index_divmod
@@ -60,6 +61,7 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
     """Decide how to do a contraction on a machine."""
     axes = Axes.of(kernel)
     whole = decide(kernel, target, axes, {})
+    every, added = product((*axes.batch, *axes.rows, *axes.columns, *axes.summed)), terms(kernel)
     parts = _parts(whole)
     layouts = parts if 0 < sum(p.form.cost for p in parts) < _WORTH * whole.form.cost else (whole,)
     return ContractPlan(
@@ -68,8 +70,8 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
         rows=layouts[0].rows if all(layout.rows == layouts[0].rows for layout in layouts) else None,
         grain=max(layout.grain for layout in layouts),
         scratch=max(layout.stretches[-1] for layout in layouts),
-        flops=2 * product((*axes.batch, *axes.rows, *axes.columns, *axes.summed)),
-        work=sum(layout.form.cost for layout in layouts),
+        flops=2 * added,
+        work=sum(layout.form.cost for layout in layouts) * (added / every if whole.limits else 1.0),
     )
 
 

@@ -69,10 +69,12 @@ class Summation:
             return accs
 
         if not isinstance(extent, int):
-            unroll = unrolled(0) if last else 1
+            unroll = unrolled(0) if last and axis.extent > WRITTEN_OUT[1] else 1
             main = self._whole(extent, unroll)
             accs = repeat(self.emitter, 0, main, unroll, lambda k, held: rounds(k, unroll, held), accs)
-            return repeat(self.emitter, main, extent, 1, lambda k, held: rounds(k, 1, held), accs) if last else accs
+            if unroll == 1:
+                return accs
+            return repeat(self.emitter, main, extent, 1, lambda k, held: rounds(k, 1, held), accs)
         whole, rest = divmod(extent, width)
         unroll = unrolled(whole) if last else 1
         if whole * self._written_inside(depth) <= self._written_out(len(accs) // self.sets):

@@ -63,8 +63,8 @@ class Writing:
         self.layout = layout
         self.emitter = emitter
         self.epilogue = Epilogue(emitter, layout.kernel.epilogue)
-        kernel, b = layout.kernel, emitter.builder
-        self.operands = (kernel.right, kernel.left) if layout.form.swapped else (kernel.left, kernel.right)
+        b = emitter.builder
+        self.operands = layout.operands
         self.masks = layout.target.vector_bytes >= 32
         panel, points, _ = layout.stretches
         self.share = share
@@ -327,6 +327,11 @@ class Writing:
         """The sums of a tile over a part of the summed axes, added to those kept from earlier parts."""
         layout, b = self.layout, self.emitter.builder
         loops = self._loops(part)
+        if layout.limits:
+            limited = self._limited(rows.point, part)
+            for axis, (first, _) in limited.items():
+                points, vectors = points.moved(axis, first), vectors.moved(axis, first)
+            loops = [(a, limited[a][1] if a in limited else n) for a, n in loops]
         if layout.form.dot:
             lanes, width = layout.form.lanes, layout.width
             step = dot_step(b, (rows.axis, rows.size), (columns.axis, columns.size), lanes, width)
@@ -340,6 +345,24 @@ class Writing:
             start = self._load(kept, start)
         axes, extents = [a for a, _ in loops], [n for _, n in loops]
         return Summation(self.emitter, axes, extents, width, sets, step).run(points, vectors, start)
+
+    def _limited(self, point: Point, part: Part) -> dict[Axis, tuple[Index, Index]]:
+        """Of the summed axes whose terms are not all there at a point: the first of a part that is, and how many."""
+        e, b, found = self.emitter, self.emitter.builder, dict[Axis, tuple[Index, Index]]()
+        for axis, extent in self._loops(part):
+            mine = [x for x in self.layout.limits if x.variable == axis.variable]
+            start: Index = 0
+            stop = extent
+            for x in mine:
+                with e.at(point):
+                    rest = e.index(x.rest)
+                if axis == part.axis:
+                    rest = b.index_add(rest, part.start)
+                start = index_max(b, start, index_sub(b, x.start, rest))
+                stop = index_min(b, stop, index_sub(b, x.stop, rest))
+            if mine:
+                found[axis] = opaque(b, start), opaque(b, index_max(b, index_sub(b, stop, start), 0))
+        return found
 
     def _claim(self, rows: Run, columns: Run) -> None:
         """Write to each line of what a tile claims."""
