@@ -20,6 +20,7 @@ from chainrule.compile.passes.fold_constants import LARGEST, fold_constants
 from chainrule.compile.passes.known_places import known_places
 from chainrule.compile.passes.masks import masks
 from chainrule.compile.passes.simplify import simplify
+from chainrule.compile.passes.sums_in_parts import sums_in_parts
 from chainrule.compile.passes.thin_products import thin_products
 from chainrule.compile.passes.turned_products import turned_products
 from chainrule.compile.pipeline import PASSES, optimised
@@ -340,6 +341,41 @@ def test_a_thin_product_adds_up_as_a_product_does(dtype, sizes):
 
 def test_other_products_stay():
     assert ops(changed(thin_products, lambda x, y: x @ y, symbol("x", 2, 2), symbol("y", 2, 2))) == {"matmul": 1}
+
+
+@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64], ids=str)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_long_sum_is_one_of_two_parts(dtype, turned):
+    x = symbol("x", *((1400, 40) if turned else (40, 1400)), dtype=dtype)
+    y = symbol("y", 1400, 30, dtype=dtype)
+    found = changed(
+        sums_in_parts, lambda x, y: (x.mT if turned else x) @ y, x, y, tolerance=1e-4 if dtype.itemsize == 4 else 1e-12
+    )
+    assert {"matmul": 1, "sum": 1}.items() <= ops(found).items()
+    (product,) = (n for n in found.nodes if n.op is contraction.matmul)
+    assert product.aval.shape == (2, 40, 30)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    [
+        ((40, 1401, 30), dtypes.float32),  # odd
+        ((40, 1400, 200), dtypes.float32),  # as many columns as a seventh of the terms
+        ((8, 1400, 8), dtypes.float32),  # soon done
+        ((40, 1400, 30), dtypes.bfloat16),  # rounded once
+    ],
+    ids=str,
+)
+def test_other_sums_stay_whole(sizes, dtype):
+    rows, terms, columns = sizes
+    x, y = symbol("x", rows, terms, dtype=dtype), symbol("y", terms, columns, dtype=dtype)
+    assert ops(changed(sums_in_parts, lambda x, y: x @ y, x, y, tolerance=0.0)) == {"matmul": 1}
+
+
+def test_a_convolutions_sums_stay_whole():
+    x, w = symbol("x", 16, 3, 40, 40), symbol("w", 8, 3, 5, 5)
+    before = program(lambda x, w: cr.grad(lambda w: F.conv2d(x, w).square().sum())(w), x, w)
+    assert sums_in_parts(before) is before
 
 
 def test_a_product_that_is_only_read_transposed_is_turned():

@@ -22,19 +22,33 @@ from chainrule.compile.pipeline import optimised
 from chainrule.compile.writing import write
 
 
-def classifier():
-    return two_layers(64, (784, 50, 10), F.cross_entropy, cr.tensor(np.arange(64) % 10))
+def classifier(inputs=784):
+    return two_layers(64, (inputs, 50, 10), F.cross_entropy, cr.tensor(np.arange(64) % 10))
+
+
+def names(phase):
+    return [p.task.kernel.name for p in phase if p.split is not None]
 
 
 def test_the_rows_of_a_batch_wait_for_nobody():
     """From the input to the gradient of the hidden layer each thread has its own rows."""
+    found = written(*classifier(inputs=600), threads=2)
+    first, second, _ = found.module.phases
+    assert names(first) == ["matmul_relu", "matmul_add"]
+    assert names(second)[-1] == "matmul_gate"
+    assert len({p.split.blocks for phase in (first, second) for p in phase if p.split is not None}) == 1
+
+
+def test_a_thread_reads_the_rows_of_a_long_weight_that_it_has_updated():
+    """The first layer sums up in two parts; what follows is of rows of the batch again, and waits for nobody."""
     found = written(*classifier(), threads=2)
-    shared = [[p for p in phase if p.split is not None] for phase in found.module.phases]
-    assert len(found.module.phases) == 3
-    assert [p.task.kernel.name for p in shared[0]] == ["matmul_relu", "matmul_add"]
-    assert shared[1][-1].task.kernel.name == "matmul_gate"
-    blocks = {p.split.blocks for phase in shared for p in phase}
-    assert len(blocks) == 1  # the same rows for the same threads in all of them
+    first, between, last = found.module.phases
+    parts, (update,) = first[0], (p for p in last if p.task.kernel.extents[0] == 784)
+    assert (parts.task.kernel.name, parts.task.kernel.batch) == ("matmul", (0,))
+    for placed in (parts, update):  # half of the terms, half of the rows
+        assert placed.split is None
+        assert 2 * Split.of_units(placed.plan.units).first(1, 2) == placed.plan.units
+    assert names(between) == ["sum_relu", "matmul_add", "amax_sum_gate_sub", "matmul_gate"]
 
 
 def test_alone_or_together_a_step_computes_the_same():
@@ -67,7 +81,7 @@ def test_a_product_claims_what_the_kernel_behind_it_fills(threads):
 
 def test_a_product_claims_for_a_shallow_product_soon_after_it():
     """Ten classes are few multiply-adds for each entry of the hidden layer's gradient: the layer itself has more."""
-    tasks = written(*classifier(), threads=2).schedule.tasks
+    tasks = written(*classifier(inputs=600), threads=2).schedule.tasks
     (filling,) = (t for t in tasks if t.kernel.name == "matmul_gate")
     layer = tasks[0].kernel
     assert layer.name == "matmul_relu"

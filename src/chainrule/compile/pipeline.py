@@ -16,6 +16,7 @@ from chainrule.compile.passes.overlap_of_product import overlap_of_product
 from chainrule.compile.passes.rewriting import Pass
 from chainrule.compile.passes.simplify import simplify
 from chainrule.compile.passes.splits_first import splits_first
+from chainrule.compile.passes.sums_in_parts import sums_in_parts
 from chainrule.compile.passes.thin_products import thin_products
 from chainrule.compile.passes.turned_products import turned_products
 from chainrule.compile.program import Program
@@ -37,6 +38,7 @@ PASSES: tuple[Pass, ...] = (
     thin_products,
     fold_constants,
     turned_products,
+    sums_in_parts,
     masks,
     simplify,
     common_subexpressions,

@@ -68,7 +68,7 @@ def write(
     schedule = nested(scheduled(program))
     if threads > 1:
         schedule = claimed(schedule, threads)
-    arena = planned(schedule)
+    arena = planned(schedule, threads)
     module = written(schedule, arena, target, threads, timed=timed)
     return Written(program=program, schedule=schedule, arena=arena, module=module, target=target, threads=threads)
 

@@ -100,7 +100,8 @@ class _Phases:
         if against and (grain is not None or any(other.grain is not None for other in against)):
             return None
         by_rows = split is not None and all(self._row_by_row(other, task) for other in against)
-        if several and work >= (_SHARED_ROWS if against and by_rows else _SHARED):
+        joined = by_rows and (against or self._followed(number, split) >= _SHARED)
+        if several and work >= (_SHARED_ROWS if joined or self._is_last(number) else _SHARED):
             if against and not by_rows:
                 return None
             shared = split or Split.of_units(plan.units)
@@ -121,7 +122,17 @@ class _Phases:
         grain = max(plan.grain, math.ceil(plan.units * _GRAIN / work))
         return grain if plan.units > grain * self.threads else None
 
+    def _is_last(self, number: int) -> bool:
+        """Does no task behind this one touch what it writes, so that nobody waits for it but the end of the step?"""
+        written = self.tasks[number].writes
+        return all(written.isdisjoint(task.reads | task.writes) for task in self.tasks[number + 1 :])
+
     # --- rows
+
+    def _followed(self, number: int, split: Split | None) -> float:
+        """The work of a task and of those soon behind it that are shared by the same rows."""
+        near = self.plans[number : number + _AHEAD]
+        return sum(cycles(plan) for plan in near if self._split(plan) == split)
 
     def _split(self, plan: Plan | NestPlan) -> Split | None:
         """How a kernel's units are shared so that the same rows fall to the same threads in all kernels."""
@@ -160,10 +171,16 @@ class _Phases:
 
 
 def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:
-    """For each number of rows, how many belong together: those of a tile in the kernel that does most."""
-    found: dict[int, tuple[float, int]] = {}
+    """For each number of rows, how many belong together: whole tiles in the kernels that do most of the work."""
+    known: dict[int, list[tuple[int, float]]] = {}
     for plan in plans:
-        rows = plan.rows
-        if rows is not None:
-            found[rows.number] = max(found.get(rows.number, (0.0, 1)), (cycles(plan), rows.height))
-    return {count: height for count, (_, height) in found.items()}
+        if plan.rows is not None:
+            known.setdefault(plan.rows.number, []).append((plan.rows.height, cycles(plan)))
+
+    def served(height: int, found: Sequence[tuple[int, float]]) -> tuple[float, int]:
+        return sum(work for each, work in found if height % each == 0), -height
+
+    return {
+        count: max((height for height, _ in found), key=lambda height: served(height, found))
+        for count, found in known.items()
+    }
