@@ -12,6 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from chainrule.compile.executable import Binding, Executable
+from chainrule.compile.tracing.holding import Checks, Holds
 from chainrule.compile.tracing.outcome import Outcome
 from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
 from chainrule.compile.tracing.replay import no_graph
@@ -51,14 +52,14 @@ class Bound:
         self.table = table = Table(outcome.program, places)
         self._binding: Binding | None = None
         self._arguments = [
-            (p.index, i, type(leaves[p.index]), *table.avals[i], getattr(leaves[p.index], "requires_grad", None))
+            (p.index, i, type(leaves[p.index]), getattr(leaves[p.index], "requires_grad", None))
             for i, p in enumerate(places) if isinstance(p, Argument)
         ]  # fmt: skip
         self._captured = [
             (p.tensor, i, p.tensor.requires_grad) for i, p in enumerate(places) if isinstance(p, Captured)
         ]
-        self._sizes = outcome.sizes
-        self._set_guards()
+        self._modules = [(module, _attributes(module)) for module in outcome.modules]
+        self._modules_seen = module_changes[0]
         self._set_optimizers()
         self._old = [(p.holder, i) for i, p in enumerate(places) if isinstance(p, OldGradient)]
         self._absent = [h.tensor for h in outcome.absent if isinstance(h, Captured)]
@@ -83,14 +84,7 @@ class Bound:
         self._only = outcome.tree.is_leaf() and outcome.results[0].kind == "output"
         self._cuts = [no_graph(self, i) if outcome.needs_grad else None for i in range(len(outcome.program.outputs))]
         self._cut = self._cuts[0] if self._only else None
-
-    def _set_guards(self) -> None:
-        guards = self.outcome.guards
-        self._names = [(g.place, g.name, g.expected, g) for g in guards if isinstance(g.place, dict)]
-        self._cells = [(g.place, g.expected, g) for g in guards if not isinstance(g.place, dict | None)]
-        self._guards = [g for g in guards if g.place is None]
-        self._modules = [(module, _attributes(module)) for module in self.outcome.modules]
-        self._modules_seen = module_changes[0]
+        self._holds = self._holding()
 
     def _set_optimizers(self) -> None:
         places = self.outcome.places
@@ -130,56 +124,52 @@ class Bound:
             return value
         return self._result(leaves, outputs)
 
-    def _holds(self, leaves: Sequence[Any]) -> bool:  # noqa: C901, PLR0911 - in one piece: a call costs as much as a check
+    def _holding(self) -> Holds:
         """Does what most functions read still fit? Arrays that are others than last time are handed on."""
-        table = self.table
-        arrays = table.arrays
-        for index, position, cls, shape, dtype, needs_grad in self._arguments:
-            x = leaves[index]
-            if type(x) is not cls:
-                return False
+        checks, table = Checks(), self.table
+        t, arrays, hand_on = checks.name(table), checks.name(table.arrays), checks.name(table.hand_on)
+        ndarray = checks.name(np.ndarray)
+        for index, position, cls, needs_grad in self._arguments:
+            checks.let(f"x = leaves[{index}]")
             if needs_grad is None:  # an array, or a NumPy scalar
-                data = np.asarray(x)
-            elif x.requires_grad is not needs_grad:
-                return False
+                checks.unless(f"type(x) is not {checks.name(cls)}")
+                checks.let(f"data = {checks.name(np.asarray)}(x)")
             else:
-                data = x.data
-            if data is arrays[position]:
-                continue
-            if (
-                data.shape != shape or data.dtype is not dtype or data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY
-                or isinstance(data.base, np.ndarray) or table.writes[position] or table.copied
-                or id(data) in table.owned
-            ):  # fmt: skip
-                if not table.hand_on(position, data, x):
-                    return False
+                checks.unless(f"type(x) is not {checks.name(cls)} or x.requires_grad is not {needs_grad}")
+                checks.let("data = x.data")
+            other = f"data is not {arrays}[{position}]"
+            if not table.writes[position]:
+                shape, dtype = table.avals[position]
+                checks.let(
+                    f"if {other} and data.dtype is {checks.name(dtype)} and data.shape == {shape}"
+                    f" and data.flags.num & {PLAIN_MEMORY} == {PLAIN_MEMORY} and not isinstance(data.base, {ndarray})"
+                    f" and not {checks.name(table.copied)} and id(data) not in {t}.owned:"
+                )  # as a batch is that was just made: nothing else can share its memory
+                checks.let(f"    {arrays}[{position}] = {checks.name(table.given)}[{position}] = data")
+                checks.let(f"    {t}.replace({position}, data)")
+            checks.unless(other, f"{hand_on}({position}, data, x)")
+        for tensor, position, needs_grad in self._captured:
+            x = checks.name(tensor)
+            checks.unless(f"{x}.requires_grad is not {needs_grad}")
+            anew = f"{checks.name(self._captured_anew)}({x}, {position})"
+            checks.unless(f"{x}.data is not {arrays}[{position}]", anew)
+        for tensor in self._absent:
+            checks.unless(f"{checks.name(tensor)}._grad is not None")
+        seen = checks.name(self._options_seen)
+        for n, (group, name) in enumerate(self._options):
+            checks.unless(f"{checks.name(group)}[{name!r}] is not {seen}[{n}]", f"{checks.name(self._options_anew)}()")
+        for listed, size in self.outcome.sizes:
+            checks.unless(f"len({checks.name(listed)}) != {size}")
+        for guard in self.outcome.guards:
+            if isinstance(guard.place, dict):
+                other = f"{checks.name(guard.place)}.get({guard.name!r}) is not {checks.name(guard.expected)}"
+            elif guard.place is not None:
+                other = f"{checks.name(guard.place)}.cell_contents is not {checks.name(guard.expected)}"
             else:
-                arrays[position] = table.given[position] = data
-                table.replace(position, data)
-        for x, position, needs_grad in self._captured:
-            if x.requires_grad is not needs_grad:
-                return False
-            if x.data is not arrays[position] and not self._captured_anew(x, position):
-                return False
-        for x in self._absent:
-            if x._grad is not None:
-                return False
-        for (group, name), seen in zip(self._options, self._options_seen):  # noqa: B905 - twice as fast without strict
-            if group[name] is not seen and not self._options_anew():
-                return False
-        for listed, size in self._sizes:
-            if len(listed) != size:
-                return False
-        for namespace, name, expected, guard in self._names:
-            if namespace.get(name) is not expected and not guard.holds():
-                return False
-        for cell, expected, guard in self._cells:
-            if cell.cell_contents is not expected and not guard.holds():
-                return False
-        for guard in self._guards:
-            if not guard.holds():
-                return False
-        return module_changes[0] == self._modules_seen or self._modules_hold()
+                other = "True"
+            checks.unless(other, f"{checks.name(guard.holds)}()")
+        seen, own = checks.name(module_changes), checks.name(self)
+        return checks.written(f"{seen}[0] == {own}._modules_seen or {checks.name(self._modules_hold)}()")
 
     def _rest_holds(self, leaves: Sequence[Any]) -> bool:
         """Does what fewer functions read fit: optimisers' states, old gradients, random streams?"""
@@ -317,7 +307,7 @@ class Bound:
                     return f"{name} of a {type(module).__name__} changed"
         if any(x._grad is not None for x in self._absent):
             return "a tensor has a .grad where there was none"
-        if any(len(found) != size for found, size in self._sizes):
+        if any(len(found) != size for found, size in self.outcome.sizes):
             return "the parameters of an optimiser changed"
         if any(leaves[index] is not x for index, x in self.outcome.by_identity):
             return "another tensor is given, for which the optimiser keeps nothing"
