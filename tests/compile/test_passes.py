@@ -31,7 +31,7 @@ from chainrule.core.family import Fused, Reduction
 from chainrule.core.provenance import user_place
 from chainrule.errors import ChainruleError, OutOfRangeError
 from chainrule.nn import functional as F
-from chainrule.ops import contraction, elementwise, indexing, movement, source, windows
+from chainrule.ops import contraction, elementwise, indexing, movement, reduction, source, windows
 from chainrule.ops.catalogue import CATALOGUE
 
 F64 = np.dtype(np.float64)
@@ -360,7 +360,7 @@ def test_a_long_sum_is_one_of_two_parts(dtype, turned):
     ("sizes", "dtype"),
     [
         ((40, 1401, 30), dtypes.float32),  # odd
-        ((40, 1400, 200), dtypes.float32),  # as many columns as a seventh of the terms
+        ((40, 1400, 720), dtypes.float32),  # more columns than half of the terms
         ((8, 1400, 8), dtypes.float32),  # soon done
         ((40, 1400, 30), dtypes.bfloat16),  # rounded once
     ],
@@ -372,9 +372,49 @@ def test_other_sums_stay_whole(sizes, dtype):
     assert ops(changed(sums_in_parts, lambda x, y: x @ y, x, y, tolerance=0.0)) == {"matmul": 1}
 
 
-def test_a_convolutions_sums_stay_whole():
+def test_a_convolutions_products_stay_whole():
     x, w = symbol("x", 16, 3, 40, 40), symbol("w", 8, 3, 5, 5)
     before = program(lambda x, w: cr.grad(lambda w: F.conv2d(x, w).square().sum())(w), x, w)
+    assert sums_in_parts(before) is before
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [
+        ((1024, 96), (0,)),
+        ((4, 256, 80), (0, 1)),
+        ((1, 4, 256, 80), (0, 1, 2)),
+        ((3, 8, 128, 40), (1, 2)),
+        ((700, 100), (0, 1)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_a_sum_over_a_batch_is_one_of_two_parts(shape, dims, keepdim):
+    x = symbol("x", *shape)
+    found = changed(sums_in_parts, lambda x: (x * x).sum(dims, keepdim=keepdim), x)
+    assert ops(found)["sum"] == 2
+    assert sums_in_parts(found) is found
+    (first, _) = (n for n in found.nodes if n.op is reduction.sum_)
+    assert first.aval.shape[0] == 2
+    assert first.aval.size == 2 * found.outputs[0].aval.size
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "dtype"),
+    [
+        ((1024, 96), (1,), F64),  # each row's own
+        ((101, 1000), (0,), F64),  # odd
+        ((100, 1000), (0,), F64),  # more columns than rows
+        ((64, 64), (0,), F64),  # soon done
+        ((1024, 96), (0,), dtypes.bfloat16),  # rounded once
+        ((1024, 96), (0,), dtypes.int32),
+    ],
+    ids=str,
+)
+def test_other_sums_are_made_at_once(shape, dims, dtype):
+    x = symbol("x", *shape, dtype=dtype)
+    before = program(lambda x: x.sum(dims), x)
     assert sums_in_parts(before) is before
 
 

@@ -32,7 +32,7 @@ def names(phase):
 
 def test_the_rows_of_a_batch_wait_for_nobody():
     """From the input to the gradient of the hidden layer each thread has its own rows."""
-    found = written(*classifier(inputs=600), threads=2)
+    found = written(*classifier(inputs=120), threads=2)
     first, second, _ = found.module.phases
     assert names(first) == ["matmul_relu", "matmul_add"]
     assert names(second)[-1] == "matmul_gate"
@@ -81,7 +81,7 @@ def test_a_product_claims_what_the_kernel_behind_it_fills(threads):
 
 def test_a_product_claims_for_a_shallow_product_soon_after_it():
     """Ten classes are few multiply-adds for each entry of the hidden layer's gradient: the layer itself has more."""
-    tasks = written(*classifier(inputs=600), threads=2).schedule.tasks
+    tasks = written(*classifier(inputs=120), threads=2).schedule.tasks
     (filling,) = (t for t in tasks if t.kernel.name == "matmul_gate")
     layer = tasks[0].kernel
     assert layer.name == "matmul_relu"

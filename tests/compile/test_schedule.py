@@ -1,5 +1,7 @@
 """What is computed together, what is stored, and where: the kernels of programs that a person can follow."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -213,6 +215,40 @@ def test_temporaries_that_live_at_once_do_not_share_memory():
         for other in arena.stays[i + 1 :]:
             meet = one.first <= other.last and other.first <= one.last
             assert not (meet and one.start < other.stop and other.start < one.stop)
+
+
+def test_for_several_threads_a_place_is_shared_by_temporaries_of_one_size_and_large_ones_lie_apart():
+    """So that a core fills the lines it filled before, and does not fetch those of another beyond its own."""
+
+    def chain(x, w):
+        for _ in range(5):
+            x = (x @ w).softmax(1) @ w.mT + x
+        return x
+
+    arena = written(chain, drawn(256, 64), drawn(64, 96), threads=2).arena
+    assert arena.size < arena.apart
+    places = {(stay.start, stay.stop) for stay in arena.stays}
+    assert len(places) < len(arena.stays)
+    large = sorted(place for place in places if place[1] - place[0] >= 1 << 13)
+    assert len(large) > 1
+    assert all(one[1] + (1 << 14) <= other[0] for one, other in itertools.pairwise(large))
+
+
+def test_a_sum_over_a_batch_that_was_joined_copies_nothing():
+    """Half of 8 · 128 rows are 4 · 128: the gradient of a weight is read where heads and positions lie."""
+    x, w, v = drawn(8, 4, 128, 32), drawn(128, 64), drawn(64, 128)
+
+    def gradients(x, w, v):
+        def loss(w, v):
+            return (F.relu(x.tanh().transpose(1, 2).reshape(1024, 128) @ w) @ v).square().sum()
+
+        return cr.grad(loss, argnums=(0, 1))(w, v)
+
+    found = kernels(written(gradients, x, w, v))
+    assert not any("permute" in k.name or "reshape" in k.name for k in found)
+    assert sum(isinstance(k, Contract) and bool(k.batch) for k in found) == 2
+    for got, wanted in zip(cr.compile(gradients)(x, w, v), gradients(x, w, v), strict=True):
+        np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-3, atol=1e-4 * np.abs(wanted.numpy()).max())
 
 
 def test_a_step_that_does_not_fit_says_how_much_it_needs():

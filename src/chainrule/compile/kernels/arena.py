@@ -1,13 +1,18 @@
 """Where each temporary lies in one stretch of memory, the arena: those that are never needed at once share a place.
 
-Where threads share the work, large ones lie apart. A core fetches some lines beyond those it was told to work on; where
-the end of one temporary, which one core fills, is followed by the beginning of another, which another core fills, each
-takes lines from the other that it has no use for. With 4 KB between them the page's net still lost a microsecond of 24
-to that, with 16 KB nothing.
+Threads share temporaries by their rows, as a rule each the same part of each: a core writes again what it wrote before.
+So with several threads a place is shared only by temporaries of the same size, whose parts then are the same lines of
+memory; else each core would fill lines that the other has used last, which in a transformer's step between distant
+cores took a tenth of the time.
+
+And large ones lie apart. A core fetches some lines beyond those it was told to work on. Where the end of one temporary,
+which one core fills, is followed by the beginning of another, which another core fills, each takes lines from the other
+that it has no use for. With 4 KB between them the page's net still lost a microsecond of 24 to it, with 16 KB nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chainrule.compile.kernels.buffer import Buffer
@@ -72,16 +77,29 @@ def planned(schedule: Schedule, threads: int = 1) -> Arena:
     stays: list[Stay] = []
     for buffer, first, last in sorted(lives.values(), key=lambda life: (-life[0].bytes, life[1], life[0].name)):
         until = _free_after(buffer, last)
-        meanwhile = (s for s in stays if s.first <= until and first <= _free_after(s.buffer, s.last))
-        start = 0
-        for other in sorted(meanwhile, key=lambda s: s.start):
-            gap = between if min(buffer.bytes, other.buffer.bytes) >= _SHARED else 0
-            if start + buffer.bytes + gap <= other.start:
-                break
-            start = max(start, _rounded(other.stop + gap))
+        alive = [s for s in stays if s.first <= until and first <= _free_after(s.buffer, s.last)]
+        start = None
+        if threads > 1:
+            again = sorted({s.start for s in stays if s.buffer.bytes == buffer.bytes} - {s.start for s in alive})
+            start = next(
+                (at for at in again if not any(at < s.stop and s.start < at + buffer.bytes for s in alive)), None
+            )
+        if start is None:
+            start = _lowest(buffer, alive if threads == 1 else stays, between)
         stays.append(Stay(buffer=buffer, start=start, first=first, last=last))
     size = max((_rounded(s.stop) for s in stays), default=0)
     return Arena(stays=tuple(stays), size=size, between=between)
+
+
+def _lowest(buffer: Buffer, taken: Sequence[Stay], between: int) -> int:
+    """The lowest place that is free."""
+    start = 0
+    for other in sorted(taken, key=lambda s: s.start):
+        gap = between if min(buffer.bytes, other.buffer.bytes) >= _SHARED else 0
+        if start + buffer.bytes + gap <= other.start:
+            break
+        start = max(start, _rounded(other.stop + gap))
+    return start
 
 
 def _free_after(buffer: Buffer, last: int) -> int:

@@ -49,17 +49,27 @@ def _origins(node: Node, dim: int) -> tuple[int, ...]:
         if node.op is movement.permute:
             dim = node.params["dims"][dim]
         elif node.op is movement.reshape:
-            before, after = node.inputs[0].aval.shape, node.aval.shape
-            held = next((held for held, made in segments(before, after) if made == [dim]), None)
+            (x,), after = node.inputs, node.aval.shape
+            held = next((held for held, made in segments(x.aval.shape, after) if made[-1] == dim), None)
             if held is None:
                 break
-            if len(held) > 1:
-                return tuple(size for d in held for size in _origins(node.inputs[0], d))
-            dim = held[0]
+            return _last_of(tuple(size for d in held for size in _origins(x, d)), after[dim])
         else:
             break
         node = node.inputs[0]
     return (node.aval.shape[dim],)
+
+
+def _last_of(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Of the entries that are counted along these sizes, the sizes of a run of so many: the last, and a part of one."""
+    found: tuple[int, ...] = ()
+    for size in reversed(sizes):
+        if count % size:
+            return (count, *found) if size % count == 0 else (math.prod(found) * count,)
+        found, count = (size, *found), count // size
+        if count == 1:
+            break
+    return found
 
 
 def _refined(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:

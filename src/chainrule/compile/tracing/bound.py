@@ -106,7 +106,7 @@ class Bound:
 
     def call(self, leaves: Sequence[Any]) -> Any:
         """The function's result for these arguments, or MISS where the trace does not fit them."""
-        if not self._holds(leaves) or (self._more and not self._rest_holds(leaves)):
+        if not self._holds(self, leaves) or (self._more and not self._rest_holds(leaves)):
             return MISS
         if self._binding is None:
             self._binding = self.table.bind(self.executable)
@@ -151,13 +151,12 @@ class Bound:
         for tensor, position, needs_grad in self._captured:
             x = checks.name(tensor)
             checks.unless(f"{x}.requires_grad is not {needs_grad}")
-            anew = f"{checks.name(self._captured_anew)}({x}, {position})"
-            checks.unless(f"{x}.data is not {arrays}[{position}]", anew)
+            checks.unless(f"{x}.data is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
         for tensor in self._absent:
             checks.unless(f"{checks.name(tensor)}._grad is not None")
         seen = checks.name(self._options_seen)
         for n, (group, name) in enumerate(self._options):
-            checks.unless(f"{checks.name(group)}[{name!r}] is not {seen}[{n}]", f"{checks.name(self._options_anew)}()")
+            checks.unless(f"{checks.name(group)}[{name!r}] is not {seen}[{n}]", "bound._options_anew()")
         for listed, size in self.outcome.sizes:
             checks.unless(f"len({checks.name(listed)}) != {size}")
         for guard in self.outcome.guards:
@@ -168,8 +167,7 @@ class Bound:
             else:
                 other = "True"
             checks.unless(other, f"{checks.name(guard.holds)}()")
-        seen, own = checks.name(module_changes), checks.name(self)
-        return checks.written(f"{seen}[0] == {own}._modules_seen or {checks.name(self._modules_hold)}()")
+        return checks.written(f"{checks.name(module_changes)}[0] == bound._modules_seen or bound._modules_hold()")
 
     def _rest_holds(self, leaves: Sequence[Any]) -> bool:
         """Does what fewer functions read fit: optimisers' states, old gradients, random streams?"""

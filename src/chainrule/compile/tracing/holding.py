@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Holds = Callable[[Sequence[Any]], bool]
+Holds = Callable[[Any, Sequence[Any]], bool]  # of a trace, ready to be called, and arguments
 
 
 class Checks:
-    """The source of a function of `leaves`, the arguments, that returns False at the first thing that is another."""
+    """The source of a function of `bound` and `leaves`: False at the first thing that is not as it was.
+
+    bound: whose checks they are; by this name, so that it is gone with the last who holds it, and not in a cycle.
+    leaves: the arguments of a call.
+    """
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -39,7 +43,7 @@ class Checks:
 
     def written(self, last: str) -> Holds:
         """The function; where all is as it was it returns what `last` comes to."""
-        source = "\n    ".join(["def holds(leaves):", *self._lines, f"return {last}"])
+        source = "\n    ".join(["def holds(bound, leaves):", *self._lines, f"return {last}"])
         found = dict(self._names)
         exec(compile(source, "<the checks of a trace>", "exec"), found)
         holds: Holds = found["holds"]
