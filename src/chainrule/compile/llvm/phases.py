@@ -100,8 +100,9 @@ class _Phases:
         if against and (grain is not None or any(other.grain is not None for other in against)):
             return None
         by_rows = split is not None and all(self._row_by_row(other, task) for other in against)
-        joined = by_rows and (against or self._followed(number, split) >= _SHARED)
-        if several and work >= (_SHARED_ROWS if joined or self._is_last(number) else _SHARED):
+        free = by_rows and (against or self._followed(number, split) >= _SHARED)  # takes no barrier
+        free = free or (not against and self._is_last(number))
+        if several and work >= (_SHARED_ROWS if free else _SHARED):
             if against and not by_rows:
                 return None
             shared = split or Split.of_units(plan.units)
