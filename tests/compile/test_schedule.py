@@ -234,6 +234,19 @@ def test_for_several_threads_a_place_is_shared_by_temporaries_of_one_size_and_la
     assert all(one[1] + (1 << 14) <= other[0] for one, other in itertools.pairwise(large))
 
 
+def test_several_threads_do_not_take_much_more_memory():
+    """A chain of ever other sizes, of which two live at a time."""
+
+    def chain(x):
+        for n in range(12):
+            x = (x[: 2000 - 20 * n] @ x[: 2000 - 20 * n].mT).relu()
+        return x.sum()
+
+    one, two = (written(chain, drawn(2000, 2000), threads=n).arena for n in (1, 2))
+    assert one.size > 1 << 24
+    assert two.size == one.size < two.apart / 4
+
+
 def test_a_sum_over_a_batch_that_was_joined_copies_nothing():
     """Half of 8 · 128 rows are 4 · 128: the gradient of a weight is read where heads and positions lie."""
     x, w, v = drawn(8, 4, 128, 32), drawn(128, 64), drawn(64, 128)

@@ -12,7 +12,7 @@ that it has no use for. With 4 KB between them the page's net still lost a micro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chainrule.compile.kernels.buffer import Buffer
@@ -23,6 +23,7 @@ _SMALL = 1 << 15  # bytes
 _LONGER = 8  # tasks
 _SHARED = 1 << 13  # bytes from which on threads share a temporary, as a rule
 _BETWEEN = 1 << 14  # bytes between two of those
+_MOST = 1 << 26  # bytes: beyond, no more than twice what is needed is spent on it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,25 +68,34 @@ def planned(schedule: Schedule, threads: int = 1) -> Arena:
 
     Small ones count as alive for some tasks more: what takes their place sooner would have to wait for their readers.
     """
-    between = _BETWEEN if threads > 1 else 0
     lives: dict[int, tuple[Buffer, int, int]] = {}
     for number, task in enumerate(schedule.tasks):
         for buffer in (*task.writes, *task.reads):
             if buffer.place == "arena":
                 _, first, _ = lives.get(id(buffer), (buffer, number, number))
                 lives[id(buffer)] = buffer, first, number
+    compact = _placed(lives, apart=False)
+    if threads == 1:
+        return compact
+    apart = _placed(lives, apart=True)
+    return apart if apart.size <= max(_MOST, 2 * compact.size) else compact
+
+
+def _placed(lives: Mapping[int, tuple[Buffer, int, int]], *, apart: bool) -> Arena:
+    """A plan. lives: each temporary, by id, with its first and last task; apart: as is better for several threads."""
+    between = _BETWEEN if apart else 0
     stays: list[Stay] = []
     for buffer, first, last in sorted(lives.values(), key=lambda life: (-life[0].bytes, life[1], life[0].name)):
         until = _free_after(buffer, last)
         alive = [s for s in stays if s.first <= until and first <= _free_after(s.buffer, s.last)]
         start = None
-        if threads > 1:
+        if apart:
             again = sorted({s.start for s in stays if s.buffer.bytes == buffer.bytes} - {s.start for s in alive})
             start = next(
                 (at for at in again if not any(at < s.stop and s.start < at + buffer.bytes for s in alive)), None
             )
         if start is None:
-            start = _lowest(buffer, alive if threads == 1 else stays, between)
+            start = _lowest(buffer, stays if apart else alive, between)
         stays.append(Stay(buffer=buffer, start=start, first=first, last=last))
     size = max((_rounded(s.stop) for s in stays), default=0)
     return Arena(stays=tuple(stays), size=size, between=between)
