@@ -56,7 +56,7 @@ class Contract:
     """out[batch, rows, columns] = Σ over `summed` of left · right; then the epilogue at each point of out.
 
     left mentions batch, row and summed variables only, right batch, column and summed variables only; both are loads
-    (a cast or a gate around one is allowed, and is done while packing).
+    (a cast or a gate around one is allowed, and is done while packing; so is a 0 beyond an edge: see `limits.py`).
     accumulate: the dtype of the sum: float32 for the 16-bit floats, else that of the operands.
     epilogue: stores whose values mention `Accumulated` and loads at batch, row and column variables.
     claims: buffers of as many rows, lines of which are written to before the sums of their rows: see `claiming.py`.
