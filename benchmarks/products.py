@@ -31,6 +31,7 @@ from chainrule.compile.kernels.kernel import Contract, Store
 from chainrule.compile.llvm import contraction, engine
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.shares import Share
 from chainrule.compile.llvm.target import host
 from chainrule.core.affine import Affine
 
@@ -83,7 +84,8 @@ def ours(kernel: Contract, arrays: dict[str, np.ndarray]) -> Contender:
         b.ret()
 
     def product() -> None:
-        plan.emit(emitter, 0, plan.units, "%scratch")
+        fresh = b.constant(False, dtypes.bool_)
+        plan.emit(emitter, Share(lo=0, hi=plan.units, scratch="%scratch", continues=fresh))
         b.ret()
 
     arguments = ", ".join([*(f"ptr {n}" for n in names.values()), "ptr %scratch"])
