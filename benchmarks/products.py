@@ -34,6 +34,7 @@ from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.shares import Share
 from chainrule.compile.llvm.target import host
 from chainrule.core.affine import Affine
+from chainrule.core.alignment import aligned_copy, aligned_empty
 
 BLOCKS, SECONDS = 15, 4e-3  # of each contender, and how long a block takes
 FLOAT32 = dtypes.float32
@@ -170,7 +171,7 @@ def repeat(call: Callable[[], object]) -> Contender:
 
 
 def draw(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return aligned_copy(np.random.default_rng(0).standard_normal(shape), FLOAT32)
 
 
 def agree(name: str, found: np.ndarray, expected: np.ndarray) -> None:
@@ -182,7 +183,7 @@ def agree(name: str, found: np.ndarray, expected: np.ndarray) -> None:
 def product(m: int, n: int, k: int, form: str) -> Case:
     left = draw(k, m).T if form == "AᵀB" else draw(m, k)
     right = draw(n, k).T if form == "ABᵀ" else draw(k, n)
-    out, theirs, torchs = (np.zeros((m, n), np.float32) for _ in range(3))
+    out, theirs, torchs = (aligned_empty((m, n), FLOAT32) for _ in range(3))
     run = ours(einsum("ik,kj->ij", left, right, out), {"left": left, "right": right, "out": out})
     run(1)
     name = f"{m}×{n}×{k} {form}"
@@ -200,7 +201,7 @@ def batch(label: str, spec: str, count: int, m: int, n: int, k: int) -> Case:
     """A product of each of a batch, the left rows a wide stride apart as those of attention are."""
     left = draw(count, m, 384)[:, :, :k]
     right = draw(count, n, 384)[:, :, :k] if spec.startswith("bik,bjk") else draw(count, k, 384)[:, :, :n]
-    out, theirs, torchs = (np.zeros((count, m, n), np.float32) for _ in range(3))
+    out, theirs, torchs = (aligned_empty((count, m, n), FLOAT32) for _ in range(3))
     run = ours(einsum(spec, left, right, out), {"left": left, "right": right, "out": out})
     run(1)
     other = right.transpose(0, 2, 1) if spec.startswith("bik,bjk") else right

@@ -19,6 +19,7 @@ from chainrule.compile.kernels.kernel import Contract, Store
 from chainrule.compile.llvm import contraction, engine
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.contraction.axes import Axes
+from chainrule.compile.llvm.contraction.layout import RUN
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.shares import Rows, Share
 from chainrule.compile.llvm.target import Target, host
@@ -26,6 +27,10 @@ from chainrule.core.affine import Affine
 from chainrule.errors import ArgumentError
 from chainrule.ops import elementwise
 
+AVX512, AVX2 = (  # to plan for, on any machine
+    Target(name=n, triple="x86_64", cpu="", features="", vector_bytes=bytes_, registers=registers, has_fma=True)
+    for n, bytes_, registers in (("AVX-512", 64, 32), ("AVX2", 32, 16))
+)
 FLOAT32, FLOAT64, BFLOAT16 = dtypes.float32, dtypes.float64, dtypes.bfloat16
 PAGE = mmap.PAGESIZE
 _LIBC = ctypes.CDLL(None)
@@ -245,17 +250,17 @@ def test_a_few_columns_apart(columns, target):
     check("ik,kj->ij", extents, (NATURAL, NATURAL, NATURAL), dtype=FLOAT64, parts=(1, 2), target=target)
 
 
-def test_which_columns_stand_apart():
+@pytest.mark.parametrize("kind", [AVX512, AVX2], ids=str)
+def test_which_columns_stand_apart(kind):
     def layouts(columns, left):
         kernel, _ = einsum_kernel("ik,kj->ij", {"i": 200, "j": columns, "k": 100}, (left, NATURAL, NATURAL))
-        return contraction.plan(kernel, host()).layouts
+        return contraction.plan(kernel, kind).layouts
 
-    width = host().vector_bytes // 4
-    if width < 8:
-        pytest.skip("with short vectors no column is worth standing apart")
-    assert [x.form.dot for x in layouts(3 * width + 2, NATURAL)] == [False, True]
-    assert [x.form.swapped for x in layouts(3 * width + 2, SWAPPED)] == [False, True]
-    for columns in (2, 3 * width, 4 * width - 2):  # no whole vector, nothing left, nearly a vector left
+    width = kind.vector_bytes // 4
+    whole = 48 // width  # vectors: 50 is the width of the page's hidden layer
+    assert [x.form.dot for x in layouts(whole * width + 2, NATURAL)] == [False, True]
+    assert [x.form.swapped for x in layouts(whole * width + 2, SWAPPED)] == [False, True]
+    for columns in (2, whole * width, (whole + 1) * width - 2):  # no whole vector, nothing left, nearly a vector left
         assert len(layouts(columns, NATURAL)) == 1
 
 
@@ -610,7 +615,7 @@ def test_many_rows_and_few_columns_are_shared_row_by_row(right, target):
         assert layout.rows == Rows(301, layout.tiles.size)
         assert layout.panels_kept == layout.panels.count
     assert any(layout.by_rows for layout in plan.layouts)
-    assert (plan.scratch > 0) == (right == SWAPPED)
+    assert (plan.scratch > 0) == (right == SWAPPED or target.registers < 32)
 
 
 def test_what_has_more_columns_or_is_large_is_shared_panel_by_panel():
@@ -631,6 +636,29 @@ def test_axes_that_walk_memory_as_one_are_joined():
         assert len(axes.summed) == 1
 
 
-def test_nothing_is_packed_where_memory_lies_right():
-    kernel, _ = einsum_kernel("ik,kj->ij", {"i": 200, "j": 48, "k": 100}, (NATURAL,) * 3)
-    assert contraction.plan(kernel, host()).scratch == 0
+def test_what_is_copied_before_use():
+    """Nothing where memory lies right; in narrow tiles what lies in too many lines for a cache."""
+
+    def copied(kind, left, **extents):
+        kernel, _ = einsum_kernel("ik,kj->ij", extents, (left, NATURAL, NATURAL))
+        layout = contraction.plan(kernel, kind).layouts[0]
+        return layout.packed, layout.points_along is not None
+
+    small, large = {"i": 20, "j": 48, "k": 100}, {"i": 512, "j": 512, "k": 256}
+    for left in (NATURAL, SWAPPED):
+        assert copied(AVX512, left, **large) == copied(AVX512, left, **small) == (False, False)
+        assert copied(AVX2, left, **small) == (False, False)
+    assert copied(AVX2, NATURAL, **large) == (True, False)
+    assert copied(AVX2, SWAPPED, **large) == (True, True)
+    assert copied(AVX2, SWAPPED, i=200, j=48, k=256) == (True, False)  # each tile's points are read three times only
+
+
+@pytest.mark.parametrize("i", [7, 50, 512, 515], ids="{} rows".format)
+@pytest.mark.parametrize("k", [257, 2500], ids="{} terms".format)
+def test_points_are_copied_for_some_tiles_at_a_time(i, k, target):
+    """Shares begin and end anywhere, also within such a run; sums wait in memory where there are many terms."""
+    extents = {"i": i, "j": 140, "k": k}
+    plan = check("ik,kj->ij", extents, (SWAPPED, NATURAL, NATURAL), parts=(1, 2, 7), target=target)
+    if target.registers < 32:
+        runs = [layout.run for layout in plan.layouts]
+        assert runs[0] == min(i // plan.layouts[0].tiles.size, RUN)

@@ -62,8 +62,9 @@ def _vector_cost(
 ) -> float:
     summed, others = product(axes.summed), product(axes.batch) * product(a for a in vectors if a is not lanes)
     parts = segments(lanes.extent, width, masks=True)
-    # A vector of half the length takes half of the multiply-add unit, or leaves it to another one.
-    cost = others * product(points) * summed * sum(1.0 if 2 * s.lanes > width else 0.5 for s in parts)
+    # Of 64 bytes, a vector of half the length takes half of the multiply-add unit, or leaves it to another one.
+    short = 0.5 if width * kernel.accumulate.itemsize > 32 else 1.0
+    cost = others * product(points) * summed * sum(1.0 if 2 * s.lanes > width else short for s in parts)
     wide = others * len(parts)
     if not contiguous(operand, lanes):
         turns = any(contiguous(operand, a) for a in axes.summed)

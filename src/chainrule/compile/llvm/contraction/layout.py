@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from chainrule import dtypes
-from chainrule.compile.kernels.expression import Expr, Load
+from chainrule.compile.kernels.expression import Expr
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.kernels.limits import Limit, limits
 from chainrule.compile.llvm.contraction.axes import NONE, Axes, Axis, contiguous, product
+from chainrule.compile.llvm.contraction.copies import longest_run, panels_pay, points_copied_along
 from chainrule.compile.llvm.contraction.forms import Form, beside, forms, turned_row
 from chainrule.compile.llvm.contraction.grid import Grid
 from chainrule.compile.llvm.contraction.sources import plain
@@ -19,8 +20,8 @@ from chainrule.compile.llvm.target import Target
 from chainrule.core.alignment import ALIGNMENT
 
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
-PANEL = 256  # bytes of a line of a panel, at least
-PAGE = 4096  # bytes
+PANEL = 256, 512  # bytes of a line of a panel, at least: of tiles in 32 registers or more, and in fewer
+RUN = 8  # tiles whose points are copied at a time, at most
 SHORTEST = 64  # points of a summed axis that are done at a time, at least
 
 
@@ -33,9 +34,9 @@ class Layout:
 
     width: elements of a vector. span: elements along the panel's axis that one tile of registers takes; a panel may be
         several of them wide, so that the points of a tile are read from far away once for all of these.
-    packed: is the vectors' operand copied, panel by panel?
+    packed: is the vectors' operand copied, panel by panel? What one tile of registers reads then lies in one piece.
     turned: the summed axis along which it is read while it is copied, if not along the lanes.
-    points_along: the axis along which the other operand is copied, tile by tile; None: it is read where it is.
+    points_along: the axis along which the other operand is copied, some tiles at a time; None: it is read where it is.
     results_turned: is a tile of results turned, and stored along the points?
     block: a summed axis and how many of its positions are done at a time; the sums wait in memory meanwhile.
     limits: where the terms of a tile's sums begin and end, where not all are there: see `kernels/limits.py`.
@@ -93,9 +94,9 @@ class Layout:
         return self.chunk if self.block is not None else 1
 
     @cached_property
-    def pitch(self) -> int:
-        """Elements from one point of the sum to the next in a packed panel: whole vectors."""
-        return -(-self.panels.size // self.width) * self.width
+    def pieces(self) -> int:
+        """How many tiles of registers a panel is wide."""
+        return -(-self.panels.size // self.span)
 
     @cached_property
     def depth(self) -> int:
@@ -108,10 +109,34 @@ class Layout:
         """How many packed panels are in scratch memory at a time."""
         return self.panels.count if self.by_rows else 1
 
+    @property
+    def piece(self) -> int:
+        """Elements from one piece of a packed panel to the next: no power of two, which would meet in few sets."""
+        return self.span * (self.depth + 1)
+
+    @property
+    def points_pitch(self) -> int:
+        """Elements from one point of the sum to the next where a tile's points are copied along the rows."""
+        return -(-self.tiles.size // self.width) * self.width
+
+    @property
+    def tile_points(self) -> int:
+        """Elements from the copied points of one tile of a run to those of the next."""
+        return self.points_pitch * (self.depth + 2)
+
+    @cached_property
+    def run(self) -> int:
+        """Tiles whose points are copied at a time: where they lie beside each other, so that whole lines are read."""
+        tiles = self.tiles
+        if self.points_along is not tiles.axis or tiles.others or not contiguous(self.operands[0], tiles.axis):
+            return 1
+        bytes_of_one = self.tile_points * self.kernel.accumulate.itemsize
+        return max(min(tiles.axis.extent // tiles.size, RUN, CACHE // 2 // bytes_of_one), 1)
+
     @cached_property
     def waiting(self) -> int:
         """Elements for the sums of a tile that wait: the last columns may be several short vectors, each with room."""
-        return self.tiles.size * (self.pitch + 4 * self.width)
+        return self.tiles.size * (-(-self.panels.size // self.width) + 4) * self.width
 
     @cached_property
     def chunk(self) -> int:
@@ -123,9 +148,11 @@ class Layout:
     def stretches(self) -> tuple[int, int, int]:
         """Where the scratch memory of the panel, of the points and of the sums ends, in bytes."""
         size = self.kernel.accumulate.itemsize
-        lines = self.panels.size if self.form.dot else self.pitch
-        panel = self.depth * lines * self.panels_kept if self.packed else 0
-        points = (self.tiles.size + self.width) * (self.depth + self.width) if self.points_along is not None else 0
+        panel = self.panels.size * self.depth if self.form.dot else self.pieces * self.piece
+        panel *= self.panels_kept * self.packed
+        points = 0
+        if self.points_along is not None:
+            points = max((self.tiles.size + self.width) * (self.depth + self.width), self.run * self.tile_points)
         sums = self.chunk * self.waiting if self.block is not None else 0
         ends, end = [], 0
         for elements in (panel, points, sums):
@@ -134,32 +161,34 @@ class Layout:
         return ends[0], ends[1], ends[2]
 
 
-def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, int]) -> Layout:
+def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, int], height: int = 0) -> Layout:
     """The layout that promises to take the fewest instructions.
 
-    axes: of the kernel, or parts of them. starts: where parts begin that do not begin at 0.
+    axes: of the kernel, or parts of them. starts: where parts begin that do not begin at 0. height: rows of a tile of
+    another part; it is better to have so many, or a divisor.
     """
     size = 4 if kernel.accumulate == dtypes.bool_ else max(kernel.accumulate.itemsize, 4)
     width = target.vector_bytes // size
-    form = min(forms(kernel, axes, width), key=lambda f: f.cost)
+    form, many = min(forms(kernel, axes, width), key=lambda f: f.cost), target.registers >= 32
     row = max(form.points, key=lambda a: a.extent, default=NONE)
     stored_along = None if form.dot else turned_row(kernel, form.points, form.lanes)
     row = stored_along or row
     if form.dot:
         column = _dot_column(kernel, form)
-        high, wide = _dot_size(row.extent, column.extent, target.registers >= 32)
+        high, wide = _dot_size(row.extent, column.extent, many)
+        high = next(h for h in range(high, 0, -1) if height % h == 0) if row in axes.rows else high
     else:
         column = form.lanes
         vectors = -(-column.extent // width)
-        high, wide = _vector_size(row.extent, vectors, target.registers >= 32)
+        high, wide = _vector_size(row.extent, vectors, many)
         if row in starts and vectors > 1:  # all that is to be shared among threads
             wide = min(wide, -(-vectors // 2))
         if stored_along is not None:  # squares, or nearly: the fewest shuffles for a result
-            high, wide = _high(row.extent, 16 if target.registers >= 32 else 12), 1
+            high, wide = _high(row.extent, 16 if many else 12), 1
         wide *= width
     span = wide
     if not form.dot and stored_along is None:
-        wide *= max(PANEL // (wide * kernel.accumulate.itemsize), 1)
+        wide *= max(PANEL[not many] // (wide * kernel.accumulate.itemsize), 1)
         wide = min(wide, -(-max(column.extent, 1) // width) * width)
     tiles = Grid(tuple(a for a in form.points if a is not row), row, high, starts.get(row, 0))
     found = () if form.dot else _limits(kernel, form, row, column)
@@ -169,10 +198,10 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         packed = not contiguous(operands[1], form.lanes)
     elif 0 not in (a.extent for a in axes.summed):
         as_written = operands[1] is _operands(kernel, form, False)[1]  # else a copy would reach beyond the edge
-        packed = as_written and _pays(kernel, axes, operands[1], column, tiles.count * high)
+        packed = as_written and panels_pay(kernel, axes, operands[1], column, tiles.count * high, many)
         if not contiguous(operands[1], column):
-            turned = max(_runs(operands[1], axes), key=lambda a: a.extent, default=None)
-        points_along = _points_along(kernel, axes, operands[0], row)
+            turned = longest_run(operands[1], axes)
+        points_along = points_copied_along(kernel, axes, operands[0], row, wide // span, many)
     in_parts = not form.dot and (packed or points_along is not None)
     return Layout(
         kernel=kernel,
@@ -214,13 +243,15 @@ def _limits(kernel: Contract, form: Form, row: Axis, column: Axis) -> tuple[Limi
 
 def _vector_size(rows: int, vectors: int, many: bool) -> tuple[int, int]:
     """Rows and vectors of a tile: as many accumulators as registers allow, beside the operands."""
+    if not many and rows % 6 and rows % 4 == 0 and vectors in {3, 4, 6, 7}:  # as fast, and no row is left over
+        return 4, 3
     most = 4 if many else 2
     if rows <= 2:  # few rows: more vectors of each
         most *= 2
     panels = max(-(-vectors // most), 1)
     wide = max(-(-vectors // panels), 1)
     high = {1: 14, 2: 12, 3: 8, 4: 6, 5: 4, 6: 4, 7: 3, 8: 3} if many else {1: 12, 2: 6, 3: 3, 4: 2}
-    least = 8 if many and wide == 1 else high[wide] * (4 if many else 5) // 6
+    least = 8 if wide == 1 else high[wide] * (4 if many else 5) // 6
     return _high(rows, high[wide], least), wide
 
 
@@ -255,29 +286,6 @@ def _dot_column(kernel: Contract, form: Form) -> Axis:
         return beside(kernel, axis) and axis.extent >= 3, axis.extent
 
     return max(form.vectors, key=worth, default=NONE)
-
-
-def _runs(operand: Expr, axes: Axes) -> Iterator[Axis]:
-    return (a for a in axes.summed if contiguous(operand, a) and a.extent > 1)
-
-
-def _pays(kernel: Contract, axes: Axes, operand: Expr, lanes: Axis, points: int) -> bool:
-    """Is it better to copy the vectors' operand, panel by panel, than to read it where it is?"""
-    if not contiguous(operand, lanes):
-        return True
-    if not plain(operand, kernel.accumulate):
-        return points >= 12
-    assert isinstance(operand, Load)
-    # Steps of a page or more: each vector needs an address translation, and few sets of the caches are used.
-    reach = max((abs(a.step(operand.offset)) * operand.dtype.itemsize for a in axes.summed), default=0)
-    return points >= 48 and reach >= PAGE and product(axes.summed) >= 128
-
-
-def _points_along(kernel: Contract, axes: Axes, operand: Expr, row: Axis) -> Axis | None:
-    """The axis along which the points' operand of a tile is copied."""
-    if plain(operand, kernel.accumulate):
-        return None
-    return max(_runs(operand, axes), key=lambda a: a.extent, default=row)
 
 
 def _block(axes: Axes, row_bytes: int) -> tuple[Axis, int] | None:

@@ -7,7 +7,7 @@ that is more than a load (a conversion, a gate) is worked out on the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
@@ -19,15 +19,25 @@ from chainrule.compile.llvm.expressions import Emitter
 Loops = Sequence[tuple[Axis, Index]]  # axes with how many of their positions
 
 
-def copy(emitter: Emitter, source: Source, target: Memory, loops: Loops, along: Axis, parts: Sequence[Segment]) -> None:
-    """At each point of the loops, the given vectors along an axis."""
+def copy(
+    emitter: Emitter,
+    source: Source,
+    target: Memory,
+    loops: Loops,
+    along: Axis,
+    parts: Sequence[Segment],
+    place: Callable[[int], int] = lambda offset: offset,
+) -> None:
+    """At each point of the loops, the given vectors along an axis; each to where `place` puts its offset."""
     if not loops:
         for s in parts:
-            value = source.moved(along, s.offset).vector(along, s.lanes, s.active)
-            target.moved(along, s.offset).store(value)
+            target.further(place(s.offset)).store(source.moved(along, s.offset).vector(along, s.lanes, s.active))
         return
     (axis, extent), *rest = loops
-    body = lambda k, _: copy(emitter, source.moved(axis, k), target.moved(axis, k), rest, along, parts)  # noqa: E731
+
+    def body(k: Index, _: object) -> None:
+        copy(emitter, source.moved(axis, k), target.moved(axis, k), rest, along, parts, place)
+
     repeat(emitter, 0, extent, 1, body)
 
 

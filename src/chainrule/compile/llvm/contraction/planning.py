@@ -67,12 +67,20 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
     return ContractPlan(
         layouts=layouts,
         units=layouts[0].units,
-        rows=layouts[0].rows if all(layout.rows == layouts[0].rows for layout in layouts) else None,
+        rows=layouts[0].rows if all(_alike(layouts[0], layout) for layout in layouts) else None,
         grain=max(layout.grain for layout in layouts),
         scratch=max(layout.stretches[-1] for layout in layouts),
         flops=2 * added,
         work=sum(layout.form.cost for layout in layouts) * (added / every if whole.limits else 1.0),
     )
+
+
+def _alike(first: Layout, other: Layout) -> bool:
+    """Do the units of the first stand for rows, and those of the other, one or some at a time, for the same?"""
+    if first.rows is None or other.rows is None:
+        return False
+    each, rest = divmod(first.rows.height, other.rows.height)
+    return not rest and first.rows.number == other.rows.number and other.units == each * first.units
 
 
 def _parts(whole: Layout) -> tuple[Layout, ...]:
@@ -86,10 +94,9 @@ def _parts(whole: Layout) -> tuple[Layout, ...]:
         return ()
     if len(whole.form.vectors) > 1 or not product((*axes.batch, *axes.rows, *axes.summed)):
         return ()
-    found = []
+    found: list[Layout] = []
     for start, stop in ((0, full), (full, lanes.extent)):
         part = Axis(lanes.variables, stop - start)
         cut = replace(axes, rows=(part,)) if whole.form.swapped else replace(axes, columns=(part,))
-        kernel = whole.kernel if start == 0 else replace(whole.kernel, claims=())
-        found.append(decide(kernel, whole.target, cut, {part: start}))
+        found.append(decide(whole.kernel, whole.target, cut, {part: start}, found[0].tiles.size if found else 0))
     return tuple(found)

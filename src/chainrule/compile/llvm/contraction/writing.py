@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chainrule import dtypes
 from chainrule.compile.llvm.builder import SCALAR, Index, Value
@@ -27,6 +27,7 @@ from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.shares import Share
 
 Point = dict[int, Index]  # the values of variables
+Pieces = Callable[[Index], Source]  # a panel: from what begins at a place along it on
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,7 @@ class Writing:
             return
         vectors = self._vectors(columns, ALL, lo)
 
-        def tile(rows: Run, _: Index) -> None:
-            points = self._packed_points(rows, ALL)
-
+        def tile(rows: Run, _: Index, points: Source) -> None:
             def piece(run: Run, source: Source, _: Index) -> None:
                 self._claim(rows, run)
                 self._ahead(rows, run)
@@ -129,7 +128,7 @@ class Writing:
 
             self._pieces(columns, vectors, piece)
 
-        self._tiles(columns, lo, hi, tile)
+        self._tiles_with_points(columns, lo, hi, ALL, tile)
 
     def _panel_in_parts(self, columns: Run, lo: Index, hi: Index) -> None:
         """A part of the summed axis after the other; the sums of some tiles wait in memory meanwhile."""
@@ -144,16 +143,14 @@ class Writing:
                 here = Part(axis, start, index_min(b, index_sub(b, axis.extent, start), each))
                 vectors = self._vectors(columns, here)
 
-                def tile(rows: Run, number: Index) -> None:
-                    points = self._packed_points(rows, here)
-
+                def tile(rows: Run, number: Index, points: Source) -> None:
                     def piece(run: Run, source: Source, at: Index) -> None:
                         kept = self._kept(index_sub(b, number, first), at)
                         self._keep(kept, self._sums(rows, run, points, source, here, kept))
 
                     self._pieces(columns, vectors, piece)
 
-                self._tiles(columns, first, last, tile)
+                self._tiles_with_points(columns, first, last, here, tile)
 
             def clear(rows: Run, number: Index) -> None:
                 def piece(run: Run, _: Source, at: Index) -> None:
@@ -168,7 +165,7 @@ class Writing:
 
                 self._pieces(columns, nothing, piece)
 
-            nothing = Memory(b, self.panel, layout.kernel.accumulate, {})
+            nothing: Pieces = lambda _: Memory(b, self.panel, layout.kernel.accumulate, {})  # noqa: E731
             self._tiles(columns, first, last, clear)
             repeat(self.emitter, 0, axis.extent, each, part)
             self._tiles(columns, first, last, finish)
@@ -177,29 +174,63 @@ class Writing:
 
     def _tiles(self, columns: Run, lo: Index, hi: Index, body: Callable[[Run, Index], None]) -> None:
         """The tiles lo … hi - 1 of a panel; the body is given the rows and the number of each."""
-        b, tiles = self.emitter.builder, self.layout.tiles
-        for kind in tiles.kinds:
+        b = self.emitter.builder
+        for kind in self.layout.tiles.kinds:
 
             def tile(number: Index, _: object, kind: Kind = kind) -> None:
-                point, row = tiles.point(b, kind, number)
-                body(Run({**columns.point, **point}, tiles.axis, row, kind.size), number)
+                body(self._rows(columns, kind, number), number)
 
             low, high = index_max(b, lo, kind.first), index_min(b, hi, kind.first + kind.count)
             repeat(self.emitter, low, high, 1, tile)
 
-    def _pieces(self, columns: Run, vectors: Source, body: Callable[[Run, Source, Index], None]) -> None:
+    def _tiles_with_points(
+        self, columns: Run, lo: Index, hi: Index, part: Part, body: Callable[[Run, Index, Source], None]
+    ) -> None:
+        """The same; the body is also given the points' operand, copied for a run of tiles if that is better."""
+        b, layout = self.emitter.builder, self.layout
+        for kind in layout.tiles.kinds:
+            low, high = index_max(b, lo, kind.first), index_min(b, hi, kind.first + kind.count)
+            count = min(layout.run, kind.count)
+
+            def one(number: Index, _: object, kind: Kind = kind) -> None:
+                rows = self._rows(columns, kind, number)
+                body(rows, number, self._packed_points(rows, part))
+
+            def some(number: Index, _: object, kind: Kind = kind, high: Index = high, count: int = count) -> None:
+                # A run that would reach over the edge begins earlier.
+                first = index_min(b, number, kind.first + kind.count - count)
+                packed = self._packed_run(self._rows(columns, kind, first), count, part)
+
+                def tile(number: Index, _: object) -> None:
+                    behind = b.index_mul(index_sub(b, number, first), layout.tile_points)
+                    body(self._rows(columns, kind, number), number, replace(packed, at=behind))
+
+                repeat(self.emitter, number, index_min(b, b.index_add(number, count), high), 1, tile)
+
+            repeat(self.emitter, low, high, count, one if count == 1 else some)
+
+    def _rows(self, columns: Run, kind: Kind, number: Index) -> Run:
+        """Those of a tile."""
+        point, row = self.layout.tiles.point(self.emitter.builder, kind, number)
+        return Run({**columns.point, **point}, self.layout.tiles.axis, row, kind.size)
+
+    def _pieces(self, columns: Run, vectors: Pieces, body: Callable[[Run, Source, Index], None]) -> None:
         """The parts of a panel that a tile of registers takes; the body is also given where in it each begins."""
-        b, span = self.emitter.builder, self.layout.span
+        b = self.emitter.builder
 
         def piece(at: Index, size: int) -> None:
             at = opaque(b, at)
-            run = Run(columns.point, columns.axis, b.index_add(columns.start, at), size)
-            body(run, vectors.moved(columns.axis, at), at)
+            body(Run(columns.point, columns.axis, b.index_add(columns.start, at), size), vectors(at), at)
 
-        whole = columns.size // span * span
+        self._through(columns.size, piece)
+
+    def _through(self, size: int, piece: Callable[[Index, int], None]) -> None:
+        """Where in a panel each piece begins, and its size."""
+        span = self.layout.span
+        whole = size // span * span
         repeat(self.emitter, 0, whole, span, lambda at, _: piece(at, span))
-        if whole < columns.size:
-            piece(whole, columns.size - whole)
+        if whole < size:
+            piece(whole, size - whole)
 
     # --- sums that wait
 
@@ -246,22 +277,23 @@ class Writing:
             step *= block[1] if block is not None and axis == block[0] else axis.extent
         return strides, step
 
-    def _vectors(self, columns: Run, part: Part, first: Index = 0) -> Source:
+    def _vectors(self, columns: Run, part: Part, first: Index = 0) -> Pieces:
         """The vectors' operand of a panel, packed if that is better.
 
         first: the tile that comes first. Where a share goes on in the middle of a panel, that lies packed already.
         """
         b = self.emitter.builder
         if not self.layout.packed:
-            return self._source(1, columns, part)
+            given = self._source(1, columns, part)
+            return lambda at: given.moved(columns.axis, at)
         if part.axis is not None or isinstance(first, int):
             return self._packed(columns, part)
         lies = b.and_(self.share.continues, b.gt(first, b.constant(0, dtypes.int64)))
-        found: list[Source] = []
+        found: list[Pieces] = []
         self.emitter.when(b.not_(lies), lambda: found.append(self._packed(columns, part)))
         return found[0]
 
-    def _packed(self, columns: Run, part: Part) -> Source:
+    def _packed(self, columns: Run, part: Part) -> Pieces:
         """A panel of the vectors' operand, copied."""
         layout, e = self.layout, self.emitter
         given = self._source(1, columns, part)
@@ -271,18 +303,33 @@ class Writing:
             strides, depth = self._strides_along(layout.form.lanes)
             packed = Memory(e.builder, self.panel, dtype, {**strides, columns.axis: depth})
             copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, one_by_one)
-            return packed
-        strides = {**self._strides(layout.pitch), columns.axis: 1}
-        packed = Memory(e.builder, self.panel, dtype, strides, padded=True)
-        if layout.turned is not None:
-            others = [(a, n) for a, n in loops if a != layout.turned]
-            across = next((a, n) for a, n in loops if a == layout.turned)
-            turn(e, given, packed, others, across, (columns.axis, columns.size), layout.width)
-        elif contiguous(self.operands[1], columns.axis):
-            copy(e, given, packed, loops, columns.axis, segments(columns.size, layout.width, self.masks))
-        else:
-            copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, one_by_one)
-        return packed
+            return lambda at: packed.moved(columns.axis, at)
+        axis, runs = columns.axis, contiguous(self.operands[1], columns.axis)
+        if runs and layout.turned is None:
+            # Row by row: what lies beside each other is read at once, and goes to all pieces.
+            parts, apart = segments(columns.size, layout.width, self.masks), layout.piece
+            place = lambda offset: offset // layout.span * apart + offset % layout.span  # noqa: E731
+            copy(e, given, self._piece(axis, 0), loops, axis, parts, place)
+            return lambda at: self._piece(axis, at)
+
+        def piece(at: Index, size: int) -> None:
+            here, there = given.moved(axis, at), self._piece(axis, at)
+            if layout.turned is None:
+                copy(e, here, there, [*loops, (axis, size)], axis, one_by_one)
+            else:
+                others = [(a, n) for a, n in loops if a != layout.turned]
+                across = next((a, n) for a, n in loops if a == layout.turned)
+                turn(e, here, there, others, across, (axis, size), layout.width)
+
+        self._through(columns.size, piece)
+        return lambda at: self._piece(axis, at)
+
+    def _piece(self, axis: Axis, at: Index) -> Memory:
+        """The piece of a packed panel that begins at a place along its axis."""
+        b, layout = self.emitter.builder, self.layout
+        strides = {**self._strides(layout.span), axis: 1}
+        start = b.index_mul(at, layout.depth + 1)
+        return Memory(b, self.panel, layout.kernel.accumulate, strides, start, padded=True)
 
     def _packed_points(self, rows: Run, part: Part) -> Source:
         """The other operand of a tile, worked out beforehand if it is more than a load."""
@@ -298,12 +345,30 @@ class Writing:
             run = next((a, n) for a, n in loops if a == along)
             copy_run(e, given, packed, rest, run, layout.width)
             return packed
-        pitch = -(-layout.tiles.size // layout.width) * layout.width
-        packed = Memory(e.builder, self.points, dtype, {**self._strides(pitch), rows.axis: 1}, padded=True)
+        packed = Memory(
+            e.builder, self.points, dtype, {**self._strides(layout.points_pitch), rows.axis: 1}, padded=True
+        )
         if contiguous(self.operands[0], rows.axis):
             copy(e, given, packed, loops, rows.axis, segments(rows.size, layout.width, self.masks))
         else:
             copy(e, given, packed, [*loops, (rows.axis, rows.size)], rows.axis, [Segment(0, SCALAR, None)])
+        return packed
+
+    def _packed_run(self, rows: Run, count: int, part: Part) -> Memory:
+        """The points of so many tiles, of which the first has these rows."""
+        layout, e = self.layout, self.emitter
+        given, pitch = self._source(0, rows, part), layout.points_pitch
+        strides = {**self._strides(pitch), rows.axis: 1}
+        packed = Memory(e.builder, self.points, layout.kernel.accumulate, strides, padded=True)
+        tile = segments(rows.size, layout.width, self.masks)
+        parts = []
+        for i in range(count):
+            for s in tile:
+                # Of the tiles behind the same run lanes may be read that do not count: they are there.
+                there = s.active is None or (i + 1 < count and s.lanes - s.active <= rows.size)
+                parts.append(s._replace(offset=i * rows.size + s.offset, active=None if there else s.active))
+        place = lambda offset: offset // rows.size * layout.tile_points + offset % rows.size  # noqa: E731
+        copy(e, given, packed, self._loops(part), rows.axis, parts, place)
         return packed
 
     # --- tiles
