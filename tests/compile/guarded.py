@@ -90,6 +90,8 @@ class Guarded:
 class Binding:
     """Guarded, on arrays."""
 
+    addresses = None
+
     def __init__(self, run: Guarded, arrays: list[np.ndarray]) -> None:
         self.run_on, self.arrays = run, arrays
 

@@ -285,6 +285,35 @@ def test_an_argument_that_shares_memory_with_what_is_updated():
     assert f(cr.ones(3)).tolist() == [3.0] * 3
 
 
+def test_arrays_that_come_again_are_known():
+    """Of machine code: where an array lies is asked once, however often it takes its turn."""
+    w = cr.zeros(3)
+    step = cr.compile(lambda x: w.add_(x) * 1)
+    whole = np.arange(6, dtype=np.float32)
+    batches = [np.ones(3, np.float32), np.full(3, 2, np.float32), whole[:3], whole[3:]]
+    total = np.zeros(3)
+    for n in range(12):
+        total += batches[n % 4]
+        assert step(cr.from_numpy(batches[n % 4])).tolist() == total.tolist()
+    (seen,) = (x for x in step.last_call[0].table.seen if x)
+    assert {id(found()) for found, _ in seen.values()} == {id(x) for x in batches}
+    batches[0][:] = 50  # what is in them may change
+    assert step(cr.from_numpy(batches[0])).tolist() == (total + 50).tolist()
+    w.data = batches[1]  # and what is updated may come to lie there
+    with pytest.raises(TraceError, match="shares memory"):
+        step(cr.from_numpy(batches[1]))
+    assert batches[1].tolist() == [2.0] * 3
+
+
+def test_arrays_that_are_gone_are_not_taken_for_others():
+    step, ids = cr.compile(lambda x: x * 2), set()
+    for n in range(600):
+        x = np.full(3, n, np.float32)
+        ids.add(id(x))
+        assert step(cr.from_numpy(x)).tolist() == [2.0 * n] * 3
+    assert len(ids) < 600  # the same address again for another array, which is what this is about
+
+
 def test_updates_count_as_changes_in_place():
     w = cr.tensor([1.0, 2.0], requires_grad=True)
     loss = (w * w).sum()

@@ -25,10 +25,19 @@ class Executable(Protocol):
 
 
 class Binding(Protocol):
-    """A program together with the arrays it runs on: the addresses are looked up once, not at each run."""
+    """A program together with the arrays it runs on: the addresses are looked up once, not at each run.
 
-    def replace(self, position: int, array: np.ndarray) -> None:
-        """Another array at an input, from now on. What is in an array is read at each run, and needs no replacing."""
+    addresses: where it finds them, one an input; None if it has no use for addresses.
+    """
+
+    @property
+    def addresses(self) -> memoryview | None: ...
+
+    def replace(self, position: int, array: np.ndarray) -> int | None:
+        """Another array at an input, from now on. What is in an array is read at each run, and needs no replacing.
+
+        Returns the array's address: while the array lives, that may be written to `addresses` instead.
+        """
 
     def run(self) -> list[np.ndarray]:
         """The outputs, in new arrays."""
@@ -43,6 +52,7 @@ class PlainBinding:
     """A binding for an executable that has no use for addresses."""
 
     __slots__ = ("_arrays", "_run")
+    addresses = None
 
     def __init__(self, run: Callable[[Sequence[np.ndarray]], list[np.ndarray]], arrays: list[np.ndarray]) -> None:
         self._run, self._arrays = run, arrays

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from chainrule.compile.executable import Build
 from chainrule.compile.native import build as native
-from chainrule.compile.tracing.bound import MISS, Bound
+from chainrule.compile.tracing.bound import Bound
 from chainrule.compile.tracing.outcome import trace
 from chainrule.compile.tracing.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
+from chainrule.compile.tracing.straight import MISS
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import differentiating, running, tracer
 from chainrule.errors import DTypeError, RetraceWarning
@@ -78,7 +79,7 @@ class Compiled:
         with self._lock:
             last = self._last
             if last is not None and last.flat and not kwargs and len(args) == last.arity:
-                result = last.call(args)
+                result = last.call(last, args)
                 if result is not MISS:
                     return result
             return self._call(args, kwargs)
@@ -87,18 +88,18 @@ class Compiled:
         leaves, spec = flatten((args, kwargs))
         last = self._last
         if last is not None and last.takes(leaves, spec):
-            result = last.call(leaves)
+            result = last.call(last, leaves)
             if result is not MISS:
                 return result
         given = arguments_of(leaves, spec)
         known = self._bound.get(given.key, ())
         for bound in known:
-            result = bound.call(given.leaves)
+            result = bound.call(bound, given.leaves)
             if result is not MISS:
                 self._last, self._last_given = bound, given
                 return result
         bound = self._traced(given, args, kwargs)
-        result = bound.call(given.leaves)
+        result = bound.call(bound, given.leaves)
         assert result is not MISS, f"{self.eager}: {bound.why_not(given.leaves)} during the trace itself"
         self._last, self._last_given = bound, given
         return result

@@ -54,12 +54,11 @@ class NativeBinding:
     """A program on arrays: a table with their addresses, and the pool's job that is given it."""
 
     __slots__ = (
-        "_addresses", "_arrays", "_fault", "_job", "_large", "_launch", "_launcher", "_native", "_results", "_small",
-        "_table",
+        "_fault", "_job", "_large", "_launch", "_launcher", "_native", "_results", "_small", "_table", "addresses",
     )  # fmt: skip
 
     def __init__(self, native: Native, arrays: list[np.ndarray]) -> None:
-        self._native, self._arrays = native, arrays
+        self._native = native
         addresses = [array.ctypes.data for array in (*arrays, *native.constants)]
         first = len(addresses)
         # A large result gets memory of its own at each run; a small one is written to the same place, and copied.
@@ -76,7 +75,7 @@ class NativeBinding:
                 addresses.append(0)
         addresses += [native.memory.ctypes.data, native.faults.ctypes.data, native.ticks.ctypes.data]
         self._table = np.array(addresses, np.int64)
-        self._addresses = memoryview(self._table.data)  # the same, written to in half the time
+        self.addresses = memoryview(self._table.data)  # the same, written to in half the time
         self._small: Callable[[], np.ndarray] | None = None
         if len(self._results) == 1 and self._results[0] is not None:
             self._small = self._results[0].copy
@@ -86,12 +85,13 @@ class NativeBinding:
         self._launch, self._job = self._launcher.launch, self._launcher.job_pointer
         self._fault = memoryview(native.faults.data) if native.recipe.faults else None
 
-    def replace(self, position: int, array: np.ndarray) -> None:
-        self._arrays[position] = array
+    def replace(self, position: int, array: np.ndarray) -> int:
         try:
-            self._addresses[position] = _addressof(_char_at(array))  # type: ignore[arg-type]
+            address = _addressof(_char_at(array))  # type: ignore[arg-type]
         except (TypeError, ValueError, BufferError):  # read-only, empty, or of a dtype that buffers do not know
-            self._addresses[position] = array.ctypes.data  # which takes four times as long
+            address = array.ctypes.data  # which takes four times as long
+        self.addresses[position] = address
+        return address
 
     def run(self) -> list[np.ndarray]:
         """The outputs, in new arrays."""

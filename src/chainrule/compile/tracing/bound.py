@@ -11,12 +11,12 @@ from typing import Any, final
 
 import numpy as np
 
-from chainrule.compile.executable import Binding, Executable
-from chainrule.compile.tracing.holding import Checks, Holds
+from chainrule.compile.executable import Executable
 from chainrule.compile.tracing.outcome import Outcome
 from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
 from chainrule.compile.tracing.replay import no_graph
 from chainrule.compile.tracing.signature import Arguments, is_dynamic
+from chainrule.compile.tracing.straight import MISS, Call, Straight
 from chainrule.compile.tracing.table import PLAIN_MEMORY, Table
 from chainrule.core.memory import note_change, note_owned, owner_of
 from chainrule.core.node import NO_PARAMS, Node, make, tick
@@ -25,11 +25,6 @@ from chainrule.tensor import Tensor
 from chainrule.tree import Spec, rebuild
 
 
-class _Miss:
-    """The answer of a trace that does not fit the call."""
-
-
-MISS: Any = _Miss()
 _SIGN = 2**63
 
 
@@ -50,7 +45,7 @@ class Bound:
         self._trained = [i for i, x in enumerate(leaves) if isinstance(x, Node) and x.requires_grad and x.op is None]
         self._same = _firsts(self._trained, leaves)
         self.table = table = Table(outcome.program, places)
-        self._binding: Binding | None = None
+        self.run = self._first_run
         self._arguments = [
             (p.index, i, type(leaves[p.index]), getattr(leaves[p.index], "requires_grad", None))
             for i, p in enumerate(places) if isinstance(p, Argument)
@@ -84,7 +79,7 @@ class Bound:
         self._only = outcome.tree.is_leaf() and outcome.results[0].kind == "output"
         self._cuts = [no_graph(self, i) if outcome.needs_grad else None for i in range(len(outcome.program.outputs))]
         self._cut = self._cuts[0] if self._only else None
-        self._holds = self._holding()
+        self.call = self._straight()
 
     def _set_optimizers(self) -> None:
         places = self.outcome.places
@@ -104,49 +99,55 @@ class Bound:
 
     # --- one call
 
-    def call(self, leaves: Sequence[Any]) -> Any:
-        """The function's result for these arguments, or MISS where the trace does not fit them."""
-        if not self._holds(self, leaves) or (self._more and not self._rest_holds(leaves)):
-            return MISS
-        if self._binding is None:
-            self._binding = self.table.bind(self.executable)
-        elif self.table.copied:
-            self.table.copy_in()
-        outputs = self._binding.run()
-        self._note(leaves)
-        for x in self._cleared:
-            x._grad = None
-        if self._stores:
-            self._store(leaves, outputs)
-        if self._only:
-            value = make(Tensor, None, (), NO_PARAMS, outputs[0], None, False, None)
-            value.cut = self._cut
-            return value
-        return self._result(leaves, outputs)
+    def _first_run(self) -> list[np.ndarray]:
+        self.run = self.table.bind(self.executable).run
+        return self.run()
 
-    def _holding(self) -> Holds:
-        """Does what most functions read still fit? Arrays that are others than last time are handed on."""
-        checks, table = Checks(), self.table
+    def _straight(self) -> Call:
+        """The function's result for some arguments, or MISS where the trace does not fit them."""
+        code = Straight()
+        self._write_checks(code)
+        code.line(f"if {code.name(self.table.copied)}: bound.table.copy_in()")
+        code.line("outputs = bound.run()")
+        self._write_notes(code)
+        if self._only:
+            tensor, no_params, cut = code.name(Tensor), code.name(NO_PARAMS), code.name(self._cut)
+            code.line(f"value = {code.name(make)}({tensor}, None, (), {no_params}, outputs[0], None, False, None)")
+            code.line(f"value.cut = {cut}")
+            code.line("return value")
+        else:
+            code.line("return bound._result(leaves, outputs)")
+        return code.written()
+
+    def _write_checks(self, checks: Straight) -> None:
+        """Does what was taken for granted still hold? Arrays that are others than last time are handed on."""
+        table = self.table
         t, arrays, hand_on = checks.name(table), checks.name(table.arrays), checks.name(table.hand_on)
         ndarray = checks.name(np.ndarray)
         for index, position, cls, needs_grad in self._arguments:
-            checks.let(f"x = leaves[{index}]")
+            checks.line(f"x = leaves[{index}]")
             if needs_grad is None:  # an array, or a NumPy scalar
                 checks.unless(f"type(x) is not {checks.name(cls)}")
-                checks.let(f"data = {checks.name(np.asarray)}(x)")
+                checks.line(f"data = {checks.name(np.asarray)}(x)")
             else:
                 checks.unless(f"type(x) is not {checks.name(cls)} or x.requires_grad is not {needs_grad}")
-                checks.let("data = x.data")
+                checks.line("data = x.data")
             other = f"data is not {arrays}[{position}]"
             if not table.writes[position]:
-                shape, dtype = table.avals[position]
-                checks.let(
-                    f"if {other} and data.dtype is {checks.name(dtype)} and data.shape == {shape}"
+                (shape, dtype), seen = table.avals[position], checks.name(table.seen[position])
+                given = f"{arrays}[{position}] = {checks.name(table.given)}[{position}] = data"
+                checks.line(f"if {other} and not {checks.name(table.copied)}:")
+                checks.line(f"    known = {seen}.get(id(data))")
+                checks.line("    if known is not None and known[0]() is data:")
+                checks.line(f"        {given}")
+                checks.line(f"        {t}.addresses[{position}] = known[1]")
+                checks.line(
+                    f"    elif data.dtype is {checks.name(dtype)} and data.shape == {shape}"
                     f" and data.flags.num & {PLAIN_MEMORY} == {PLAIN_MEMORY} and not isinstance(data.base, {ndarray})"
-                    f" and not {checks.name(table.copied)} and id(data) not in {t}.owned:"
+                    f" and id(data) not in {t}.owned:"
                 )  # as a batch is that was just made: nothing else can share its memory
-                checks.let(f"    {arrays}[{position}] = {checks.name(table.given)}[{position}] = data")
-                checks.let(f"    {t}.replace({position}, data)")
+                checks.line(f"        {given}")
+                checks.line(f"        {t}.remember({position}, data)")
             checks.unless(other, f"{hand_on}({position}, data, x)")
         for tensor, position, needs_grad in self._captured:
             x = checks.name(tensor)
@@ -167,7 +168,26 @@ class Bound:
             else:
                 other = "True"
             checks.unless(other, f"{checks.name(guard.holds)}()")
-        return checks.written(f"{checks.name(module_changes)}[0] == bound._modules_seen or bound._modules_hold()")
+        checks.unless(f"{checks.name(module_changes)}[0] != bound._modules_seen", "bound._modules_hold()")
+        if self._more:
+            checks.unless("not bound._rest_holds(leaves)")
+
+    def _write_notes(self, code: Straight) -> None:
+        """What was updated counts as changed in place, as after an update that was not compiled."""
+        code.line(f"if {code.name(self.table.copied)}: bound.table.copy_back()")
+        if self._changed:
+            changed = "".join(f"{code.name(x)}.mutated = " for x in self._changed)
+            code.line(f"{changed}when = {code.name(tick)}()")
+            owned = f"{code.name(note_owned)}(bound._owners, when)"
+            code.line(f"if bound._owners is None or not {owned}: bound._note_anew(when)")
+        for index in self._changed_arguments:
+            code.line(f"bound._note_argument(leaves[{index}])")
+        if self._states:
+            code.line("if bound._count_entries: bound._note_counts()")
+        for x in self._cleared:
+            code.line(f"{code.name(x)}._grad = None")
+        if self._stores:
+            code.line("bound._store(leaves, outputs)")
 
     def _rest_holds(self, leaves: Sequence[Any]) -> bool:
         """Does what fewer functions read fit: optimisers' states, old gradients, random streams?"""
@@ -251,30 +271,22 @@ class Bound:
 
     # --- after the run
 
-    def _note(self, leaves: Sequence[Any]) -> None:
-        """What was updated counts as changed in place, as after an update that was not compiled."""
-        if self.table.copied:
-            self.table.copy_back()
-        changed = self._changed
-        if changed:
-            when = tick()
-            for x in changed:
-                x.mutated = when
-            if self._owners is None or not note_owned(self._owners, when):
-                for x in changed:
-                    note_change(x.data, when)
-                whole = all(owner_of(x.data) is x.data for x in changed)
-                self._owners = [id(x.data) for x in changed] if whole else None
-        for index in self._changed_arguments:
-            leaf = leaves[index]
-            if isinstance(leaf, Node):
-                leaf.changed()
-            else:
-                note_change(leaf, tick())
-        if self._count_entries:
-            self._counts_seen = counts = self.table.counts.tolist()
-            for entries, name, n in self._count_entries:
-                entries[name] = counts[n]
+    def _note_anew(self, when: int) -> None:
+        for x in self._changed:
+            note_change(x.data, when)
+        whole = all(owner_of(x.data) is x.data for x in self._changed)
+        self._owners = [id(x.data) for x in self._changed] if whole else None
+
+    def _note_argument(self, leaf: Any) -> None:
+        if isinstance(leaf, Node):
+            leaf.changed()
+        else:
+            note_change(leaf, tick())
+
+    def _note_counts(self) -> None:
+        self._counts_seen = counts = self.table.counts.tolist()
+        for entries, name, n in self._count_entries:
+            entries[name] = counts[n]
 
     def _store(self, leaves: Sequence[Any], outputs: list[np.ndarray]) -> None:
         for holder, output, value in self._stored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, final
+from weakref import ref
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from chainrule.core.memory import owner_of
 from chainrule.core.node import Node
 
 PLAIN_MEMORY = 0x0001 | 0x0100  # in NumPy's flags: C-contiguous and aligned
+_MOST_SEEN = 256  # arrays of a place that are remembered
 
 
 @final
@@ -25,7 +27,8 @@ class Table:
     given: what the executable reads: the same array, or a copy where it cannot work on it (`copied`).
     numbers, counts, keys: the memory of what is no array where it comes from: options, counts, random streams.
     owned: ids of the memory that is updated; nothing else may share it.
-    replace: tells the executable of another array, once there is a binding.
+    replace: tells the executable of another array, once there is a binding. addresses: the binding's, likewise.
+    seen: by id, arrays that were at a place before, and their addresses: batches come again in each epoch.
     """
 
     def __init__(self, program: Program, places: Sequence[Place]) -> None:
@@ -36,7 +39,9 @@ class Table:
         self.given: list[Any] = [None] * len(places)
         self.copied: list[int] = []
         self.owned: set[int] = set()
-        self.replace: Callable[[int, np.ndarray], object] = lambda position, array: None
+        self.replace: Callable[[int, np.ndarray], int | None] = lambda position, array: None
+        self.addresses: memoryview | None = None
+        self.seen: list[dict[int, tuple[ref[np.ndarray], int]]] = [{} for _ in places]
         options = [i for i, place in enumerate(places) if isinstance(place, Option)]
         counts = [i for i, place in enumerate(places) if isinstance(place, State) and place.counts]
         streams = [i for i, place in enumerate(places) if isinstance(place, Stream)]
@@ -52,8 +57,16 @@ class Table:
         """The executable on these arrays."""
         own = getattr(executable, "bind", None)
         binding: Binding = PlainBinding(executable, list(self.given)) if own is None else own(list(self.given))
-        self.replace = binding.replace
+        self.replace, self.addresses = binding.replace, binding.addresses
         return binding
+
+    def remember(self, position: int, data: np.ndarray) -> None:
+        """Hand on another array that needs no copy, and is known from now on."""
+        address, seen = self.replace(position, data), self.seen[position]
+        if address is not None:
+            if len(seen) == _MOST_SEEN:
+                seen.clear()
+            seen[id(data)] = ref(data), address
 
     def hand_on(self, position: int, data: np.ndarray, holder: Any) -> bool:
         """Another array is at a place, held by a tensor or by anything else. False where the program cannot take it."""
@@ -76,8 +89,13 @@ class Table:
             return False
         self.arrays[position], self.given[position] = data, given
         if writes:
+            for seen in self.seen:
+                seen.clear()
             self.owned = {id(owner_of(x)) for x, w in zip(self.arrays, self.writes, strict=True) if w and x is not None}
-        self.replace(position, given)
+        if writes or given is not data:
+            self.replace(position, given)
+        else:
+            self.remember(position, data)
         return True
 
     def _shares(self, position: int, data: np.ndarray) -> bool:
