@@ -24,7 +24,6 @@ from chainrule.core.tracing import module_changes
 from chainrule.tensor import Tensor
 from chainrule.tree import Spec, rebuild
 
-
 _SIGN = 2**63
 
 
@@ -121,34 +120,8 @@ class Bound:
 
     def _write_checks(self, checks: Straight) -> None:
         """Does what was taken for granted still hold? Arrays that are others than last time are handed on."""
-        table = self.table
-        t, arrays, hand_on = checks.name(table), checks.name(table.arrays), checks.name(table.hand_on)
-        ndarray = checks.name(np.ndarray)
-        for index, position, cls, needs_grad in self._arguments:
-            checks.line(f"x = leaves[{index}]")
-            if needs_grad is None:  # an array, or a NumPy scalar
-                checks.unless(f"type(x) is not {checks.name(cls)}")
-                checks.line(f"data = {checks.name(np.asarray)}(x)")
-            else:
-                checks.unless(f"type(x) is not {checks.name(cls)} or x.requires_grad is not {needs_grad}")
-                checks.line("data = x.data")
-            other = f"data is not {arrays}[{position}]"
-            if not table.writes[position]:
-                (shape, dtype), seen = table.avals[position], checks.name(table.seen[position])
-                given = f"{arrays}[{position}] = {checks.name(table.given)}[{position}] = data"
-                checks.line(f"if {other} and not {checks.name(table.copied)}:")
-                checks.line(f"    known = {seen}.get(id(data))")
-                checks.line("    if known is not None and known[0]() is data:")
-                checks.line(f"        {given}")
-                checks.line(f"        {t}.addresses[{position}] = known[1]")
-                checks.line(
-                    f"    elif data.dtype is {checks.name(dtype)} and data.shape == {shape}"
-                    f" and data.flags.num & {PLAIN_MEMORY} == {PLAIN_MEMORY} and not isinstance(data.base, {ndarray})"
-                    f" and id(data) not in {t}.owned:"
-                )  # as a batch is that was just made: nothing else can share its memory
-                checks.line(f"        {given}")
-                checks.line(f"        {t}.remember({position}, data)")
-            checks.unless(other, f"{hand_on}({position}, data, x)")
+        self._write_arguments(checks)
+        arrays = checks.name(self.table.arrays)
         for tensor, position, needs_grad in self._captured:
             x = checks.name(tensor)
             checks.unless(f"{x}.requires_grad is not {needs_grad}")
@@ -171,6 +144,36 @@ class Bound:
         checks.unless(f"{checks.name(module_changes)}[0] != bound._modules_seen", "bound._modules_hold()")
         if self._more:
             checks.unless("not bound._rest_holds(leaves)")
+
+    def _write_arguments(self, code: Straight) -> None:
+        table = self.table
+        t, arrays, hand_on = code.name(table), code.name(table.arrays), code.name(table.hand_on)
+        ndarray = code.name(np.ndarray)
+        for index, position, cls, needs_grad in self._arguments:
+            code.line(f"x = leaves[{index}]")
+            if needs_grad is None:  # an array, or a NumPy scalar
+                code.unless(f"type(x) is not {code.name(cls)}")
+                code.line(f"data = {code.name(np.asarray)}(x)")
+            else:
+                code.unless(f"type(x) is not {code.name(cls)} or x.requires_grad is not {needs_grad}")
+                code.line("data = x.data")
+            other = f"data is not {arrays}[{position}]"
+            if not table.writes[position]:
+                (shape, dtype), seen = table.avals[position], code.name(table.seen[position])
+                given = f"{arrays}[{position}] = {code.name(table.given)}[{position}] = data"
+                code.line(f"if {other} and not {code.name(table.copied)}:")
+                code.line(f"    known = {seen}.get(id(data))")
+                code.line("    if known is not None and known[0]() is data:")
+                code.line(f"        {given}")
+                code.line(f"        {t}.addresses[{position}] = known[1]")
+                code.line(
+                    f"    elif data.dtype is {code.name(dtype)} and data.shape == {shape}"
+                    f" and data.flags.num & {PLAIN_MEMORY} == {PLAIN_MEMORY} and not isinstance(data.base, {ndarray})"
+                    f" and id(data) not in {t}.owned:"
+                )  # as a batch is that was just made: nothing else can share its memory
+                code.line(f"        {given}")
+                code.line(f"        {t}.remember({position}, data)")
+            code.unless(other, f"{hand_on}({position}, data, x)")
 
     def _write_notes(self, code: Straight) -> None:
         """What was updated counts as changed in place, as after an update that was not compiled."""
