@@ -2,6 +2,7 @@
 
 import io
 import re
+import weakref
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.compile.interpret import interpret
+from chainrule.compile.llvm.target import host
 from chainrule.compile.report import text
+from chainrule.compile.report.measuring import measured
 from chainrule.compile.report.memory_map import Stretch, chart
 from chainrule.errors import ArgumentError, NoGradientError, TraceError
 
@@ -211,6 +214,30 @@ def test_speed_and_share_follow_from_time_and_limit(report):
             assert k.gflops == pytest.approx(k.operations / k.seconds / 1e9)
             assert k.share == pytest.approx(k.limit / k.seconds)
     assert report.share == pytest.approx(report.limit / report.times.best)
+
+
+class Addresses:
+    """A step that is bound to arrays, and holds none of them: as one does that knows their addresses only."""
+
+    def __init__(self):
+        self.ticks = np.zeros((1, 1), np.int64)
+        self.lent = []
+
+    def bind(self, arrays):
+        self.lent = [weakref.ref(a) for a in arrays]
+        return self
+
+    def run(self):
+        assert all(array() is not None for array in self.lent)
+        self.ticks += 1
+
+
+def test_what_is_measured_runs_on_copies_that_live():
+    given = np.zeros(3)
+    whole, timed = Addresses(), Addresses()
+    assert measured(whole, timed, [given], host()).kernels[0] > 0
+    assert whole.lent[0]() is not given
+    assert timed.lent[0]() is not given
 
 
 def test_the_arena_holds_every_temporary_while_it_is_needed(report):

@@ -61,9 +61,11 @@ def measured(step: Executable, timed: Native, arrays: Sequence[np.ndarray], targ
 
     Raises: OutOfRangeError: an index among the arrays is out of range.
     """
-    whole = _durations(_bound(step, arrays))
+    copies = _copied(arrays)  # by name: a binding knows addresses, and holds nothing
+    whole = _durations(step.bind(copies))
     frequency = counter_frequency(target)
-    binding = _bound(timed, arrays)
+    copies = _copied(arrays)
+    binding = timed.bind(copies)
     spent = []
     for _ in range(_runs(binding) + _WARM):
         timed.ticks[:] = 0
@@ -79,8 +81,8 @@ def measured(step: Executable, timed: Native, arrays: Sequence[np.ndarray], targ
     )
 
 
-def _bound(step: Executable, arrays: Sequence[np.ndarray]) -> Binding:
-    return step.bind([aligned_copy(array) for array in arrays])
+def _copied(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [aligned_copy(array) for array in arrays]
 
 
 def _runs(binding: Binding) -> int:
