@@ -243,7 +243,7 @@ def _limits(kernel: Contract, form: Form, row: Axis, column: Axis) -> tuple[Limi
 
 def _vector_size(rows: int, vectors: int, many: bool) -> tuple[int, int]:
     """Rows and vectors of a tile: as many accumulators as registers allow, beside the operands."""
-    if not many and rows % 6 and rows % 4 == 0 and vectors in {3, 4, 6, 7}:  # as fast, and no row is left over
+    if not many and rows % 6 and rows % 4 == 0 and vectors in {3, 6, 7}:  # as fast, and no row is left over
         return 4, 3
     most = 4 if many else 2
     if rows <= 2:  # few rows: more vectors of each
