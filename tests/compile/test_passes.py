@@ -20,6 +20,7 @@ from chainrule.compile.passes.fold_constants import LARGEST, fold_constants
 from chainrule.compile.passes.known_places import known_places
 from chainrule.compile.passes.masks import masks
 from chainrule.compile.passes.simplify import simplify
+from chainrule.compile.passes.slopes import slopes
 from chainrule.compile.passes.sums_in_parts import sums_in_parts
 from chainrule.compile.passes.thin_products import thin_products
 from chainrule.compile.passes.turned_products import turned_products
@@ -536,6 +537,48 @@ def test_a_mask_is_asked_of_the_output():
 def test_no_output_is_made_for_a_mask():
     before = program(lambda x: x > 0, symbol("x", 7))
     assert masks(before) is before
+
+
+# --- slopes
+
+
+def through(activation, dtype=F64):
+    """The gradient of what comes before an activation between two products."""
+    x, w, v = symbol("x", 6, 4, dtype=dtype), symbol("w", 4, 5, dtype=dtype), symbol("v", 5, 3, dtype=dtype)
+    return program(lambda x, w, v: cr.grad(lambda x: (activation(x @ w) @ v).square().sum())(x), x, w, v)
+
+
+def multiplied(a_program):
+    """How often the gradient of what the activation gives is multiplied by something: as read through moves."""
+    first, *_ = (n for n in reversed(a_program.nodes) if n.op is contraction.matmul and n.aval.shape == (6, 5))
+    return sum(any(x is first for x in n.inputs) for n in a_program.nodes)
+
+
+@pytest.mark.parametrize(
+    "activation", [F.gelu, lambda x: F.gelu(x, approximate="tanh"), F.silu, F.mish, lambda x: x * x.tanh()]
+)
+def test_a_gradient_is_multiplied_by_the_slope_once(activation):
+    before = decompose(simplify(through(activation)))
+    after = slopes(before)
+    assert multiplied(before) > multiplied(after) == 1
+    verify(after, "slopes")
+    same(before, after, values_of(before), 1e-12)
+    assert slopes(after) is after
+
+
+@pytest.mark.parametrize(
+    ("activation", "dtype"),
+    [
+        (F.relu, F64),  # nothing dear
+        (F.tanh, F64),  # one factor as it is
+        (lambda x: F.softmax(x, dim=1), F64),  # not entry by entry
+        (lambda x: x * (x + 1) + x, F64),
+        (F.silu, dtypes.bfloat16),  # rounded after each op
+    ],
+)
+def test_other_gradients_stay(activation, dtype):
+    before = decompose(simplify(through(activation, dtype)))
+    assert slopes(before) is before
 
 
 # --- the whole

@@ -10,7 +10,7 @@ from steps import F, attention_gradients, drawn, page_step, written
 
 import chainrule as cr
 from chainrule.compile.jit import Compiled
-from chainrule.compile.kernels.expression import Load, walk
+from chainrule.compile.kernels.expression import Compute, Load, walk
 from chainrule.compile.kernels.kernel import Contract, Loops, Nest
 from chainrule.compile.kernels.limits import limits
 from chainrule.compile.kernels.tasks import values
@@ -93,14 +93,19 @@ def test_a_layer_norm_and_its_gradient():
     assert len(found) <= 3  # rows forward, rows backward, columns
 
 
-def test_an_activation_stores_its_input_and_not_what_its_derivative_makes_of_it():
-    def gradients(x, w, v):
-        return cr.grad(lambda w, v: (F.gelu(x @ w, approximate="tanh") @ v).square().sum(), argnums=(0, 1))(w, v)
+@pytest.mark.parametrize(("batch", "width"), [(64, 48), (1024, 512)])  # the latter are 2 MB each
+def test_an_activation_stores_its_slope_and_not_what_that_is_computed_from(batch, width):
+    """As many values as if its input were stored, but the backward pass computes no tanh again."""
 
-    first = kernels(written(gradients, drawn(64, 32), drawn(32, 48), drawn(48, 16)))[0]
-    assert len(stored(first)) == 3  # z, tanh(...), and what the next product reads
-    first = kernels(written(gradients, drawn(8192, 32), drawn(32, 64), drawn(64, 16)))[0]
-    assert len(stored(first)) == 2  # of 2 MB each: a tanh computed again takes less time than one from far away
+    def gradients(*given):
+        return cr.grad(lambda x, w, v: (F.gelu(x @ w, approximate="tanh") @ v).square().sum(), argnums=(0, 1, 2))(
+            *given
+        )
+
+    found = kernels(written(gradients, drawn(batch, 600), drawn(600, width), drawn(width, 16)))
+    assert len(stored(found[0])) == 2  # the slope, and what the next product reads
+    dear = [k for k in found if any(isinstance(e, Compute) and e.op.dear for e in walk(*values(k)))]
+    assert dear == found[:1]
 
 
 # --- nests

@@ -15,6 +15,7 @@ from chainrule.compile.passes.masks import masks
 from chainrule.compile.passes.overlap_of_product import overlap_of_product
 from chainrule.compile.passes.rewriting import Pass
 from chainrule.compile.passes.simplify import simplify
+from chainrule.compile.passes.slopes import slopes
 from chainrule.compile.passes.splits_first import splits_first
 from chainrule.compile.passes.sums_in_parts import sums_in_parts
 from chainrule.compile.passes.thin_products import thin_products
@@ -40,6 +41,7 @@ PASSES: tuple[Pass, ...] = (
     turned_products,
     sums_in_parts,
     masks,
+    slopes,
     simplify,
     common_subexpressions,
     splits_first,
