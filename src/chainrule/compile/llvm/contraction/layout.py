@@ -22,6 +22,7 @@ from chainrule.core.alignment import ALIGNMENT
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
 PANEL = 256, 512  # bytes of a line of a panel, at least: of tiles in 32 registers or more, and in fewer
 RUN = 8  # tiles whose points are copied at a time, at most
+RUNS = 4  # runs of such tiles that one thread had better do one after the other
 SHORTEST = 64  # points of a summed axis that are done at a time, at least
 
 
@@ -90,8 +91,9 @@ class Layout:
 
     @property
     def grain(self) -> int:
-        """Tiles better not taken apart: those whose sums wait together, for which operands are packed again."""
-        return self.chunk if self.block is not None else 1
+        """Tiles better not taken apart: those whose sums wait together, and some runs, of which the last is copied whole."""
+        together = self.chunk if self.block is not None else 1
+        return max(together, RUNS * self.run if self.run > 1 else 1)
 
     @cached_property
     def pieces(self) -> int:
