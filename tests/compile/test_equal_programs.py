@@ -11,9 +11,11 @@ from drawn import Program, programs
 from equality import EFFORT, arrays, assert_equal, compiled, quietly
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from steps import written
 
 import chainrule as cr
 from chainrule.compile.llvm import phases, pool
+from chainrule.compile.llvm.loops.layout import decide
 from chainrule.compile.llvm.target import Target
 from chainrule.errors import ArgumentError
 
@@ -315,6 +317,24 @@ def test_a_row_that_is_kept_for_later_is_read_later():
         lambda *x: cr.vjp(f, *x)[1](numbers(3, 1).to(cr.float16)),
         *(numbers(*s).to(cr.float16) for s in ((3, 2), (2, 2), (2, 1))),
     )
+
+
+@pytest.mark.parametrize("size", [(64, 10), (67, 10), (5, 3), (130, 40), (3, 200)], ids="{0[0]} x {0[1]}".format)
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64], ids=str)
+def test_what_is_kept_of_short_rows_lies_side_by_side(size, dtype, target):
+    """A softmax of few columns has a row in each lane; of many, a lane for each column."""
+    rng = np.random.default_rng(size)
+    x, y = cr.tensor(rng.standard_normal(size), dtype=dtype), cr.tensor(rng.integers(0, size[1], size[0]))
+
+    def losses(x, y):
+        return cr.value_and_grad(lambda x: cr.nn.functional.cross_entropy(x, y))(x)
+
+    for f, w in zip(arrays(compiled(losses, target)(x, y)), arrays(losses(x, y)), strict=True):
+        assert_equal(f, w)
+    layouts = [decide(task.kernel, target.vector_bytes) for task in written(losses, x, y).schedule.tasks]
+    side_by_side = [layout.base is not None for layout in layouts]
+    assert any(side_by_side) or size[1] != 10 or dtype == cr.float64  # of two lanes, neither way is much worse
+    assert not any(side_by_side) or size != (3, 200)
 
 
 def test_the_last_lane_of_a_narrow_result():

@@ -26,7 +26,7 @@ _HUGE = 1 << 24  # bytes: from here on it is made again, point by point, by each
 _POINTS = 4  # of the batch at least: threads share them
 
 # For a buffer, by its id: the memory of a thread that takes its place, and the offset there for one in the buffer.
-_Private = dict[int, tuple[Buffer, Callable[[Affine], Affine]]]
+Private = dict[int, tuple[Buffer, Callable[[Affine], Affine]]]
 
 
 def nested(schedule: Schedule) -> Schedule:
@@ -153,12 +153,12 @@ def _written(tasks: Iterable[Task]) -> list[Buffer]:
 
 def _nest(chosen: Sequence[Task], batch: Batch, handed_on: Iterable[Buffer]) -> Task:
     """A nest of tasks. handed_on: what they write into the arena for each other only."""
-    private: _Private = {
+    private: Private = {
         id(b): (_own_copy(b, b.shape[len(batch.sizes) :]), batch.inside)
         for b in handed_on
         if all(by_point(b, t, batch) for t in chosen if b in t.reads or b in t.writes)
     }
-    kernels = tuple(_inside(task.kernel, batch, private) for task in chosen)  # type: ignore[arg-type]
+    kernels = tuple(inside(task.kernel, batch, private) for task in chosen)  # type: ignore[arg-type]
     nest = Nest(
         name="_".join(dict.fromkeys(k.name for k in kernels)),
         extents=dict(enumerate(batch.sizes)),
@@ -169,7 +169,7 @@ def _nest(chosen: Sequence[Task], batch: Batch, handed_on: Iterable[Buffer]) -> 
     return task_of(nest, tuple(n for t in chosen for n in t.nodes))
 
 
-def _inside(kernel: Loops | Contract, batch: Batch, private: _Private) -> Loops | Contract:
+def inside(kernel: Loops | Contract, batch: Batch, private: Private) -> Loops | Contract:
     """A kernel at one point of the batch, reading and writing private memory."""
     done: dict[int, Expr] = {}
 
@@ -254,7 +254,7 @@ def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract]
     """A nest that has a buffer to itself, made by kernels of its own."""
     nest: Nest = task.kernel  # type: ignore[assignment]
     shape = buffer.shape[len(batch.sizes) :]
-    private: _Private = {id(buffer): (_own_copy(buffer, shape), batch.inside)}
+    private: Private = {id(buffer): (_own_copy(buffer, shape), batch.inside)}
     for kernel in before:
         for s in stores(kernel):
             if s.buffer.place == "private" and id(s.buffer) not in private:
@@ -262,8 +262,8 @@ def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract]
     # What else those kernels write is written already.
     needed = {id(b) for k in (*before, *nest.kernels) for b in _read(k)} | {id(buffer)}
     none = Batch(())
-    again = tuple(_inside(_only(k, needed), none, private) for k in before)
-    kernels = (*again, *(_inside(k, none, private) for k in nest.kernels))
+    again = tuple(inside(_only(k, needed), none, private) for k in before)
+    kernels = (*again, *(inside(k, none, private) for k in nest.kernels))
     kept = tuple(b for b, _ in private.values())
     changed = replace(nest, kernels=kernels, private=(*nest.private, *kept))
     return task_of(changed, task.nodes)

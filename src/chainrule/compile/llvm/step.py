@@ -20,6 +20,7 @@ from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.loops.planning import LoopsPlan
 from chainrule.compile.llvm.phases import Placed, phases
 from chainrule.compile.llvm.planning import NestPlan, Plan, plan
 from chainrule.compile.llvm.runtime import emit_barrier
@@ -133,7 +134,7 @@ class _Writing:
         """
         b = self.builder
         private = dict(handed)
-        for e in walk(*values(kernel)):
+        for e in walk(*values(p.kernel if isinstance(p, LoopsPlan) else kernel)):
             buffer = getattr(e, "buffer", None)
             if isinstance(buffer, Buffer) and buffer.place == "private" and id(buffer) not in private:
                 private[id(buffer)] = room

@@ -91,7 +91,7 @@ class Layout:
 
     @property
     def grain(self) -> int:
-        """Tiles better not taken apart: those whose sums wait together, and some runs, of which the last is copied whole."""
+        """Tiles better not taken apart: whose sums wait together; or some runs, of which the last is copied whole."""
         together = self.chunk if self.block is not None else 1
         return max(together, RUNS * self.run if self.run > 1 else 1)
 

@@ -9,7 +9,8 @@ cost; it depends on the shape and the target alone, and so does the order of eve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -17,8 +18,11 @@ from typing import final
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
+from chainrule.compile.kernels.nesting import Private, inside
+from chainrule.compile.kernels.points import Batch
 from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
@@ -26,7 +30,10 @@ from chainrule.core.affine import Affine
 _STRIDED = 1.5  # what an element costs that is not next to the last, against a whole vector of neighbours
 _CHAINS = 4  # additions in flight: a sum waits four cycles for the last one
 _LARGE = 24  # ops; what is larger finds no registers for so many chains, and has two
+_ROWS = 1 << 13  # bytes: so much may be remembered of rows side by side
 _FEW = 8  # rounds: fewer are not easily shared
+_DEAR = 16  # ops that a dear one stands for, as exp
+_FEW_OF_ALL = 8  # times: work that is so much smaller than all there is decides nothing
 _RANDOM = 40.0  # what a random number costs, against an op
 
 
@@ -39,6 +46,7 @@ class Layout:
     vector: the outer variable that lanes run over, or None: then each stage has one of its own, see `inner`.
     inner: of each stage, by number, the inner variable that lanes may run over.
     lanes: of a vector, or SCALAR. pieces: vectors that are worked on at once.
+    base: a variable that stands for the first point of those; None where nothing mentions it.
     work: roughly the cycles that one thread takes for it all.
     """
 
@@ -48,6 +56,7 @@ class Layout:
     inner: Mapping[int, int | None]
     lanes: int
     pieces: int
+    base: int | None
     work: float
 
     @property
@@ -80,7 +89,7 @@ class Layout:
 
 def decide(kernel: Loops, vector_bytes: int) -> Layout:
     """Which variable lanes run over, how many lanes, how many vectors at once."""
-    full = vector_bytes // max((_width(d) for d in _element_types(kernel)), default=4)
+    full = vector_bytes // _width_of_most(kernel)
     inner = {
         i: min(stage.inner, key=partial(_inner_cost, kernel, stage, full), default=None)
         for i, stage in enumerate(kernel.stages)
@@ -93,13 +102,18 @@ def decide(kernel: Loops, vector_bytes: int) -> Layout:
         vector, work = None, along
         extent = max((kernel.extents[v] for v in inner.values() if v is not None), default=1)
     lanes = min(full, 1 << max(extent - 1, 0).bit_length())
+    pieces, base = _pieces(kernel, extent, lanes), None
+    if vector is not None and (kept := _remembered(kernel)):
+        pieces, base = 1, max(kernel.extents) + 1
+        kernel = _side_by_side(kernel, kept, lanes, Affine.variable(vector) - Affine.variable(base))
     return Layout(
         kernel=kernel,
         order=_order(kernel, vector),
         vector=vector,
         inner=inner,
         lanes=lanes if lanes > 1 else SCALAR,
-        pieces=_pieces(kernel, extent, lanes),
+        pieces=pieces,
+        base=base,
         work=work,
     )
 
@@ -128,11 +142,20 @@ def _pieces(kernel: Loops, extent: int, lanes: int) -> int:
 # --- element types
 
 
-def _element_types(kernel: Loops) -> set[np.dtype]:
-    """Of what differs from point to point; what does not, as a learning rate, is computed once, and spread."""
-    stored = {s.buffer.dtype for stage in kernel.stages for s in stage.stores}
-    computed = {e.dtype for e in walk(*(e for stage in kernel.stages for e in _roots(stage))) if _differs(e)}
-    return stored | computed - {dtypes.bool_}
+def _width_of_most(kernel: Loops) -> int:
+    """Bytes of the elements that lanes are counted in: of the widest, unless nearly all of the work is in others.
+
+    A vector of wider elements is two, then: labels are int64, and a softmax compares with them once. What does not
+    differ from point to point, as a learning rate, is computed once, and spread.
+    """
+    work: Counter[int] = Counter()
+    for stage in kernel.stages:
+        work.update(_width(s.buffer.dtype) for s in stage.stores)
+    for e in walk(*(e for stage in kernel.stages for e in _roots(stage))):
+        if _differs(e) and e.dtype != dtypes.bool_:
+            work[_width(e.dtype)] += _DEAR if isinstance(e, Compute) and e.op.dear else 1
+    widest = max(work, default=4)
+    return widest if work[widest] * _FEW_OF_ALL > work.total() else min(work)
 
 
 def _differs(e: Expr) -> bool:
@@ -143,13 +166,34 @@ def _width(dtype: np.dtype) -> int:
     return max(dtypes.work_dtype(dtype).itemsize, 4)
 
 
+# --- what is remembered of a row
+
+
+def _remembered(kernel: Loops) -> list[Buffer]:
+    """Memory of a thread that is filled anew for each point of the outer variables."""
+    stores = [s for stage in kernel.stages for s in stage.stores if s.buffer.place == "private"]
+    return [s.buffer for s in stores if not any(s.offset.coefficient(v) for v in kernel.outer)]
+
+
+def _side_by_side(kernel: Loops, kept: Sequence[Buffer], lanes: int, lane: Affine) -> Loops:
+    """The kernel with room for as many rows as there are lanes in what is remembered of one, entry by entry."""
+    wide: Private = {}
+    for b in kept:
+        strides = (*(s * lanes for s in b.strides), 1)
+        buffer = Buffer(name=b.name, shape=(*b.shape, lanes), dtype=b.dtype, strides=strides, place="private")
+        wide[id(b)] = buffer, lambda offset: offset * lanes + lane
+    changed = inside(kernel, Batch(()), wide)
+    assert isinstance(changed, Loops)
+    return changed
+
+
 # --- costs
 
 
 def _best_outer(kernel: Loops, full: int) -> tuple[int | None, float]:
     """The outer variable that lanes best run over, and what it all costs then; None and infinite if none may be."""
-    # What is remembered of a row is of one row: lanes then run along it.
-    if any(s.buffer.place == "private" for stage in kernel.stages for s in stage.stores):
+    # What is remembered of a row is remembered of as many rows as there are lanes, if they are short.
+    if any(b.bytes * full > _ROWS for b in _remembered(kernel)):
         return None, math.inf
     costs = [(v, _outer_cost(kernel, v, full)) for v in kernel.outer if kernel.extents[v] > 1]
     return min(costs, key=lambda pair: pair[1], default=(None, math.inf))
@@ -199,7 +243,7 @@ def _accesses(stage: Stage) -> list[Affine]:
 def _weight(e: Expr) -> float:
     if isinstance(e, Random):
         return _RANDOM
-    return 1.0 if isinstance(e, Compute) else 0.0
+    return (_DEAR if e.op.dear else 1.0) if isinstance(e, Compute) else 0.0
 
 
 def _vectors(extent: int, lanes: int) -> float:

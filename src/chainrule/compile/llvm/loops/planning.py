@@ -32,6 +32,11 @@ class LoopsPlan:
     scratch: int = 0
     grain: int = 1
 
+    @property
+    def kernel(self) -> Loops:
+        """The nest as it is written: what it remembers of a row may be laid out otherwise than was asked for."""
+        return self.layout.kernel
+
     def emit(self, emitter: Emitter, share: Share) -> None:
         """Code for a share of the units."""
         if not self.layout.is_empty:

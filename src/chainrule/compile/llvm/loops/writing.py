@@ -100,8 +100,10 @@ class Writing:
     def _block(self, pieces: Sequence[Piece], vector: int) -> None:
         """All stages, for all the pieces of a block of points."""
         reduced: list[list[tuple[Reduction, Value]]] = [[] for _ in pieces]
-        for stage in self.kernel.stages:
-            self._stage_across_points(stage, pieces, vector, reduced)
+        base = self.layout.base
+        with self.emitter.at({} if base is None else {base: self.emitter.counter(vector)}):
+            for stage in self.kernel.stages:
+                self._stage_across_points(stage, pieces, vector, reduced)
 
     def _stage_across_points(
         self, stage: Stage, pieces: Sequence[Piece], vector: int, reduced: Sequence[list[tuple[Reduction, Value]]]
