@@ -1,0 +1,44 @@
+"""The benchmarks start: what they import is where they look for it, and what they time computes what it should."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = sorted(FOLDER.glob("*.py"))
+
+
+@pytest.fixture
+def load(monkeypatch):
+    def loaded(path):
+        spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        monkeypatch.syspath_prepend(str(FOLDER))
+        spec.loader.exec_module(module)
+        return module
+
+    return loaded
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmarks_find_what_they_import(path, load):
+    assert callable(load(path).main)
+
+
+@pytest.mark.parametrize("form", ["AB", "AᵀB", "ABᵀ"])
+def test_a_product_is_that_of_numpy_before_it_is_timed(form, load):
+    products = load(FOLDER / "products.py")
+    case = products.product(60, 50, 40, form)
+    for contender in case.contenders.values():
+        contender(2)
+
+
+def test_a_batch_and_a_convolution_are_those_of_pytorch(load):
+    products = load(FOLDER / "products.py")
+    products.batch("q kᵀ", "bik,bjk->bij", 3, 20, 10, 8)
+    for what in ("forward", "weights"):
+        for layout in ("NCHW", "CHWN"):
+            products.convolution("2→3", 2, 3, 9, what, layout)
