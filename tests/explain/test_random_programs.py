@@ -214,7 +214,10 @@ def test_a_value_inside_a_function_can_be_asked_for():
     assert len(e.links[-1].parts) == 1
 
 
-def test_terms_that_cancel_are_no_disagreement():
+@pytest.mark.parametrize("seed", range(8))
+def test_terms_that_cancel_are_no_disagreement(seed):
+    """Down to a few roundings, or to 0 altogether: which of them depends on the order of NumPy's sums."""
+    cr.manual_seed(seed)
     w = cr.randn(50, requires_grad=True)
     loss = w.softmax(0).sum() + (w - w.mean()).sum()  # its gradient is 0, and rounding
     e = cr.explain(loss, wrt=w, depth=2)

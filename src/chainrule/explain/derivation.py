@@ -255,8 +255,8 @@ class Derivation:
             for key, v in ((key, np.asarray(v)) for key, v in self._values.items())
         }
         terms = float(np.max(np.abs(evaluate(formula, moved, np.dtype(np.float64)) - found), initial=0.0)) / _EPSILON
-        size = float(np.max(np.abs(gradient.astype(np.float64)), initial=0.0))
-        return error * size / max(size, terms) if size else error / max(1.0, terms)
+        size = size_of(gradient)
+        return error * size / max(size, terms)
 
     def _part(self, step: Step, node: Node) -> Part:
         """What a step sends back to one value that enters it: `pull`, on symbols."""
@@ -365,9 +365,16 @@ def _holds(expression: Any, symbol: Any) -> bool:
     return any(x is symbol for x in ancestors([expression]))
 
 
+def size_of(values: np.ndarray) -> float:
+    """The largest finite entry, or the smallest number of full precision: below it a float loses its digits."""
+    smallest = float(np.finfo(values.dtype).tiny) if values.dtype.kind == "f" else 0.0
+    values = values.astype(np.float64)
+    return float(np.max(np.abs(values[np.isfinite(values)]), initial=smallest))
+
+
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     """The largest deviation, relative to the largest entry wanted; nan and inf must agree in place."""
-    smallest = float(np.finfo(wanted.dtype).tiny) if wanted.dtype.kind == "f" else 0.0
+    size = size_of(wanted)
     found, wanted = found.astype(np.float64), wanted.astype(np.float64)
     if found.shape != wanted.shape:
         return float("inf")
@@ -378,6 +385,5 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
         return float("inf")
     if not finite.any():
         return 0.0
-    size = max(np.max(np.abs(wanted[finite])), smallest)  # below it a float loses its digits one by one
     off = np.max(np.abs(found[finite] - wanted[finite]))
     return float(off / size) if size else float(off)
