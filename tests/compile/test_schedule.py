@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from equality import arrays, assert_equal
 from hypothesis import given
 from hypothesis import strategies as st
 from steps import F, attention_gradients, drawn, page_step, written
@@ -19,6 +20,11 @@ from chainrule.compile.pipeline import optimised
 from chainrule.compile.recipe import Recipe, key_of
 from chainrule.compile.writing import compiled
 from chainrule.errors import OutOfMemoryError
+
+
+def same(function, *inputs):
+    for found, wanted in zip(arrays(cr.compile(function)(*inputs)), arrays(function(*inputs)), strict=True):
+        assert_equal(found, wanted, size=float(np.abs(wanted).max()))
 
 
 def kernels(found):
@@ -106,6 +112,39 @@ def test_an_activation_stores_its_slope_and_not_what_that_is_computed_from(batch
     assert len(stored(found[0])) == 2  # the slope, and what the next product reads
     dear = [k for k in found if any(isinstance(e, Compute) and e.op.dear for e in walk(*values(k)))]
     assert dear == found[:1]
+
+
+def test_parts_that_are_joined_are_made_where_they_belong():
+    """Three products fill one array, which two more read: nothing copies."""
+
+    def function(x, a, b, c):
+        whole = cr.cat([x @ a, (x @ b).tanh(), x @ c], 0)
+        return whole @ whole.mT, whole.sum(1)
+
+    given = (drawn(30, 40), drawn(40, 50), drawn(40, 50, seed=1), drawn(40, 50, seed=2))
+    found = written(function, *given)
+    assert "cat" not in [k.name for k in kernels(found)]
+    products = [k for k in kernels(found) if isinstance(k, Contract)][:3]
+    assert [s.offset.constant for k in products for s in k.epilogue] == [0, 1500, 3000]
+    assert len({id(s.buffer) for k in products for s in k.epilogue}) == 1
+    same(function, *given)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, a: cr.cat([x @ a, x @ a, x], 0),  # one part twice, and one that is given
+        lambda x, a: cr.cat([x @ a, (x + 1) @ a], 1),  # row by row
+        lambda x, a: cr.cat([x @ a, ((x + 1) @ a)[:20]], 0),  # not the whole of a part
+        lambda x, a: cr.cat([x @ a, (x @ a).cumsum(0)], 0),  # made by no loops or products
+    ],
+)
+def test_other_parts_are_copied_together(function):
+    def both(x, a):
+        whole = function(x, a)
+        return whole.mT @ whole, whole.square().sum(0)
+
+    same(both, drawn(30, 40), drawn(40, 40))
 
 
 # --- nests
