@@ -20,7 +20,7 @@ from chainrule.compile.llvm.target import Target
 from chainrule.core.alignment import ALIGNMENT
 
 CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
-PANEL = 256, 512  # bytes of a line of a panel, at least: of tiles in 32 registers or more, and in fewer
+PANEL = 256  # bytes of a line of a panel, at least
 RUN = 8  # tiles whose points are copied at a time, at most
 RUNS = 4  # runs of such tiles that one thread had better do one after the other
 SHORTEST = 64  # points of a summed axis that are done at a time, at least
@@ -190,7 +190,8 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         wide *= width
     span = wide
     if not form.dot and stored_along is None:
-        wide *= max(PANEL[not many] // (wide * kernel.accumulate.itemsize), 1)
+        each = kernel.accumulate.itemsize
+        wide *= max(_panel(axes, column.extent * each, many) // (wide * each), 1)
         wide = min(wide, -(-max(column.extent, 1) // width) * width)
     tiles = Grid(tuple(a for a in form.points if a is not row), row, high, starts.get(row, 0))
     found = () if form.dot else _limits(kernel, form, row, column)
@@ -221,6 +222,17 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         block=_block(axes, wide * kernel.accumulate.itemsize) if in_parts else None,
         limits=found,
     )
+
+
+def _panel(axes: Axes, row: int, many: bool) -> int:
+    """Bytes of a line of a panel, at least. row: bytes of all of them.
+
+    With few registers, and narrow tiles, more; most if such a panel stays in the cache and threads have one each.
+    """
+    if many:
+        return PANEL
+    widest = 4 * PANEL
+    return widest if product(axes.summed) * widest <= CACHE and row >= 2 * widest else 2 * PANEL
 
 
 def _operands(kernel: Contract, form: Form, limited: bool) -> tuple[Expr, Expr]:
