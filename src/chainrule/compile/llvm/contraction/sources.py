@@ -38,6 +38,10 @@ class Memory:
         b = self.builder
         return replace(self, at=b.index_add(self.at, b.index_mul(by, stride)))
 
+    def opaque(self) -> Memory:
+        """The same, from a place of which LLVM knows nothing: see `grid.opaque`."""
+        return replace(self, at=opaque(self.builder, self.at))
+
     def further(self, elements: int) -> Memory:
         """The same from some elements further on."""
         return replace(self, more=self.more + elements)

@@ -203,7 +203,7 @@ class Writing:
 
                 def tile(number: Index, _: object) -> None:
                     behind = b.index_mul(index_sub(b, number, first), layout.tile_points)
-                    body(self._rows(columns, kind, number), number, replace(packed, at=behind))
+                    body(self._rows(columns, kind, number), number, replace(packed, at=behind).opaque())
 
                 repeat(self.emitter, number, index_min(b, b.index_add(number, count), high), 1, tile)
 
