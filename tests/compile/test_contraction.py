@@ -375,7 +375,17 @@ def test_convolutions(sizes, what, innermost, target):
 @pytest.mark.parametrize(("channels", "k"), [(1, 3), (3, 5), (2, 2)])
 def test_zeros_around_an_image_are_not_multiplied(channels, k, pad, right, target):
     """Sums are as long as there is something to read; six around are more than windows reach, so some are empty."""
-    batch, outs, tall, wide = 33, 6, 5, 7
+    edges(channels, k, pad, right, target, batch=33, outs=6, last="n", size=(5, 7))
+
+
+@pytest.mark.parametrize("right", [False, True], ids=["left", "right"])
+def test_nothing_beyond_an_edge_is_copied(right, target):
+    """With many filters, whose results lie beside each other, it would pay to copy what a tile reads of the images."""
+    edges(16, 3, 2, right, target, batch=64, outs=64, last="o", size=(6, 6))
+
+
+def edges(channels, k, pad, right, target, *, batch, outs, last, size):
+    tall, wide = size
     image, weights = vector("image", channels * tall * wide * batch), vector("weights", outs * channels * k * k)
     rows, columns = tall + 2 * pad - k + 1, wide + 2 * pad - k + 1
     out = vector("out", outs * rows * columns * batch)
@@ -384,6 +394,9 @@ def test_zeros_around_an_image_are_not_multiplied(channels, k, pad, right, targe
     down, along = at[i] + at[u] + -pad, at[j] + at[v] + -pad
     read = Load(image, ((at[c] * tall + down) * wide + along) * batch + at[n])
     padded = Within(((down, 0, tall), (along, 0, wide)), read, Number(0.0, FLOAT32))
+    offset = ((at[o] * rows + at[i]) * columns + at[j]) * batch + at[n]
+    if last == "o":
+        offset = ((at[i] * columns + at[j]) * batch + at[n]) * outs + at[o]
     filters = Load(weights, ((at[o] * channels + at[c]) * k + at[u]) * k + at[v])
     kernel = Contract(
         name="edges",
@@ -398,7 +411,7 @@ def test_zeros_around_an_image_are_not_multiplied(channels, k, pad, right, targe
         epilogue=(
             Store(
                 buffer=out,
-                offset=((at[o] * rows + at[i]) * columns + at[j]) * batch + at[n],
+                offset=offset,
                 value=Accumulated(FLOAT32),
             ),
         ),
@@ -408,6 +421,8 @@ def test_zeros_around_an_image_are_not_multiplied(channels, k, pad, right, targe
     run = compiled(kernel, target)
     one, three = (run(memory, parts, at_end=parts == 1)["out"] for parts in (1, 3))
     assert one.tobytes() == three.tobytes()
+    if last == "o":
+        one = np.moveaxis(one.reshape(rows, columns, batch, outs), 3, 0)
     images = np.pad(memory["image"].reshape(channels, tall, wide, batch), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(images.astype(np.float64), (k, k), axis=(1, 2))
     wanted = np.einsum("cijnuv,ocuv->oijn", windows, memory["weights"].reshape(outs, channels, k, k))

@@ -566,6 +566,23 @@ def test_a_gradient_is_multiplied_by_the_slope_once(activation):
     assert slopes(after) is after
 
 
+def test_slopes_of_long_chains_take_no_time():
+    """A slope may stand in the next one twice: it is made once."""
+    x, w, v = symbol("x", 6, 4), symbol("w", 4, 5), symbol("v", 5, 5)
+
+    def grown(h):
+        for _ in range(400):
+            h = h * (h * 0.5).cos()
+        return h
+
+    before = program(lambda x, w, v: cr.grad(lambda w: (grown(x @ w) @ v).sum())(w), x, w, v)
+    after = slopes(before)
+    verify(after, "slopes")
+    assert len(after.nodes) < 2 * len(before.nodes)
+    chain = program(lambda x, w, v: grown(x @ w) @ v, x, w, v)
+    assert slopes(chain) is chain
+
+
 @pytest.mark.parametrize(
     ("activation", "dtype"),
     [

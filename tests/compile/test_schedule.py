@@ -114,37 +114,15 @@ def test_an_activation_stores_its_slope_and_not_what_that_is_computed_from(batch
     assert dear == found[:1]
 
 
-def test_parts_that_are_joined_are_made_where_they_belong():
-    """Three products fill one array, which two more read: nothing copies."""
+def test_an_entry_that_is_looked_up_in_what_a_nest_keeps_to_itself():
+    """A large batched product of which only looked-up entries are read: they are read where the product is."""
 
-    def function(x, a, b, c):
-        whole = cr.cat([x @ a, (x @ b).tanh(), x @ c], 0)
-        return whole @ whole.mT, whole.sum(1)
+    def function(q, k, at):
+        return (q @ k.mT).gather(2, at)
 
-    given = (drawn(30, 40), drawn(40, 50), drawn(40, 50, seed=1), drawn(40, 50, seed=2))
-    found = written(function, *given)
-    assert "cat" not in [k.name for k in kernels(found)]
-    products = [k for k in kernels(found) if isinstance(k, Contract)][:3]
-    assert [s.offset.constant for k in products for s in k.epilogue] == [0, 1500, 3000]
-    assert len({id(s.buffer) for k in products for s in k.epilogue}) == 1
-    same(function, *given)
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda x, a: cr.cat([x @ a, x @ a, x], 0),  # one part twice, and one that is given
-        lambda x, a: cr.cat([x @ a, (x + 1) @ a], 1),  # row by row
-        lambda x, a: cr.cat([x @ a, ((x + 1) @ a)[:20]], 0),  # not the whole of a part
-        lambda x, a: cr.cat([x @ a, (x @ a).cumsum(0)], 0),  # made by no loops or products
-    ],
-)
-def test_other_parts_are_copied_together(function):
-    def both(x, a):
-        whole = function(x, a)
-        return whole.mT @ whole, whole.square().sum(0)
-
-    same(both, drawn(30, 40), drawn(40, 40))
+    q, k = drawn(4, 300, 16), drawn(4, 300, 16, seed=1)
+    at = cr.tensor(np.random.default_rng(0).integers(0, 300, (4, 300, 1)))
+    same(function, q, k, at)
 
 
 # --- nests

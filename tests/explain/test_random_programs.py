@@ -224,6 +224,13 @@ def test_terms_that_cancel_are_no_disagreement(seed):
     assert all(link.agrees for link in e.links), str(e)
 
 
+@pytest.mark.parametrize("dtype", [cr.bfloat16, cr.float16, cr.float64], ids=str)
+def test_a_gradient_of_zero_has_a_size_to_compare_with(dtype):
+    w = cr.ones(3, dtype=dtype, requires_grad=True)
+    e = cr.explain((w * 0.0).sum(), wrt=w)
+    assert all(link.agrees for link in e.links), str(e)
+
+
 def test_a_formula_keeps_what_is_not_finite():
     x = cr.tensor([0.0, 1.0], requires_grad=True)
     loss = (x.sqrt() * 0.0).sum()  # 0 x inf: the engine says nan, and so does the formula

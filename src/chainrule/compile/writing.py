@@ -12,7 +12,6 @@ from functools import cached_property
 from chainrule.compile import cache
 from chainrule.compile.kernels.arena import Arena, planned
 from chainrule.compile.kernels.claiming import claimed
-from chainrule.compile.kernels.joining import joined
 from chainrule.compile.kernels.nesting import nested
 from chainrule.compile.kernels.schedule import Schedule, scheduled
 from chainrule.compile.llvm import engine, pool
@@ -66,7 +65,7 @@ def write(
     timed: count what each task takes; see `Native.ticks`.
     """
     target, threads = target or host(), threads or pool.get_num_threads()
-    schedule = joined(nested(scheduled(program)))
+    schedule = nested(scheduled(program))
     if threads > 1:
         schedule = claimed(schedule, threads)
     arena = planned(schedule, threads)

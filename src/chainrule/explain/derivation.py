@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from chainrule import dtypes
 from chainrule.autodiff.evaluate import evaluate
 from chainrule.autodiff.reverse import pull
 from chainrule.core.family import Opaque
@@ -366,8 +367,8 @@ def _holds(expression: Any, symbol: Any) -> bool:
 
 
 def size_of(values: np.ndarray) -> float:
-    """The largest finite entry, or the smallest number of full precision: below it a float loses its digits."""
-    smallest = float(np.finfo(values.dtype).tiny) if values.dtype.kind == "f" else 0.0
+    """The largest finite size, or the smallest number of full precision: below it a float loses its digits."""
+    smallest = float(dtypes.finfo(values.dtype).smallest_normal) if dtypes.is_float(values.dtype) else 0.0
     values = values.astype(np.float64)
     return float(np.max(np.abs(values[np.isfinite(values)]), initial=smallest))
 

@@ -197,13 +197,18 @@ class Accumulated(Expr):
 
 
 def moved(root: Expr, buffers: Mapping[int, tuple[Buffer, Callable[[Affine], Affine]]], done: dict[int, Expr]) -> Expr:
-    """An expression that reads other buffers in place of some, at other offsets."""
-    loads: dict[int, Expr] = {}
+    """An expression that reads other buffers in place of some, at other offsets, one element a step as before."""
+    by: dict[int, Expr] = {}
     for e in walk(root):
-        if isinstance(e, Load) and id(e.buffer) in buffers and id(e) not in done:
-            buffer, offset = buffers[id(e.buffer)]
-            loads[id(e)] = Load(buffer, offset(e.offset))
-    return substituted(root, loads, done)
+        if not isinstance(e, Load | Pick) or id(e.buffer) not in buffers or id(e) in done:
+            continue
+        buffer, offset = buffers[id(e.buffer)]
+        if isinstance(e, Load):
+            by[id(e)] = Load(buffer, offset(e.offset))
+        else:
+            indices = tuple((substituted(x, by, done), n, s) for x, n, s in e.indices)
+            by[id(e)] = Pick(buffer, offset(e.offset), indices, e.name)
+    return substituted(root, by, done)
 
 
 def substituted(root: Expr, by: Mapping[int, Expr], done: dict[int, Expr]) -> Expr:

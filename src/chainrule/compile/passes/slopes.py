@@ -7,134 +7,142 @@ anyway, and it can be stored there instead of the value that all of it would els
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule import dtypes
 from chainrule.compile.kernels.access import is_free, is_move
 from chainrule.compile.passes.rewriting import walked
 from chainrule.compile.program import Program
 from chainrule.core.family import Elementwise
-from chainrule.core.node import Node
+from chainrule.core.node import Node, tick
+from chainrule.core.rewrite import carry
 from chainrule.ops import contraction, elementwise
 
 
-@dataclass(frozen=True)
-class Slope:
-    """What a gradient is multiplied by: 1 where there is no part, else an op applied to parts.
+class Slope(NamedTuple):
+    """That a node is a gradient times something, and what.
 
-    Of `mul` and `div` the second part is a node, without the gradient; of `add` and `sub` both are slopes.
+    gradient: the result of a product. op, parts: how the slope is made: of `mul` and `div`, the slope of the first part
+        and the second part itself; of `add` and `sub`, the slopes of both. The slope of the gradient is 1.
+    is_number: is it the same everywhere? is_sum: does the gradient stand in it more than once? is_dear: is something
+        dear computed for it?
     """
 
-    op: Any = None
-    parts: tuple[Any, ...] = ()
-
-    def factors(self) -> Iterator[Node]:
-        """The nodes in it."""
-        for part in self.parts:
-            if isinstance(part, Slope):
-                yield from part.factors()
-            else:
-                yield part
-
-    @property
-    def is_number(self) -> bool:
-        """Is it the same everywhere?"""
-        return all(part.is_number if isinstance(part, Slope) else not part.aval.shape for part in self.parts)
-
-    @property
-    def is_sum(self) -> bool:
-        """Does the gradient stand in it more than once?"""
-        return self.op in _SUMS or any(isinstance(part, Slope) and part.is_sum for part in self.parts)
-
-    def built(self, now: dict[int, Node]) -> Any:
-        """Its node, None for 1. now: what the factors have become, by id."""
-        parts = [part.built(now) if isinstance(part, Slope) else now[id(part)] for part in self.parts]
-        if self.op is elementwise.mul and parts[0] is None:
-            return parts[1]
-        return None if self.op is None else self.op(*parts)
+    gradient: Node
+    op: Any
+    parts: tuple[Node, ...]
+    is_number: bool
+    is_sum: bool
+    is_dear: bool
 
 
 _SUMS = (elementwise.add, elementwise.sub)
-_ONE = Slope()
 
 
 def slopes(program: Program) -> Program:
     """g a b + g c d = g (a b + c d), for the result g of a product and factors among which a dear one is computed."""
     if not any(isinstance(node.op, Elementwise) and node.op.dear for node in program.nodes):
         return program
-    found = _Finding(program).chosen()
-    now: dict[int, Node] = {}
+    finding = _Finding(program)
+    chosen = finding.chosen()
+    needed = finding.needed(chosen)
+    now: dict[int, Node] = {}  # what nodes have become, and what slopes have, by the id of the node as it was
+    built: dict[int, Any] = {}
 
     def factored(node: Node, inputs: tuple[Node, ...]) -> Any:
         now.update(zip(map(id, node.inputs), inputs, strict=True))
-        if id(node) not in found:
+        if id(node) not in needed:
             return None
-        gradient, slope = found[id(node)]
-        return elementwise.mul(now[id(gradient)], slope.built(now))
+        found, began = finding.found[id(node)], tick()
+        first, second = found.parts
+        if found.op in _SUMS:
+            slope: Any = found.op(built[id(first)], built[id(second)])
+        else:
+            before = built.get(id(first))
+            slope = now[id(second)] if before is None else found.op(before, now[id(second)])
+        carry(node, slope, began)
+        built[id(node)] = slope
+        return elementwise.mul(now[id(found.gradient)], slope) if id(node) in chosen else None
 
-    return walked(program, factored) if found else program
+    return walked(program, factored) if chosen else program
 
 
 class _Finding:
-    """Which nodes are a gradient times a slope."""
+    """Which nodes are a gradient times a slope.
+
+    found: their slopes, by the id of the node.
+    """
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._position = {id(node): number for number, node in enumerate(program.nodes)}
-        self._slopes: dict[int, tuple[Node, Slope]] = {}
+        self.found: dict[int, Slope] = {}
+        self._dear: set[int] = set()  # for what something dear is computed, entry by entry
+        self._behind: dict[int, set[int]] = {}  # what is computed from a gradient
+        for node in program.nodes:
+            self._add(node)
 
-    def chosen(self) -> dict[int, tuple[Node, Slope]]:
-        """Those that others read, of which the gradient is worth to be taken out: with it and its slope, by id."""
+    def chosen(self) -> set[int]:
+        """Those that others read, of which the gradient is worth to be taken out."""
         whole = {id(root) for root in self._program.roots}
         for node in self._program.nodes:
-            found = self._of(node)
-            if found is not None:
-                self._slopes[id(node)] = found
+            own = self.found.get(id(node))
             for x in node.inputs:
-                if found is None or self._slopes.get(id(x), (None,))[0] is not found[0]:
+                slope = self.found.get(id(x))
+                if slope is not None and (own is None or own.gradient is not slope.gradient):
                     whole.add(id(x))
-        return {
-            key: (gradient, slope)
-            for key, (gradient, slope) in self._slopes.items()
-            if key in whole and slope.is_sum and any(_is_dear(x) for x in slope.factors())
-        }
+        return {key for key in whole if key in self.found and self.found[key].is_sum and self.found[key].is_dear}
 
-    def _of(self, node: Node) -> tuple[Node, Slope] | None:
-        """The gradient and the slope of a node, if it is one times the other."""
+    def needed(self, chosen: set[int]) -> set[int]:
+        """Those whose slopes it takes."""
+        wanted = set(chosen)
+        for node in reversed(self._program.nodes):
+            if id(node) in wanted:
+                slope = self.found[id(node)]
+                parts = slope.parts if slope.op in _SUMS else slope.parts[:1]
+                wanted.update(id(x) for x in parts if id(x) in self.found)
+        return wanted
+
+    def _add(self, node: Node) -> None:
+        if is_free(node):
+            own = isinstance(node.op, Elementwise) and node.op.dear
+            if own or any(id(x) in self._dear for x in node.inputs):
+                self._dear.add(id(node))
         if node.op in _SUMS:
-            one, two = (self._slopes.get(id(x)) for x in node.inputs)
-            if one is None or two is None or one[0] is not two[0] or (one[1].is_number and two[1].is_number):
-                return None
-            return one[0], Slope(node.op, (one[1], two[1]))
-        if node.op is elementwise.mul:
+            slope = self._sum(node, *node.inputs)
+        elif node.op is elementwise.mul:
             first, second = node.inputs
-            return self._times(node.op, first, second) or self._times(node.op, second, first)
-        return self._times(node.op, *node.inputs) if node.op is elementwise.div else None
+            slope = self._times(node, first, second) or self._times(node, second, first)
+        else:
+            slope = self._times(node, *node.inputs) if node.op is elementwise.div else None
+        if slope is not None:
+            self.found[id(node)] = slope
 
-    def _times(self, op: Any, x: Node, factor: Node) -> tuple[Node, Slope] | None:
-        gradient, slope = self._slopes.get(id(x), (x, _ONE))
-        if (slope is _ONE and not _is_product(x)) or self._depends(factor, gradient):
+    def _sum(self, node: Node, first: Node, second: Node) -> Slope | None:
+        one, two = self.found.get(id(first)), self.found.get(id(second))
+        if one is None or two is None or one.gradient is not two.gradient or (one.is_number and two.is_number):
             return None
-        if slope is _ONE and op is elementwise.div:
+        return Slope(one.gradient, node.op, (first, second), False, True, one.is_dear or two.is_dear)
+
+    def _times(self, node: Node, x: Node, factor: Node) -> Slope | None:
+        before = self.found.get(id(x))
+        if before is None and (node.op is elementwise.div or not _is_product(x)):
             return None
+        gradient = x if before is None else before.gradient
+        is_number = not factor.aval.shape and (before is None or before.is_number)
         # A number is an operand of an op, and no op is applied to numbers alone.
-        if slope is not _ONE and slope.is_number and not factor.aval.shape:
+        if (is_number and before is not None) or id(factor) in self._from(gradient):
             return None
-        return gradient, Slope(op, (slope, factor))
+        is_sum, is_dear = (False, False) if before is None else (before.is_sum, before.is_dear)
+        return Slope(gradient, node.op, (x, factor), is_number, is_sum, is_dear or id(factor) in self._dear)
 
-    def _depends(self, node: Node, on: Node) -> bool:
-        """Is a node computed from another one?"""
-        earliest, seen, todo = self._position[id(on)], set[int](), [node]
-        while todo:
-            x = todo.pop()
-            if x is on:
-                return True
-            if id(x) not in seen and self._position[id(x)] > earliest:
-                seen.add(id(x))
-                todo += x.inputs
-        return False
+    def _from(self, gradient: Node) -> set[int]:
+        """The ids of the nodes that are computed from a gradient, itself among them."""
+        if id(gradient) not in self._behind:
+            found = self._behind[id(gradient)] = {id(gradient)}
+            for node in self._program.nodes:
+                if any(id(x) in found for x in node.inputs):
+                    found.add(id(node))
+        return self._behind[id(gradient)]
 
 
 def _is_product(node: Node) -> bool:
@@ -144,17 +152,3 @@ def _is_product(node: Node) -> bool:
     while is_move(node):
         node = node.inputs[0]
     return node.op is contraction.matmul
-
-
-def _is_dear(node: Node) -> bool:
-    """Is something dear computed for it, entry by entry?"""
-    todo, seen = [node], set[int]()
-    while todo:
-        x = todo.pop()
-        if id(x) in seen or not is_free(x):
-            continue
-        seen.add(id(x))
-        if isinstance(x.op, Elementwise) and x.op.dear:
-            return True
-        todo += x.inputs
-    return False

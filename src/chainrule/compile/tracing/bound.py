@@ -103,7 +103,7 @@ class Bound:
         return self.run()
 
     def _straight(self) -> Call:
-        """The function's result for some arguments, or MISS where the trace does not fit them."""
+        """The code of a call: the function's result for some arguments, or MISS where the trace does not fit them."""
         code = Straight()
         self._write_checks(code)
         code.line(f"if {code.name(self.table.copied)}: bound.table.copy_in()")
@@ -160,19 +160,21 @@ class Bound:
             other = f"data is not {arrays}[{position}]"
             if not table.writes[position]:
                 (shape, dtype), seen = table.avals[position], code.name(table.seen[position])
-                given = f"{arrays}[{position}] = {code.name(table.given)}[{position}] = data"
-                code.line(f"if {other} and not {code.name(table.copied)}:")
+                given = f"{code.name(table.given)}[{position}]"
+                fits = f"data.shape == {shape} and data.dtype is {code.name(dtype)}"
+                code.line(f"if {other} and {fits} and not {code.name(table.copied)}:")
                 code.line(f"    known = {seen}.get(id(data))")
                 code.line("    if known is not None and known[0]() is data:")
-                code.line(f"        {given}")
+                code.line(f"        {arrays}[{position}] = {given} = data")
                 code.line(f"        {t}.addresses[{position}] = known[1]")
                 code.line(
-                    f"    elif data.dtype is {code.name(dtype)} and data.shape == {shape}"
-                    f" and data.flags.num & {PLAIN_MEMORY} == {PLAIN_MEMORY} and not isinstance(data.base, {ndarray})"
-                    f" and id(data) not in {t}.owned:"
+                    f"    elif data.flags.num & {PLAIN_MEMORY} == {PLAIN_MEMORY}"
+                    f" and not isinstance(data.base, {ndarray}) and id(data) not in {t}.owned:"
                 )  # as a batch is that was just made: nothing else can share its memory
-                code.line(f"        {given}")
+                code.line(f"        {arrays}[{position}] = None")  # until it is handed on: that may be interrupted
+                code.line(f"        {given} = data")
                 code.line(f"        {t}.remember({position}, data)")
+                code.line(f"        {arrays}[{position}] = data")
             code.unless(other, f"{hand_on}({position}, data, x)")
 
     def _write_notes(self, code: Straight) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.compile.executable import Binding, Executable, PlainBinding
 from chainrule.compile.program import Program
-from chainrule.compile.tracing.places import Option, Place, State, Stream
+from chainrule.compile.tracing.places import Argument, Option, Place, State, Stream
 from chainrule.core.alignment import aligned_copy
 from chainrule.core.memory import owner_of
 from chainrule.core.node import Node
@@ -29,6 +29,7 @@ class Table:
     owned: ids of the memory that is updated; nothing else may share it.
     replace: tells the executable of another array, once there is a binding. addresses: the binding's, likewise.
     seen: by id, arrays that were at a place before, and their addresses: batches come again in each epoch.
+    varied: the positions of arguments that are only read, of which that may be so.
     """
 
     def __init__(self, program: Program, places: Sequence[Place]) -> None:
@@ -41,6 +42,7 @@ class Table:
         self.owned: set[int] = set()
         self.replace: Callable[[int, np.ndarray], int | None] = lambda position, array: None
         self.addresses: memoryview | None = None
+        self.varied = {i for i, p in enumerate(places) if isinstance(p, Argument) and not self.writes[i]}
         self.seen: list[dict[int, tuple[ref[np.ndarray], int]]] = [{} for _ in places]
         options = [i for i, place in enumerate(places) if isinstance(place, Option)]
         counts = [i for i, place in enumerate(places) if isinstance(place, State) and place.counts]
@@ -61,11 +63,17 @@ class Table:
         return binding
 
     def remember(self, position: int, data: np.ndarray) -> None:
-        """Hand on another array that needs no copy, and is known from now on."""
+        """Hand on another array that needs no copy; from now on it is known, while it lives.
+
+        Its memory stays where it is: NumPy resizes no array that is referred to.
+        """
         address, seen = self.replace(position, data), self.seen[position]
-        if address is not None:
-            if len(seen) == _MOST_SEEN:
-                seen.clear()
+        if address is None:
+            return
+        if len(seen) >= _MOST_SEEN:
+            for key in [key for key, (found, _) in seen.items() if found() is None]:
+                del seen[key]
+        if len(seen) < _MOST_SEEN:
             seen[id(data)] = ref(data), address
 
     def hand_on(self, position: int, data: np.ndarray, holder: Any) -> bool:
@@ -92,7 +100,7 @@ class Table:
             for seen in self.seen:
                 seen.clear()
             self.owned = {id(owner_of(x)) for x, w in zip(self.arrays, self.writes, strict=True) if w and x is not None}
-        if writes or given is not data:
+        if given is not data or position not in self.varied:
             self.replace(position, given)
         else:
             self.remember(position, data)

@@ -19,7 +19,7 @@ from chainrule.compile.llvm.contraction.tile import LINE
 PAGE = 4096  # bytes
 FIRST_CACHE = 32 * 1024  # bytes
 WAYS = 8  # lines that the first cache has for addresses a page apart
-TILES = 48  # rows by which a panel is used, from which on it may pay to copy it
+ROWS = 48  # by so many a panel is used where it may pay to copy it
 WIDE = 4  # tiles of a panel, from which on it may pay to copy their points
 
 
@@ -35,10 +35,10 @@ def panels_pay(kernel: Contract, axes: Axes, operand: Expr, lanes: Axis, points:
         return points >= 12
     assert isinstance(operand, Load)
     if not many:
-        return points >= TILES and product(axes.summed) >= 32
+        return points >= ROWS and product(axes.summed) >= 32
     # Steps of a page or more: each vector needs an address translation, and few sets of the caches are used.
     reach = max((abs(a.step(operand.offset)) * operand.dtype.itemsize for a in axes.summed), default=0)
-    return points >= TILES and reach >= PAGE and product(axes.summed) >= 128
+    return points >= ROWS and reach >= PAGE and product(axes.summed) >= 128
 
 
 def points_copied_along(kernel: Contract, axes: Axes, operand: Expr, row: Axis, wide: int, many: bool) -> Axis | None:

@@ -62,7 +62,7 @@ def _vector_cost(
 ) -> float:
     summed, others = product(axes.summed), product(axes.batch) * product(a for a in vectors if a is not lanes)
     parts = segments(lanes.extent, width, masks=True)
-    # Of 64 bytes, a vector of half the length takes half of the multiply-add unit, or leaves it to another one.
+    # Where vectors have 64 bytes, one of half the length takes half of the multiply-add unit, or leaves it to others.
     short = 0.5 if width * kernel.accumulate.itemsize > 32 else 1.0
     cost = others * product(points) * summed * sum(1.0 if 2 * s.lanes > width else short for s in parts)
     wide = others * len(parts)

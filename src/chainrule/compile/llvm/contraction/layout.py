@@ -112,7 +112,7 @@ class Layout:
         return self.panels.count if self.by_rows else 1
 
     @property
-    def piece(self) -> int:
+    def piece_pitch(self) -> int:
         """Elements from one piece of a packed panel to the next: no power of two, which would meet in few sets."""
         return self.span * (self.depth + 1)
 
@@ -122,7 +122,7 @@ class Layout:
         return -(-self.tiles.size // self.width) * self.width
 
     @property
-    def tile_points(self) -> int:
+    def tile_pitch(self) -> int:
         """Elements from the copied points of one tile of a run to those of the next."""
         return self.points_pitch * (self.depth + 2)
 
@@ -132,7 +132,9 @@ class Layout:
         tiles = self.tiles
         if self.points_along is not tiles.axis or tiles.others or not contiguous(self.operands[0], tiles.axis):
             return 1
-        bytes_of_one = self.tile_points * self.kernel.accumulate.itemsize
+        if not plain(self.operands[0], self.kernel.accumulate):  # the code for all of them at once would be long
+            return 1
+        bytes_of_one = self.tile_pitch * self.kernel.accumulate.itemsize
         return max(min(tiles.axis.extent // tiles.size, RUN, CACHE // 2 // bytes_of_one), 1)
 
     @cached_property
@@ -150,17 +152,21 @@ class Layout:
     def stretches(self) -> tuple[int, int, int]:
         """Where the scratch memory of the panel, of the points and of the sums ends, in bytes."""
         size = self.kernel.accumulate.itemsize
-        panel = self.panels.size * self.depth if self.form.dot else self.pieces * self.piece
-        panel *= self.panels_kept * self.packed
+        panel = self.panels.size * self.depth if self.form.dot else self.pieces * self.piece_pitch
+        panel = _aligned(panel * size) // size * self.panels_kept * self.packed
         points = 0
         if self.points_along is not None:
-            points = max((self.tiles.size + self.width) * (self.depth + self.width), self.run * self.tile_points)
+            points = max((self.tiles.size + self.width) * (self.depth + self.width), self.run * self.tile_pitch)
         sums = self.chunk * self.waiting if self.block is not None else 0
         ends, end = [], 0
         for elements in (panel, points, sums):
-            end += -(-elements * size // ALIGNMENT) * ALIGNMENT
+            end += _aligned(elements * size)
             ends.append(end)
         return ends[0], ends[1], ends[2]
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, int], height: int = 0) -> Layout:
@@ -178,7 +184,8 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
     if form.dot:
         column = _dot_column(kernel, form)
         high, wide = _dot_size(row.extent, column.extent, many)
-        high = next(h for h in range(high, 0, -1) if height % h == 0) if row in axes.rows else high
+        alike = next(h for h in range(high, 0, -1) if height % h == 0)
+        high = alike if 2 * alike > high and row in axes.rows else high
     else:
         column = form.lanes
         vectors = -(-column.extent // width)
@@ -204,7 +211,8 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         packed = as_written and panels_pay(kernel, axes, operands[1], column, tiles.count * high, many)
         if not contiguous(operands[1], column):
             turned = longest_run(operands[1], axes)
-        points_along = points_copied_along(kernel, axes, operands[0], row, wide // span, many)
+        if operands[0] is _operands(kernel, form, False)[0]:  # else a copy would reach beyond the edge
+            points_along = points_copied_along(kernel, axes, operands[0], row, wide // span, many)
     in_parts = not form.dot and (packed or points_along is not None)
     return Layout(
         kernel=kernel,

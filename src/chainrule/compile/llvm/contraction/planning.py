@@ -68,7 +68,7 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
         layouts=layouts,
         units=layouts[0].units,
         rows=layouts[0].rows if all(_alike(layouts[0], layout) for layout in layouts) else None,
-        grain=max(layout.grain for layout in layouts),
+        grain=max(-(-layout.grain * layouts[0].units // max(layout.units, 1)) for layout in layouts),
         scratch=max(layout.stretches[-1] for layout in layouts),
         flops=2 * added,
         work=sum(layout.form.cost for layout in layouts) * (added / every if whole.limits else 1.0),

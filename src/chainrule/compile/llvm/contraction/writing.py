@@ -12,7 +12,7 @@ from chainrule.compile.llvm.contraction.forms import beside
 from chainrule.compile.llvm.contraction.grid import Kind, index_divmod, index_max, index_min, index_sub, opaque, repeat
 from chainrule.compile.llvm.contraction.layout import Layout
 from chainrule.compile.llvm.contraction.packing import copy, copy_run, transposed, turn
-from chainrule.compile.llvm.contraction.sources import Memory, Source, source
+from chainrule.compile.llvm.contraction.sources import Memory, Source, plain, source
 from chainrule.compile.llvm.contraction.summation import Summation, sets_for, zero
 from chainrule.compile.llvm.contraction.tile import (
     LINE,
@@ -87,7 +87,7 @@ class Writing:
 
     def _all_panels(self, kind: Kind) -> None:
         """The rows of tiles of the share, through all panels of a kind."""
-        b, each = self.emitter.builder, self.layout.stretches[0] // self.layout.panels.count
+        b, each = self.emitter.builder, self.layout.stretches[0] // self.layout.panels_kept
 
         def panel(number: Index, _: object) -> None:
             self.panel = b.pointer(self.share.scratch, b.index_mul(number, each), dtypes.uint8)
@@ -202,7 +202,7 @@ class Writing:
                 packed = self._packed_run(self._rows(columns, kind, first), count, part)
 
                 def tile(number: Index, _: object) -> None:
-                    behind = b.index_mul(index_sub(b, number, first), layout.tile_points)
+                    behind = b.index_mul(index_sub(b, number, first), layout.tile_pitch)
                     body(self._rows(columns, kind, number), number, replace(packed, at=behind).opaque())
 
                 repeat(self.emitter, number, index_min(b, b.index_add(number, count), high), 1, tile)
@@ -304,17 +304,20 @@ class Writing:
             packed = Memory(e.builder, self.panel, dtype, {**strides, columns.axis: depth})
             copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, one_by_one)
             return lambda at: packed.moved(columns.axis, at)
-        axis, runs = columns.axis, contiguous(self.operands[1], columns.axis)
-        if runs and layout.turned is None:
+        axis, operand = columns.axis, self.operands[1]
+        runs = contiguous(operand, axis)
+        if runs and plain(operand, dtype):
             # Row by row: what lies beside each other is read at once, and goes to all pieces.
-            parts, apart = segments(columns.size, layout.width, self.masks), layout.piece
+            parts, apart = segments(columns.size, layout.width, self.masks), layout.piece_pitch
             place = lambda offset: offset // layout.span * apart + offset % layout.span  # noqa: E731
             copy(e, given, self._piece(axis, 0), loops, axis, parts, place)
             return lambda at: self._piece(axis, at)
 
         def piece(at: Index, size: int) -> None:
             here, there = given.moved(axis, at), self._piece(axis, at)
-            if layout.turned is None:
+            if runs:
+                copy(e, here, there, loops, axis, segments(size, layout.width, self.masks))
+            elif layout.turned is None:
                 copy(e, here, there, [*loops, (axis, size)], axis, one_by_one)
             else:
                 others = [(a, n) for a, n in loops if a != layout.turned]
@@ -345,13 +348,11 @@ class Writing:
             run = next((a, n) for a, n in loops if a == along)
             copy_run(e, given, packed, rest, run, layout.width)
             return packed
-        packed = Memory(
-            e.builder, self.points, dtype, {**self._strides(layout.points_pitch), rows.axis: 1}, padded=True
-        )
         if contiguous(self.operands[0], rows.axis):
-            copy(e, given, packed, loops, rows.axis, segments(rows.size, layout.width, self.masks))
-        else:
-            copy(e, given, packed, [*loops, (rows.axis, rows.size)], rows.axis, [Segment(0, SCALAR, None)])
+            return self._packed_run(rows, 1, part)
+        strides = {**self._strides(layout.points_pitch), rows.axis: 1}
+        packed = Memory(e.builder, self.points, dtype, strides, padded=True)
+        copy(e, given, packed, [*loops, (rows.axis, rows.size)], rows.axis, [Segment(0, SCALAR, None)])
         return packed
 
     def _packed_run(self, rows: Run, count: int, part: Part) -> Memory:
@@ -364,10 +365,10 @@ class Writing:
         parts = []
         for i in range(count):
             for s in tile:
-                # Of the tiles behind the same run lanes may be read that do not count: they are there.
-                there = s.active is None or (i + 1 < count and s.lanes - s.active <= rows.size)
-                parts.append(s._replace(offset=i * rows.size + s.offset, active=None if there else s.active))
-        place = lambda offset: offset // rows.size * layout.tile_points + offset % rows.size  # noqa: E731
+                # Lanes that do not count are those of the next tile, but of the last.
+                active = s.active if i + 1 == count else None
+                parts.append(s._replace(offset=i * rows.size + s.offset, active=active))
+        place = lambda offset: offset // rows.size * layout.tile_pitch + offset % rows.size  # noqa: E731
         copy(e, given, packed, self._loops(part), rows.axis, parts, place)
         return packed
 

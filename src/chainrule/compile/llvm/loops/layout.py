@@ -154,7 +154,9 @@ def _width_of_most(kernel: Loops) -> int:
     for e in walk(*(e for stage in kernel.stages for e in _roots(stage))):
         if _differs(e) and e.dtype != dtypes.bool_:
             work[_width(e.dtype)] += _DEAR if isinstance(e, Compute) and e.op.dear else 1
-    widest = max(work, default=4)
+    if not work:
+        return 4
+    widest = max(work)
     return widest if work[widest] * _FEW_OF_ALL > work.total() else min(work)
 
 
@@ -193,7 +195,7 @@ def _side_by_side(kernel: Loops, kept: Sequence[Buffer], lanes: int, lane: Affin
 def _best_outer(kernel: Loops, full: int) -> tuple[int | None, float]:
     """The outer variable that lanes best run over, and what it all costs then; None and infinite if none may be."""
     # What is remembered of a row is remembered of as many rows as there are lanes, if they are short.
-    if any(b.bytes * full > _ROWS for b in _remembered(kernel)):
+    if sum(b.bytes for b in _remembered(kernel)) * full > _ROWS:
         return None, math.inf
     costs = [(v, _outer_cost(kernel, v, full)) for v in kernel.outer if kernel.extents[v] > 1]
     return min(costs, key=lambda pair: pair[1], default=(None, math.inf))
