@@ -171,13 +171,13 @@ CASES: dict[str, Callable[[], Case]] = {
 # --- compiled outside
 
 
-def planned_apart(schedule: Schedule) -> Arena:
+def planned_apart(schedule: Schedule, threads: int = 1) -> Arena:
     """As `planned`, but no two temporaries share a place, and gaps lie between them."""
     stays, start = [], GAP
-    for stay in arena.planned(schedule).stays:
+    for stay in arena.planned(schedule, threads).stays:
         stays.append(Stay(buffer=stay.buffer, start=start, first=stay.first, last=stay.last))
         start = -(-(start + stay.buffer.bytes + GAP) // ALIGNMENT) * ALIGNMENT
-    return Arena(stays=tuple(stays), size=start)
+    return Arena(stays=tuple(stays), size=start, between=GAP)
 
 
 class Taken(Exception):
@@ -275,6 +275,11 @@ class Watched:
         self.arrays = list(arrays)
         self.binding = native.NativeBinding(self.native, arrays)
         return self
+
+    @property
+    def addresses(self) -> memoryview | None:
+        """None: all that is replaced is to be seen here."""
+        return None
 
     def replace(self, position: int, array: np.ndarray) -> None:
         self.arrays[position] = array
