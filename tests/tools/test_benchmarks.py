@@ -1,26 +1,11 @@
 """The benchmarks start: what they import is where they look for it, and what they time computes what it should."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 BENCHMARKS = sorted(FOLDER.glob("*.py"))
-
-
-@pytest.fixture
-def load(monkeypatch):
-    def loaded(path):
-        spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        monkeypatch.syspath_prepend(str(FOLDER))
-        spec.loader.exec_module(module)
-        return module
-
-    return loaded
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)

@@ -1,7 +1,5 @@
 """The tools beside the library: what they import is where they look for it. They are run by hand, now and then."""
 
-import importlib.util
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,19 +11,6 @@ from chainrule.compile.jit import Compiled
 from chainrule.compile.pipeline import optimised
 
 TOOLS = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
-
-
-@pytest.fixture
-def load(monkeypatch):
-    def loaded(path):
-        spec = importlib.util.spec_from_file_location(f"tool_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, spec.name, module)
-        monkeypatch.syspath_prepend(str(path.parent))
-        spec.loader.exec_module(module)
-        return module
-
-    return loaded
 
 
 @pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.stem)
