@@ -258,6 +258,8 @@ class Requests:
 class Watched:
     """An executable whose memory is marked before each run, and whose results are looked at after it."""
 
+    addresses = None  # all that is replaced is to be seen here
+
     def __init__(self, case: str, folder: Path, options: argparse.Namespace, ask: Requests, program: Program) -> None:
         if str(program) != path(folder, case, "program").read_text():
             raise ValueError(f"{case}: traced again at its second call; write it so that it is traced once")
@@ -275,11 +277,6 @@ class Watched:
         self.arrays = list(arrays)
         self.binding = native.NativeBinding(self.native, arrays)
         return self
-
-    @property
-    def addresses(self) -> memoryview | None:
-        """None: all that is replaced is to be seen here."""
-        return None
 
     def replace(self, position: int, array: np.ndarray) -> None:
         self.arrays[position] = array

@@ -118,32 +118,32 @@ class Bound:
             code.line("return bound._result(leaves, outputs)")
         return code.written()
 
-    def _write_checks(self, checks: Straight) -> None:
+    def _write_checks(self, code: Straight) -> None:
         """Does what was taken for granted still hold? Arrays that are others than last time are handed on."""
-        self._write_arguments(checks)
-        arrays = checks.name(self.table.arrays)
+        self._write_arguments(code)
+        arrays = code.name(self.table.arrays)
         for tensor, position, needs_grad in self._captured:
-            x = checks.name(tensor)
-            checks.unless(f"{x}.requires_grad is not {needs_grad}")
-            checks.unless(f"{x}.data is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
+            x = code.name(tensor)
+            code.unless(f"{x}.requires_grad is not {needs_grad}")
+            code.unless(f"{x}.data is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
         for tensor in self._absent:
-            checks.unless(f"{checks.name(tensor)}._grad is not None")
-        seen = checks.name(self._options_seen)
+            code.unless(f"{code.name(tensor)}._grad is not None")
+        seen = code.name(self._options_seen)
         for n, (group, name) in enumerate(self._options):
-            checks.unless(f"{checks.name(group)}[{name!r}] is not {seen}[{n}]", "bound._options_anew()")
+            code.unless(f"{code.name(group)}[{name!r}] is not {seen}[{n}]", "bound._options_anew()")
         for listed, size in self.outcome.sizes:
-            checks.unless(f"len({checks.name(listed)}) != {size}")
+            code.unless(f"len({code.name(listed)}) != {size}")
         for guard in self.outcome.guards:
             if isinstance(guard.place, dict):
-                other = f"{checks.name(guard.place)}.get({guard.name!r}) is not {checks.name(guard.expected)}"
+                other = f"{code.name(guard.place)}.get({guard.name!r}) is not {code.name(guard.expected)}"
             elif guard.place is not None:
-                other = f"{checks.name(guard.place)}.cell_contents is not {checks.name(guard.expected)}"
+                other = f"{code.name(guard.place)}.cell_contents is not {code.name(guard.expected)}"
             else:
                 other = "True"
-            checks.unless(other, f"{checks.name(guard.holds)}()")
-        checks.unless(f"{checks.name(module_changes)}[0] != bound._modules_seen", "bound._modules_hold()")
+            code.unless(other, f"{code.name(guard.holds)}()")
+        code.unless(f"{code.name(module_changes)}[0] != bound._modules_seen", "bound._modules_hold()")
         if self._more:
-            checks.unless("not bound._rest_holds(leaves)")
+            code.unless("not bound._rest_holds(leaves)")
 
     def _write_arguments(self, code: Straight) -> None:
         table = self.table

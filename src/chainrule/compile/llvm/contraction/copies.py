@@ -7,7 +7,6 @@ that a tile reads lies together costs little, and the processor foresees what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import gcd
 
 from chainrule.compile.kernels.expression import Expr, Load
@@ -51,11 +50,8 @@ def points_copied_along(kernel: Contract, axes: Axes, operand: Expr, row: Axis, 
 
 def longest_run(operand: Expr, axes: Axes) -> Axis | None:
     """The summed axis along which an operand lies as in memory."""
-    return max(_runs(operand, axes), key=lambda a: a.extent, default=None)
-
-
-def _runs(operand: Expr, axes: Axes) -> Iterator[Axis]:
-    return (a for a in axes.summed if contiguous(operand, a) and a.extent > 1)
+    runs = (a for a in axes.summed if contiguous(operand, a) and a.extent > 1)
+    return max(runs, key=lambda a: a.extent, default=None)
 
 
 def _crowds(operand: Load, axes: Axes) -> bool:

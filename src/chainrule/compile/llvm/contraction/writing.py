@@ -337,7 +337,10 @@ class Writing:
     def _packed_points(self, rows: Run, part: Part) -> Source:
         """The other operand of a tile, worked out beforehand if it is more than a load."""
         layout, e = self.layout, self.emitter
-        given, along = self._source(0, rows, part), layout.points_along
+        along = layout.points_along
+        if along is not None and along not in layout.axes.summed and contiguous(self.operands[0], rows.axis):
+            return self._packed_run(rows, 1, part)
+        given = self._source(0, rows, part)
         if along is None:
             return given
         loops, dtype = self._loops(part), layout.kernel.accumulate
@@ -348,19 +351,14 @@ class Writing:
             run = next((a, n) for a, n in loops if a == along)
             copy_run(e, given, packed, rest, run, layout.width)
             return packed
-        if contiguous(self.operands[0], rows.axis):
-            return self._packed_run(rows, 1, part)
-        strides = {**self._strides(layout.points_pitch), rows.axis: 1}
-        packed = Memory(e.builder, self.points, dtype, strides, padded=True)
+        packed = self._copied_points(rows.axis)
         copy(e, given, packed, [*loops, (rows.axis, rows.size)], rows.axis, [Segment(0, SCALAR, None)])
         return packed
 
     def _packed_run(self, rows: Run, count: int, part: Part) -> Memory:
         """The points of so many tiles, of which the first has these rows."""
-        layout, e = self.layout, self.emitter
-        given, pitch = self._source(0, rows, part), layout.points_pitch
-        strides = {**self._strides(pitch), rows.axis: 1}
-        packed = Memory(e.builder, self.points, layout.kernel.accumulate, strides, padded=True)
+        layout = self.layout
+        given, packed = self._source(0, rows, part), self._copied_points(rows.axis)
         tile = segments(rows.size, layout.width, self.masks)
         parts = []
         for i in range(count):
@@ -369,8 +367,13 @@ class Writing:
                 active = s.active if i + 1 == count else None
                 parts.append(s._replace(offset=i * rows.size + s.offset, active=active))
         place = lambda offset: offset // rows.size * layout.tile_pitch + offset % rows.size  # noqa: E731
-        copy(e, given, packed, self._loops(part), rows.axis, parts, place)
+        copy(self.emitter, given, packed, self._loops(part), rows.axis, parts, place)
         return packed
+
+    def _copied_points(self, axis: Axis) -> Memory:
+        """Where the points of a tile are copied along its rows."""
+        strides = {**self._strides(self.layout.points_pitch), axis: 1}
+        return Memory(self.emitter.builder, self.points, self.layout.kernel.accumulate, strides, padded=True)
 
     # --- tiles
 
