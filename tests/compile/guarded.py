@@ -18,6 +18,7 @@ from cases import Case, cases_of
 from drawn import programs
 from equality import EFFORT
 from hypothesis import HealthCheck, given, settings
+from targets import runnable
 
 import chainrule as cr
 from chainrule.compile.jit import Compiled
@@ -151,7 +152,7 @@ def random_programs(build: Callable) -> None:
 
 
 def main(kind: str, side: str, *on_purpose: str) -> None:
-    target = Target.restricted(kind) if kind else host()
+    target = runnable(kind) if kind else host()
     if on_purpose:
         guards = Guards(side == "end")
         ctypes.memset(guards.room(10).ctypes.data, 0, 11 if side == "end" else 2 * PAGE)

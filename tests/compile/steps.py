@@ -7,6 +7,7 @@ import numpy as np
 
 import chainrule as cr
 from chainrule.compile.jit import Compiled
+from chainrule.compile.llvm.target import Target
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.writing import Written, write
 
@@ -21,11 +22,14 @@ class Taken(Exception):
         self.written = written
 
 
-def written(function: Callable[..., Any], *args: Any, threads: int = 2) -> Written:
-    """What becomes of a function that is called with these arguments, without running it."""
+def written(function: Callable[..., Any], *args: Any, threads: int = 2, target: Target | None = None) -> Written:
+    """What becomes of a function that is called with these arguments, without running it.
+
+    target: for which machine; this one if none is given.
+    """
 
     def take(program: Any) -> Any:
-        raise Taken(write(optimised(program), threads=threads))
+        raise Taken(write(optimised(program), target, threads=threads))
 
     try:
         Compiled(function, build=take)(*args)

@@ -16,8 +16,6 @@ from steps import written
 import chainrule as cr
 from chainrule.compile.llvm import phases, pool
 from chainrule.compile.llvm.loops.layout import decide
-from chainrule.compile.llvm.target import Target
-from chainrule.errors import ArgumentError
 
 CLOSE = 1e-10  # of float64, relative to the largest entry: what 25 steps, some of them unsteady, make of 1e-16
 
@@ -94,13 +92,7 @@ def test_threads(program, stealing):
             assert first.tobytes() == second.tobytes(), repr(program)
 
 
-@pytest.mark.parametrize("kind", ["avx2", "baseline"])
-def test_targets(kind):
-    try:
-        target = Target.restricted(kind)
-    except ArgumentError:
-        pytest.skip("this machine lacks it")
-
+def test_targets(target):
     @given(programs())
     @drawn_few
     def equal(program):

@@ -9,6 +9,7 @@ from drawn import programs
 from hypothesis import given
 from hypothesis import strategies as st
 from steps import F, page_step, two_layers, written
+from targets import KINDS, described
 
 import chainrule as cr
 from chainrule.compile.kernels.expression import Load, Pick, walk
@@ -21,6 +22,9 @@ from chainrule.compile.llvm.target import host
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.writing import write
 
+# What threads share out depends on how many instructions the work takes: the tests hold for each kind of machine.
+on_all = pytest.mark.parametrize("kind", KINDS)
+
 
 def classifier(inputs=784):
     return two_layers(64, (inputs, 50, 10), F.cross_entropy, cr.tensor(np.arange(64) % 10))
@@ -30,18 +34,20 @@ def names(phase):
     return [p.task.kernel.name for p in phase if p.split is not None]
 
 
-def test_the_rows_of_a_batch_wait_for_nobody():
+@on_all
+def test_the_rows_of_a_batch_wait_for_nobody(kind):
     """From the input to the gradient of the hidden layer each thread has its own rows."""
-    found = written(*classifier(inputs=120), threads=2)
+    found = written(*classifier(inputs=120), threads=2, target=described(kind))
     first, second, _ = found.module.phases
     assert names(first) == ["matmul_relu", "matmul_add"]
     assert names(second)[-1] == "matmul_gate"
     assert len({p.split.blocks for phase in (first, second) for p in phase if p.split is not None}) == 1
 
 
-def test_a_thread_reads_the_rows_of_a_long_weight_that_it_has_updated():
+@pytest.mark.parametrize("kind", ["avx512", "avx2"])  # of whose tiles the 784 rows are a multiple
+def test_a_thread_reads_the_rows_of_a_long_weight_that_it_has_updated(kind):
     """The first layer sums up in two parts; what follows is of rows of the batch again, and waits for nobody."""
-    found = written(*classifier(), threads=2)
+    found = written(*classifier(), threads=2, target=described(kind))
     first, between, last = found.module.phases
     parts, (update,) = first[0], (p for p in last if p.task.kernel.extents[0] == 784)
     assert (parts.task.kernel.name, parts.task.kernel.batch) == ("matmul", (0,))
@@ -187,8 +193,9 @@ def in_order(found):
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
 @pytest.mark.parametrize("make", [page_step, classifier])
-def test_threads_touch_their_own_rows_only(make, threads):
-    found = written(*make(), threads=threads)
+@on_all
+def test_threads_touch_their_own_rows_only(make, threads, kind):
+    found = written(*make(), threads=threads, target=described(kind))
     assert any(p.split is not None for phase in found.module.phases for p in phase)
     assert not list(conflicts(found, threads))
     in_order(found)

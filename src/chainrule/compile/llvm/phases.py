@@ -26,6 +26,7 @@ _SHARED = 2500.0  # cycles of work from which a task is shared among threads, wh
 _SHARED_ROWS = 500.0  # and where it takes none
 _STOLEN = 100_000.0  # cycles of work of each thread from which others may help
 _GRAIN = 10_000.0  # cycles of work that are worth to be taken
+_BLOCKS = 4  # of rows at least, if they are made larger so that tiles of two heights are whole in them
 _AHEAD = 8  # tasks that may wait while others are done before them
 
 
@@ -133,7 +134,7 @@ class _Phases:
     def _followed(self, number: int, split: Split | None) -> float:
         """The work of a task and of those soon behind it that are shared by the same rows."""
         near = self.plans[number : number + _AHEAD]
-        return sum(cycles(plan) for plan in near if self._split(plan) == split)
+        return sum(cycles(plan) for plan in near if split is not None and split.same_rows(self._split(plan)))
 
     def _split(self, plan: Plan | NestPlan) -> Split | None:
         """How a kernel's units are shared so that the same rows fall to the same threads in all kernels."""
@@ -181,7 +182,10 @@ def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:
     def served(height: int, found: Sequence[tuple[int, float]]) -> tuple[float, int]:
         return sum(work for each, work in found if height % each == 0), -height
 
-    return {
-        count: max((height for height, _ in found), key=lambda height: served(height, found))
-        for count, found in known.items()
-    }
+    chosen = {}
+    for count, found in known.items():
+        heights = {height for height, _ in found}
+        both = {math.lcm(x, y) for x in heights for y in heights}
+        candidates = heights | {height for height in both if height * _BLOCKS <= count}
+        chosen[count] = max(candidates, key=lambda height: served(height, found))
+    return chosen

@@ -35,6 +35,10 @@ class Split(NamedTuple):
         """How many there are."""
         return -(-self.rows // self.height)
 
+    def same_rows(self, other: Split | None) -> bool:
+        """Do the same rows fall to the same threads?"""
+        return other is not None and (self.rows, self.height) == (other.rows, other.height)
+
     def first(self, thread: int, threads: int) -> int:
         """The first block of a thread; of the one behind the last, the number of blocks."""
         if thread == threads:
