@@ -323,7 +323,7 @@ def test_what_is_kept_of_short_rows_lies_side_by_side(size, dtype, target):
 
     for f, w in zip(arrays(compiled(losses, target)(x, y)), arrays(losses(x, y)), strict=True):
         assert_equal(f, w)
-    layouts = [decide(task.kernel, target.vector_bytes) for task in written(losses, x, y).schedule.tasks]
+    layouts = [decide(task.kernel, target) for task in written(losses, x, y).schedule.tasks]
     side_by_side = [layout.base is not None for layout in layouts]
     assert any(side_by_side) or size[1] != 10 or dtype == cr.float64  # of two lanes, neither way is much worse
     assert not any(side_by_side) or size != (3, 200)

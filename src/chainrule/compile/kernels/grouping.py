@@ -23,6 +23,7 @@ from chainrule.compile.kernels.stores import find_stores
 from chainrule.compile.kernels.uses import uses_of
 from chainrule.compile.program import Program
 from chainrule.core.affine import Affine
+from chainrule.ops import movement
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,6 +43,6 @@ def grouped(program: Program) -> Grouping:
     homes = find_homes(program, uses)
     stores = find_stores(program, homes, uses)
     kept = worth_storing(stores, uses)
-    if kept.keys() != stores.required.keys():
+    if kept.keys() != stores.required.keys() or any(node.op is movement.cat for node in kept.values()):
         stores = find_stores(program, homes, uses, kept)
     return Grouping(groups=[g for g in stores.homes.groups if g.placed], places=stores.homes.places)

@@ -216,6 +216,8 @@ class _Demand:
             return True
         if (x is root and own is None) or (self._kept is not None and id(x) not in self._kept):
             return False
+        if self._kept is not None and x.op is movement.cat:
+            return True  # stored for others: which of the parts an entry is from need not be asked again
         return (own is not None and not is_move(x)) or self._is_once(x)
 
     def _is_once(self, node: Node) -> bool:

@@ -80,7 +80,7 @@ def plan(kernel: Kernel, target: Target) -> Plan | NestPlan:
     """How a kernel is written for a target."""
     match kernel:
         case Loops():
-            return loops.plan(kernel, target.vector_bytes)
+            return loops.plan(kernel, target)
         case Contract():
             return contraction.plan(kernel, target)
         case Scatter():

@@ -24,12 +24,14 @@ from chainrule.compile.kernels.kernel import Loops, Stage
 from chainrule.compile.kernels.nesting import Private, inside
 from chainrule.compile.kernels.points import Batch
 from chainrule.compile.llvm.shares import Rows
+from chainrule.compile.llvm.target import Target
 from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
 
 _STRIDED = 1.5  # what an element costs that is not next to the last, against a whole vector of neighbours
 _CHAINS = 4  # additions in flight: a sum waits four cycles for the last one
 _LARGE = 24  # ops; what is larger finds no registers for so many chains, and has two
+_OTHERS = 4  # registers for what is added up: sums take no more than the rest
 _ROWS = 1 << 13  # bytes: so much may be remembered of rows side by side
 _FEW = 8  # rounds: fewer are not easily shared
 _DEAR = 16  # ops that a dear one stands for, as exp
@@ -87,9 +89,9 @@ class Layout:
         return extent if variable != self.vector else -(-extent // self.block)
 
 
-def decide(kernel: Loops, vector_bytes: int) -> Layout:
+def decide(kernel: Loops, target: Target) -> Layout:
     """Which variable lanes run over, how many lanes, how many vectors at once."""
-    full = vector_bytes // _width_of_most(kernel)
+    full = target.vector_bytes // _width_of_most(kernel)
     inner = {
         i: min(stage.inner, key=partial(_inner_cost, kernel, stage, full), default=None)
         for i, stage in enumerate(kernel.stages)
@@ -102,7 +104,7 @@ def decide(kernel: Loops, vector_bytes: int) -> Layout:
         vector, work = None, along
         extent = max((kernel.extents[v] for v in inner.values() if v is not None), default=1)
     lanes = min(full, 1 << max(extent - 1, 0).bit_length())
-    pieces, base = _pieces(kernel, extent, lanes), None
+    pieces, base = _pieces(kernel, extent, lanes, target.registers), None
     if vector is not None and (kept := _remembered(kernel)):
         pieces, base = 1, max(kernel.extents) + 1
         kernel = _side_by_side(kernel, kept, lanes, Affine.variable(vector) - Affine.variable(base))
@@ -130,13 +132,14 @@ def _order(kernel: Loops, vector: int | None) -> tuple[int, ...]:
     return tuple(order) if vector is None else (*order, vector)
 
 
-def _pieces(kernel: Loops, extent: int, lanes: int) -> int:
-    """Vectors at once: several only where a reduction would else wait for its own last result."""
-    if not any(stage.reductions for stage in kernel.stages):
+def _pieces(kernel: Loops, extent: int, lanes: int, registers: int) -> int:
+    """Vectors at once: several only where a reduction would else wait for its own last result, and not too many."""
+    most_sums = max(len(stage.reductions) for stage in kernel.stages)
+    if most_sums == 0:
         return 1
     size = sum(_weight(e) for e in walk(*(e for stage in kernel.stages for e in _roots(stage))))
     most = -(-extent // max(lanes, 1))
-    return max(1, min(_CHAINS if size <= _LARGE else 2, most))
+    return max(1, min(_CHAINS if size <= _LARGE else 2, most, (registers - _OTHERS) // most_sums))
 
 
 # --- element types

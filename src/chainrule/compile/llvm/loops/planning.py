@@ -13,6 +13,7 @@ from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.loops.layout import Layout, decide
 from chainrule.compile.llvm.loops.writing import Writing
 from chainrule.compile.llvm.shares import Rows, Share
+from chainrule.compile.llvm.target import Target
 
 
 @final
@@ -43,7 +44,7 @@ class LoopsPlan:
             Writing(self.layout, emitter).units(share.lo, share.hi)
 
 
-def plan(kernel: Loops, vector_bytes: int) -> LoopsPlan:
-    """Decide how a loop nest is written for vectors of so many bytes."""
-    layout = decide(kernel, vector_bytes)
+def plan(kernel: Loops, target: Target) -> LoopsPlan:
+    """Decide how a loop nest is written for a target."""
+    layout = decide(kernel, target)
     return LoopsPlan(layout=layout, units=layout.units, rows=layout.rows, work=layout.work)
