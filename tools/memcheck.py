@@ -27,7 +27,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,7 +188,7 @@ def write_recipe(case: str, folder: Path, threads: int) -> None:
 
     def build(program: Program) -> Any:
         done = writing.write(optimised(program), threads=threads)
-        path(folder, case, "recipe").write_bytes(replace(done.recipe, code=code_of(done)).packed())
+        path(folder, case, "recipe").write_bytes(done.recipe._replace(code=code_of(done)).packed())
         path(folder, case, "program").write_text(str(program))
         inside = [(s.start, s.buffer.bytes) for s in done.arena.stays]
         path(folder, case, "arena").write_text(json.dumps(inside))

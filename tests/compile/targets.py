@@ -1,7 +1,5 @@
 """The targets that tests are run for: each on every machine, if only the way it is planned."""
 
-from dataclasses import replace
-
 from chainrule.compile.llvm.target import Target, describe, host
 from chainrule.errors import ArgumentError
 
@@ -28,4 +26,4 @@ def runnable(kind: str) -> Target:
     except ArgumentError:
         wanted = described(kind)
         name = f"{wanted.name}, taken apart"
-        return replace(host(), name=name, vector_bytes=wanted.vector_bytes, registers=wanted.registers)
+        return host()._replace(name=name, vector_bytes=wanted.vector_bytes, registers=wanted.registers)

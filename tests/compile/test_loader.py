@@ -157,13 +157,13 @@ def test_what_llvm_found_in_the_machine_is_kept_for_this_processor_only(tmp_path
     found = targets._found
     monkeypatch.setattr(targets, "_found", lambda: looked.append("looked") or found())
     detected = targets._detected.__wrapped__
-    assert detected() == detected() == describe(**found())
+    assert detected() == detected() == found()
     assert len(looked) == 1
     monkeypatch.setattr(processor, "description", lambda _: "another")
-    assert detected() == describe(**found())
+    assert detected() == found()
     assert len(looked) == 2
     monkeypatch.setattr(processor, "description", lambda _: None)
-    assert detected() == describe(**found())
+    assert detected() == found()
     assert len(looked) == 3
 
 

@@ -65,12 +65,12 @@ def module(target) -> str:
 class Chain:
     """The chain and its memory; `check` says whether every row is right."""
 
-    def __init__(self, threads: int, *, adapts: bool) -> None:
+    def __init__(self, threads: int, *, adapts: bool, is_long: bool = False) -> None:
         self.code = engine.load(engine.compile_text(module(host()), host()))
         self.rows = np.zeros((PHASES + 2, ROW), np.int64)
         self.table = np.array([self.rows.ctypes.data], np.int64)
         self.launcher = pool.pool().launcher(
-            self.code.address("chain"), self.table.ctypes.data, 0, threads, adapts=adapts
+            self.code.address("chain"), self.table.ctypes.data, 0, threads, adapts=adapts, is_long=is_long
         )
         self.threads = threads
 
@@ -143,6 +143,15 @@ def test_one_thread_against_several_is_measured():
     assert figures["calls_many"] > 0
     assert figures["time_one"] > 0
     assert figures["time_many"] > 0
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_long_step_wakes_others_in_its_first_call(is_long, patience):
+    pool.set_num_threads(2)
+    step = Chain(2, adapts=True, is_long=is_long)
+    step.run()
+    figures = step.launcher.figures()
+    assert (figures["calls_one"], figures["calls_many"]) == ((0, 1) if is_long else (1, 0))
 
 
 def test_without_measuring_nothing_is_learnt():
@@ -234,11 +243,11 @@ def test_fewer_threads_end_workers():
 STALL = 1_000_000
 
 
-def play(times_one, times_many, calls: int) -> np.ndarray:
+def play(times_one, times_many, calls: int, *, is_long: bool = False) -> np.ndarray:
     """The ways that a job's figures choose, call by call, if its calls took these times."""
     note = runtime_note()
     job = pool.aligned_words(JOB_WORDS)
-    job[JOB["many"]], job[JOB["trial"]], job[JOB["patience"]] = 1, TRIAL, PATIENCE_AT_FIRST
+    job[JOB["many"]], job[JOB["trial"]], job[JOB["patience"]] = not is_long, TRIAL, PATIENCE_AT_FIRST
     job[JOB["stall"]] = STALL
     ways = np.empty(calls, np.int64)
     for call in range(calls):
@@ -255,9 +264,10 @@ def runtime_note():
     return function
 
 
-def test_the_faster_way_is_used():
-    assert play(lambda _: 1000, lambda _: 600, 3000)[100:].mean() > 0.95
-    assert play(lambda _: 1000, lambda _: 5000, 3000)[100:].mean() < 0.05
+@pytest.mark.parametrize("is_long", [False, True])
+def test_the_faster_way_is_used(is_long):
+    assert play(lambda _: 1000, lambda _: 600, 3000, is_long=is_long)[100:].mean() > 0.95
+    assert play(lambda _: 1000, lambda _: 5000, 3000, is_long=is_long)[100:].mean() < 0.05
 
 
 def test_one_thread_is_hardly_ever_tried_where_several_are_far_better():

@@ -21,9 +21,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chainrule.compile.llvm import engine
 from chainrule.errors import ArgumentError
@@ -40,8 +39,7 @@ _DEFAULT_MEGABYTES = 512
 _ROUNDS = 64  # stores between two looks at the size of the directory
 
 
-@dataclass(frozen=True, kw_only=True)
-class CacheInfo:
+class CacheInfo(NamedTuple):
     """The state of the cache: its directory, entries, bytes and limit; what this process found, missed and stored."""
 
     directory: Path

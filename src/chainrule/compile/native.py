@@ -80,8 +80,9 @@ class NativeBinding:
         if len(self._results) == 1 and self._results[0] is not None:
             self._small = self._results[0].copy
         self._launcher = native.pool.launcher(
-            native.code.address("step"), self._table.ctypes.data, native.scratch.ctypes.data, native.threads
-        )
+            native.code.address("step"), self._table.ctypes.data, native.scratch.ctypes.data, native.threads,
+            is_long=native.recipe.is_long,
+        )  # fmt: skip
         self._launch, self._job = self._launcher.launch, self._launcher.job_pointer
         self._fault = memoryview(native.faults.data) if native.recipe.faults else None
 

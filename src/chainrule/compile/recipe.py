@@ -7,10 +7,9 @@ for the same machine find the same recipe, and the second one emits nothing.
 from __future__ import annotations
 
 import hashlib
-import json
+from ast import literal_eval
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,14 +20,14 @@ from chainrule.compile.llvm.target import Target
 from chainrule.compile.program import Program
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Recipe:
+class Recipe(NamedTuple):
     """A compiled program, without the program.
 
     code: the object code; its `step` runs the program.
     constants: the arrays whose addresses follow the inputs' in the table.
     arena, scratch: bytes of memory: for the temporaries, and for each thread.
-    parallel: does more than one thread pay? faults: what the numbers of faults mean.
+    parallel: does more than one thread pay? is_long: does it in the very first call too, when others have to be woken?
+    faults: what the numbers of faults mean.
     """
 
     code: bytes
@@ -36,32 +35,28 @@ class Recipe:
     arena: int
     scratch: int
     parallel: bool
+    is_long: bool
     faults: tuple[str, ...]
 
     def packed(self) -> bytes:
-        """As bytes: a line of JSON, then the constants, then the code."""
-        head = {
-            "arena": self.arena, "scratch": self.scratch, "parallel": self.parallel, "faults": list(self.faults),
-            "constants": [[str(c.dtype), list(c.shape)] for c in self.constants],
-        }  # fmt: skip
-        parts = [json.dumps(head).encode(), b"\n", *(np.ascontiguousarray(c).tobytes() for c in self.constants)]
+        """As bytes: a line that Python reads as a dict, then the constants, then the code."""
+        head = self._asdict() | {"constants": [(str(c.dtype), c.shape) for c in self.constants]}
+        del head["code"]
+        parts = [repr(head).encode(), b"\n", *(np.ascontiguousarray(c).tobytes() for c in self.constants)]
         return b"".join([*parts, self.code])
 
     @classmethod
     def unpacked(cls, data: bytes) -> Recipe:
         """What `packed` made."""
         line, _, rest = data.partition(b"\n")
-        head = json.loads(line)
+        head = literal_eval(line.decode())
         constants, at = [], 0
         for name, shape in head["constants"]:
             dtype = dtypes.as_dtype(name)
             count = int(np.prod(shape, dtype=np.int64))
             constants.append(np.frombuffer(rest, dtype, count, at).reshape(shape))
             at += count * dtype.itemsize
-        return cls(
-            code=rest[at:], constants=tuple(constants), arena=head["arena"], scratch=head["scratch"],
-            parallel=head["parallel"], faults=tuple(head["faults"]),
-        )  # fmt: skip
+        return cls(**{**head, "constants": tuple(constants), "code": rest[at:]})
 
 
 def key_of(program: Program, target: Target, threads: int) -> str:

@@ -22,6 +22,8 @@ from chainrule.compile.pipeline import optimised
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe
 
+_LONG = 4e6  # cycles of work from which the first call had better wake others, which takes as long as a million
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Written:
@@ -44,6 +46,7 @@ class Written:
             arena=self.arena.size,
             scratch=module.scratch,
             parallel=module.parallel,
+            is_long=module.work >= _LONG,
             faults=module.faults,
         )
 

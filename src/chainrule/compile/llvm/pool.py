@@ -216,7 +216,9 @@ class Pool:
                 worker.wait()
             _step_aside({worker.core for worker in called})
 
-    def launcher(self, step: int, table: int, scratch: int, threads: int, *, adapts: bool = True) -> Launcher:
+    def launcher(
+        self, step: int, table: int, scratch: int, threads: int, *, adapts: bool = True, is_long: bool = False
+    ) -> Launcher:
         """A step ready to be called, with these addresses.
 
         Args:
@@ -225,8 +227,9 @@ class Pool:
             scratch: memory, its own part for each thread.
             threads: the most it may be run by; `scratch` has room for so many.
             adapts: measure one thread against several and use the faster; else always several.
+            is_long: does it take so long that the very first call gains by waking others?
         """
-        return Launcher(self, step, table, scratch, threads, adapts=adapts and self.adapts)
+        return Launcher(self, step, table, scratch, threads, adapts=adapts and self.adapts, is_long=is_long)
 
     def run(self, step: int, table: int, scratch: int, threads: int) -> None:
         """Run a step once, by `threads` threads if the pool has them to give."""
@@ -243,15 +246,17 @@ class Launcher:
 
     __slots__ = ("_pool", "job", "job_pointer", "launch")
 
-    def __init__(self, pool: Pool, step: int, table: int, scratch: int, threads: int, *, adapts: bool) -> None:
+    def __init__(
+        self, pool: Pool, step: int, table: int, scratch: int, threads: int, *, adapts: bool, is_long: bool
+    ) -> None:
         self._pool = pool
         self.launch: Callable[[Any], int] = pool.launch
         self.job = aligned_words(JOB_WORDS)
         self.job_pointer = ctypes.c_void_p(self.job.ctypes.data)
         words = {"control": pool.control_address, "step": step, "table": table, "scratch": scratch, "threads": threads}
-        # The first trial is of one thread, then of several: whichever is better is kept.
+        # The first trial is of one thread, then of several, or the other way round: whichever is better is kept.
         words |= {"adapts": adapts, "stall": pool.stall, "patience": PATIENCE_AT_FIRST}
-        words |= {"many": 1, "trial": TRIAL if adapts else 0}
+        words |= {"many": not (adapts and is_long), "trial": TRIAL if adapts else 0}
         for name, word in words.items():
             self.job[JOB[name]] = word
 

@@ -22,7 +22,7 @@ from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.loops.planning import LoopsPlan
 from chainrule.compile.llvm.phases import Placed, phases
-from chainrule.compile.llvm.planning import NestPlan, Plan, plan
+from chainrule.compile.llvm.planning import NestPlan, Plan, cycles, plan
 from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.shares import Share, Split
 from chainrule.compile.llvm.stealing import deal, emit_sharing
@@ -51,6 +51,11 @@ class Module:
     def parallel(self) -> bool:
         """Does any task pay for more than one thread?"""
         return any(placed.slot is None or placed.slot > 0 for phase in self.phases for placed in phase)
+
+    @property
+    def work(self) -> float:
+        """Roughly the cycles that one thread takes for it all."""
+        return sum(cycles(placed.plan) for phase in self.phases for placed in phase)
 
 
 def written(schedule: Schedule, arena: Arena, target: Target, threads: int, *, timed: bool = False) -> Module:

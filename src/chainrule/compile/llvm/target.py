@@ -9,9 +9,8 @@ all it asks for. CHAINRULE_TARGET = avx512, avx2 or baseline restricts the host'
 from __future__ import annotations
 
 import functools
-import json
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chainrule.compile import cache
 from chainrule.compile.llvm import engine, processor
@@ -28,8 +27,7 @@ _RESTRICTED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """A kind of machine.
 
     triple, cpu, features: LLVM's names; features is "+avx2,-sse4a,…", sorted.
@@ -54,7 +52,12 @@ class Target:
     @property
     def machine(self) -> str:
         """All that object code depends on: LLVM's names, in one text."""
-        return f"{self.triple} {self.cpu} {self.features}"
+        return " ".join(self.names)
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """LLVM's: triple, CPU and features."""
+        return self.triple, self.cpu, self.features
 
     @property
     def has_counter(self) -> bool:
@@ -110,15 +113,17 @@ def _detected() -> Target:
     """What LLVM finds in this machine, now or when it looked at it before."""
     said = processor.description(describe(triple="x86_64-unknown-linux-gnu", cpu="x86-64", features=""))
     if said is None:
-        return describe(**_found())
-    kept = cache.found_or_made(f"target\n{engine.version()}\n{said}", lambda: json.dumps(_found()).encode())
-    return describe(**json.loads(kept))
+        return _found()
+    key = f"names of the target\n{engine.version()}\n{said}"
+    kept = cache.found_or_made(key, lambda: "\n".join(_found().names).encode())
+    triple, cpu, features = kept.decode().split("\n")
+    return describe(triple=triple, cpu=cpu, features=features)
 
 
-def _found() -> dict[str, str]:
+def _found() -> Target:
     binding = engine.llvm()
     features = binding.get_host_cpu_features().flatten(sort=True)
-    return {"triple": binding.get_process_triple(), "cpu": binding.get_host_cpu_name(), "features": features}
+    return describe(triple=binding.get_process_triple(), cpu=binding.get_host_cpu_name(), features=features)
 
 
 def aarch64(triple: str = "aarch64-unknown-linux-gnu") -> Target:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
@@ -49,8 +48,7 @@ class Gradient(NamedTuple):
 
 
 @final
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A traced function.
 
     places: one an input of the program.

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Argument:
     """Leaf number `index` of the arguments."""
 
-    index: int
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Captured:
     """A tensor that the function closes over: what its `.data` is then."""
 
-    tensor: Any
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = tensor
 
 
 # What holds a gradient: a tensor given as an argument, or one closed over.
@@ -30,21 +33,25 @@ Holder = Argument | Captured
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class OldGradient:
     """The `.grad` that a tensor has when the step begins."""
 
-    holder: Holder
+    __slots__ = ("holder",)
+
+    def __init__(self, holder: Holder) -> None:
+        self.holder = holder
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Option:
     """A number among the options of an optimiser's group; entry `part` of it where it is a tuple."""
 
-    group: dict[str, Any]
-    name: str
-    part: int | None
+    __slots__ = ("group", "name", "part")
+
+    def __init__(self, group: dict[str, Any], name: str, part: int | None) -> None:
+        self.group = group
+        self.name = name
+        self.part = part
 
     def read(self) -> Any:
         value = self.group[self.name]
@@ -52,18 +59,20 @@ class Option:
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class State:
     """What an optimiser keeps for a parameter under a name: an array, or a whole number (`counts`).
 
     initial: makes what is kept where nothing is yet; None: there must be something already.
     """
 
-    optimizer: Any
-    param: Any
-    name: str
-    counts: bool
-    initial: Callable[[], Any] | None
+    __slots__ = ("counts", "initial", "name", "optimizer", "param")
+
+    def __init__(self, optimizer: Any, param: Any, name: str, counts: bool, initial: Callable[[], Any] | None) -> None:
+        self.optimizer = optimizer
+        self.param = param
+        self.name = name
+        self.counts = counts
+        self.initial = initial
 
     def entries(self) -> dict[str, Any]:
         """The dict that holds it, with the initial value where there was none.
@@ -82,12 +91,14 @@ class State:
 
 
 @final
-@dataclass(frozen=True, eq=False)
 class Stream:
     """Seed and position of a stream of random numbers, of which a call takes `blocks[0]` blocks."""
 
-    generator: Any
-    blocks: list[int]
+    __slots__ = ("blocks", "generator")
+
+    def __init__(self, generator: Any, blocks: list[int]) -> None:
+        self.generator = generator
+        self.blocks = blocks
 
 
 Place = Argument | Captured | OldGradient | Option | State | Stream

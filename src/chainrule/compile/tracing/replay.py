@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 
@@ -50,8 +49,7 @@ class HasLastCall(Protocol):
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
-class Replay:
+class Replay(NamedTuple):
     """A result of a compiled call, computed again.
 
     value: the tensor, with its graph. compiled: what the compiled code gives for the very same arrays.
