@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from steps import written
 
 import chainrule as cr
+from chainrule.compile.kernels import layout
 from chainrule.compile.llvm import phases, pool
 from chainrule.compile.llvm.loops.layout import decide
 
@@ -90,6 +91,20 @@ def test_threads(program, stealing):
     for again in runs[1:]:
         for first, second in zip(runs[0], again, strict=True):
             assert first.tobytes() == second.tobytes(), repr(program)
+
+
+@given(programs())
+@drawn_few
+def test_rows_further_apart(program):
+    """What products read and write of each other, with room between all rows, as it is between long ones."""
+    inputs = program.tensors()
+    cr.manual_seed(7)
+    wanted = quietly(program.value_and_gradients, *inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "SPREAD", 1)
+        function = compiled(program.value_and_gradients)
+        cr.manual_seed(7)
+        held(program, arrays(function(*inputs)), wanted)
 
 
 def test_targets(target):

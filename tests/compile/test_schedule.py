@@ -125,6 +125,34 @@ def test_an_entry_that_is_looked_up_in_what_a_nest_keeps_to_itself():
     same(function, q, k, at)
 
 
+def test_rows_that_products_read_do_not_lie_a_power_of_two_apart():
+    def gradients(x, w, v):
+        return cr.grad(lambda x, w, v: (F.relu(x @ w) @ v).square().sum(), argnums=(0, 1, 2))(x, w, v)
+
+    given = drawn(96, 40), drawn(40, 512), drawn(512, 48)
+    found = written(gradients, *given)
+    hidden = [b for b in found.schedule.buffers() if b.place == "arena" and b.shape == (96, 2, 256)]  # in two parts
+    assert {b.strides for b in hidden} == {(2 * 272, 272, 1)}
+    narrow = [b for b in found.schedule.buffers() if b.place == "arena" and b.shape == (96, 48)]
+    assert {b.strides for b in narrow} == {(48, 1)}
+    same(gradients, *given)
+
+
+def test_what_is_joined_for_a_product_is_read_by_others_too():
+    """And made in the same loops as the sums of it."""
+
+    def function(x, y, w):
+        both = cr.cat([x.exp() @ w, y.exp() @ w])
+        return both @ w, both.sum(0)
+
+    given = drawn(32, 24), drawn(32, 24, seed=1), drawn(24, 24)
+    found = kernels(written(function, *given))
+    assert [k.name for k in found if k.name.startswith("cat")] == []
+    (joining,) = (k for k in found if isinstance(k, Loops) and any(r for stage in k.stages for r in stage.reductions))
+    assert len(stored([joining][0])) == 2
+    same(function, *given)
+
+
 # --- nests
 
 

@@ -1,8 +1,11 @@
-"""How temporaries lie in memory: around convolutions with the batch innermost, else row by row.
+"""How temporaries lie in memory: around convolutions with the batch innermost, else row by row; for products, spread.
 
 A convolution's windows overlap, and its images are narrow and of odd widths; its batch is long, and the same for every
 loop around it. With the batch innermost, every load and store along it is a whole vector: in the products, and in the
 activations, poolings and sums between them.
+
+A product that sums over rows reads a short piece of each. Rows a power of two apart meet in few sets of the caches, and
+push each other out; a line further apart, they do not.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from chainrule.compile.kernels.group import Group
 from chainrule.core.node import Node
 from chainrule.ops import windows
 
+LINE = 64  # bytes of a cache line
+SPREAD = 1024  # bytes: of rows a multiple of it apart, no more than a fourth of a first cache's sets is used
 BATCH = 16  # examples in a batch from which on it is innermost: fewer do not fill a vector
 
 
@@ -48,6 +53,20 @@ def batch_innermost(groups: Sequence[Group], memory: Mapping[int, Buffer], flat:
             if near and group.kind == "loops":
                 growing = choose(group) or growing
     return {key: _turned(memory[key]) for key in chosen}
+
+
+def rows_spread(groups: Sequence[Group], memory: Mapping[int, Buffer], flat: Collection[int]) -> dict[int, Buffer]:
+    """Other buffers, by id of the node, for what products read and whose rows lie a power of two apart, or near it."""
+    found: dict[int, Buffer] = {}
+    for n in (n for g in groups if g.kind == "contract" for n in g.loads.values()):
+        buffer, shape = memory[id(n)], n.aval.shape
+        if buffer.place != "arena" or id(n) in flat or len(shape) < 2 or buffer.strides != row_major(shape):
+            continue
+        size = buffer.dtype.itemsize
+        if shape[-1] * size % SPREAD == 0:
+            wide = row_major((*shape[:-1], shape[-1] + LINE // size))
+            found[id(n)] = replace(buffer, strides=wide)
+    return found
 
 
 def _slides(node: Node, group: Group) -> bool:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from chainrule.compile.kernels.buffer import Buffer, row_major
+from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Expr, Load, Pick, Reduced, Reduction, moved, walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Stage, Store
 from chainrule.compile.kernels.points import Batch, by_point
@@ -154,7 +154,7 @@ def _written(tasks: Iterable[Task]) -> list[Buffer]:
 def _nest(chosen: Sequence[Task], batch: Batch, handed_on: Iterable[Buffer]) -> Task:
     """A nest of tasks. handed_on: what they write into the arena for each other only."""
     private: Private = {
-        id(b): (_own_copy(b, b.shape[len(batch.sizes) :]), batch.inside)
+        id(b): (_own_copy(b, len(batch.sizes)), batch.inside)
         for b in handed_on
         if all(by_point(b, t, batch) for t in chosen if b in t.reads or b in t.writes)
     }
@@ -253,12 +253,11 @@ def _makers(buffer: Buffer, nest: Nest) -> tuple[Loops | Contract, ...]:
 def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract], batch: Batch) -> Task:
     """A nest that has a buffer to itself, made by kernels of its own."""
     nest: Nest = task.kernel  # type: ignore[assignment]
-    shape = buffer.shape[len(batch.sizes) :]
-    private: Private = {id(buffer): (_own_copy(buffer, shape), batch.inside)}
+    private: Private = {id(buffer): (_own_copy(buffer, len(batch.sizes)), batch.inside)}
     for kernel in before:
         for s in stores(kernel):
             if s.buffer.place == "private" and id(s.buffer) not in private:
-                private[id(s.buffer)] = _own_copy(s.buffer, s.buffer.shape), lambda offset: offset
+                private[id(s.buffer)] = _own_copy(s.buffer), lambda offset: offset
     # What else those kernels write is written already.
     needed = {id(b) for k in (*before, *nest.kernels) for b in _read(k)} | {id(buffer)}
     none = Batch(())
@@ -269,8 +268,9 @@ def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract]
     return task_of(changed, task.nodes)
 
 
-def _own_copy(buffer: Buffer, shape: tuple[int, ...]) -> Buffer:
-    return Buffer(name=buffer.name, shape=shape, dtype=buffer.dtype, strides=row_major(shape), place="private")
+def _own_copy(buffer: Buffer, leading: int = 0) -> Buffer:
+    """Memory of a thread like a buffer's, at one point of so many leading dimensions."""
+    return replace(buffer, shape=buffer.shape[leading:], strides=buffer.strides[leading:], place="private")
 
 
 def _only(kernel: Loops | Contract, needed: set[int]) -> Loops | Contract:

@@ -5,11 +5,10 @@ Kernels that touch what they share only so may be run point by point together, o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from chainrule.compile.kernels.buffer import Buffer, row_major
+from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Load, Pick, walk
 from chainrule.compile.kernels.tasks import Task, stores, values
 from chainrule.core.affine import Affine
@@ -33,9 +32,9 @@ class Batch:
 def by_point(buffer: Buffer, task: Task, batch: Batch) -> bool:
     """Does a task touch, at each batch point, a stretch of the buffer that is that point's own?"""
     count = len(batch.sizes)
-    if buffer.shape[:count] != batch.sizes or buffer.strides != row_major(buffer.shape):
+    if buffer.shape[:count] != batch.sizes or not _is_nested(buffer):
         return False
-    own = math.prod(buffer.shape[count:])
+    own = buffer.strides[count - 1]
     for offset, beyond in _offsets(buffer, task):
         if any(offset.coefficient(v) != buffer.strides[v] for v in batch.variables):
             return False
@@ -43,6 +42,11 @@ def by_point(buffer: Buffer, task: Task, batch: Batch) -> bool:
         if low < 0 or high + beyond >= own:
             return False
     return True
+
+
+def _is_nested(buffer: Buffer) -> bool:
+    """Does each dimension's part of the buffer lie in one piece, those of the first dimension one after the other?"""
+    return all(s >= n * t for s, n, t in zip(buffer.strides, buffer.shape[1:], buffer.strides[1:], strict=False))
 
 
 def _offsets(buffer: Buffer, task: Task) -> Iterable[tuple[Affine, int]]:

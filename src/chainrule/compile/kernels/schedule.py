@@ -14,7 +14,7 @@ from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.building import Places, copy_of, kernel_of
 from chainrule.compile.kernels.group import Group
 from chainrule.compile.kernels.grouping import grouped
-from chainrule.compile.kernels.layout import batch_innermost
+from chainrule.compile.kernels.layout import batch_innermost, rows_spread
 from chainrule.compile.kernels.order import ordered
 from chainrule.compile.kernels.storage import Buffers, buffer_like
 from chainrule.compile.kernels.tasks import Task, task_of
@@ -68,16 +68,18 @@ def scheduled(program: Program) -> Schedule:
 
 
 def _tasks(groups: Sequence[Group], places: Places, buffers: Buffers) -> list[Task]:
-    """A task for each group. The layout follows from how values are read; what it turns is built once more."""
+    """A task for each group. The layout follows from how values are read; what it changes is built once more."""
 
     def built(group: Group) -> Task:
         return task_of(kernel_of(group, places, buffers), (*group.seeds, *group.placed))
 
     tasks = [built(group) for group in groups]
-    turned = batch_innermost(groups, buffers.by_node, buffers.flat)
-    buffers.by_node.update(turned)
+    changed = batch_innermost(groups, buffers.by_node, buffers.flat)
+    buffers.by_node.update(changed)
+    changed |= rows_spread(groups, buffers.by_node, buffers.flat)
+    buffers.by_node.update(changed)
     return [
-        built(g) if any(id(x) in turned for x in (*g.loads.values(), *g.placed)) else task
+        built(g) if any(id(x) in changed for x in (*g.loads.values(), *g.placed)) else task
         for g, task in zip(groups, tasks, strict=True)
     ]
 
