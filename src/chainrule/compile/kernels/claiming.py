@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from chainrule.compile.caches import SECOND
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.kernel import Contract, Loops
 from chainrule.compile.kernels.points import Batch, by_point
@@ -21,7 +22,6 @@ from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import Task, stores, task_of
 
 _LEAST = 1 << 13  # bytes: of less it does not matter
-_MOST = 1 << 18  # bytes of each thread: more does not stay in its own cache
 _DEEP = 64  # multiply-adds for each number stored: from here on there is time for it
 _NEAR = 6  # tasks: further on, the lines may be gone again
 
@@ -31,7 +31,7 @@ def claimed(schedule: Schedule, threads: int) -> Schedule:
     tasks = list(schedule.tasks)
     written: set[Buffer] = set()
     for i, task in enumerate(schedule.tasks):
-        for buffer in _filled(task, _MOST * threads):
+        for buffer in _filled(task, SECOND * threads):
             if buffer not in written:
                 _claim(tasks, i, buffer)
         written |= task.writes

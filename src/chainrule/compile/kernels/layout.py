@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from chainrule.compile.caches import LINE
 from chainrule.compile.kernels.access import is_free
 from chainrule.compile.kernels.buffer import Buffer, row_major
 from chainrule.compile.kernels.group import Group
 from chainrule.core.node import Node
 from chainrule.ops import windows
 
-LINE = 64  # bytes of a cache line
 SPREAD = 1024  # bytes: of rows a multiple of it apart, no more than a fourth of a first cache's sets is used
 BATCH = 16  # examples in a batch from which on it is innermost: fewer do not fill a vector
 

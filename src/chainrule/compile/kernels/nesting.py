@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from chainrule.compile.caches import SECOND
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Expr, Load, Pick, Reduced, Reduction, moved, walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Stage, Store
@@ -21,7 +22,6 @@ from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import Task, stores, task_of, values
 from chainrule.core.affine import Affine
 
-_LARGE = 1 << 18  # bytes: what is smaller stays in the second cache anyway
 _HUGE = 1 << 24  # bytes: from here on it is made again, point by point, by each nest that reads it, and never stored
 _POINTS = 4  # of the batch at least: threads share them
 
@@ -45,7 +45,7 @@ def _candidates(tasks: Sequence[Task]) -> list[Buffer]:
     found: dict[int, Buffer] = {}
     for task in tasks:
         for b in sorted(task.writes, key=lambda b: b.name):
-            if b.place == "arena" and b.bytes >= _LARGE and len(b.shape) > 2:
+            if b.place == "arena" and b.bytes >= SECOND and len(b.shape) > 2:
                 found.setdefault(id(b), b)
     return list(found.values())
 
@@ -137,7 +137,7 @@ def _fits(task: Task, chosen: Sequence[Task], batch: Batch) -> bool:
 def _near(task: Task, chosen: Sequence[Task], batch: Batch) -> bool:
     """Does a task read, point by point, what a chosen one has just written, or large things that it read?"""
     for earlier in chosen:
-        shared = [b for b in earlier.reads & task.reads if b.place == "arena" and b.bytes >= _LARGE]
+        shared = [b for b in earlier.reads & task.reads if b.place == "arena" and b.bytes >= SECOND]
         if earlier.writes & task.reads or any(all(by_point(b, t, batch) for t in (earlier, task)) for b in shared):
             return True
     return False

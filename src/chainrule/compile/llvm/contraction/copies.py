@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from math import gcd
 
+from chainrule.compile.caches import FIRST, LINE, PAGE, WAYS
 from chainrule.compile.kernels.expression import Expr, Load
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.llvm.contraction.axes import Axes, Axis, contiguous, product
 from chainrule.compile.llvm.contraction.sources import plain
-from chainrule.compile.llvm.contraction.tile import LINE
 
-PAGE = 4096  # bytes
-FIRST_CACHE = 32 * 1024  # bytes
-WAYS = 8  # lines that the first cache has for addresses a page apart
 ROWS = 48  # by so many a panel is used where it may pay to copy it
 WIDE = 4  # tiles of a panel, from which on it may pay to copy their points
 
@@ -61,7 +58,7 @@ def _crowds(operand: Load, axes: Axes) -> bool:
     """
 
     def room(step: int) -> int:
-        return max(FIRST_CACHE // max(gcd(step, PAGE), LINE), WAYS) // 4
+        return max(FIRST // max(gcd(step, PAGE), LINE), WAYS) // 4
 
     steps = ((a.extent, a.step(operand.offset) * operand.dtype.itemsize) for a in axes.summed)
     return any(extent > room(step) for extent, step in steps if step)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from chainrule import dtypes
+from chainrule.compile.caches import SECOND
 from chainrule.compile.kernels.expression import Expr
 from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.kernels.limits import Limit, limits
@@ -19,7 +20,6 @@ from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.target import Target
 from chainrule.core.alignment import ALIGNMENT
 
-CACHE = 256 * 1024  # bytes of a packed panel, and of kept sums, at most: a part of the second-level cache
 PANEL = 256  # bytes of a line of a panel, at least
 RUN = 8  # tiles whose points are copied at a time, at most
 RUNS = 4  # runs of such tiles that one thread had better do one after the other
@@ -78,7 +78,7 @@ class Layout:
         if self.kernel.batch or self.form.swapped or self.block is not None or self.panels.count == 1:
             return False
         points, vectors = product(self.form.points), product(self.form.vectors)
-        return points > vectors and vectors * self.depth * self.kernel.accumulate.itemsize <= CACHE
+        return points > vectors and vectors * self.depth * self.kernel.accumulate.itemsize <= SECOND
 
     @property
     def rows(self) -> Rows | None:
@@ -135,7 +135,7 @@ class Layout:
         if not plain(self.operands[0], self.kernel.accumulate):  # the code for all of them at once would be long
             return 1
         bytes_of_one = self.tile_pitch * self.kernel.accumulate.itemsize
-        return max(min(tiles.axis.extent // tiles.size, RUN, CACHE // 2 // bytes_of_one), 1)
+        return max(min(tiles.axis.extent // tiles.size, RUN, SECOND // 2 // bytes_of_one), 1)
 
     @cached_property
     def waiting(self) -> int:
@@ -146,7 +146,7 @@ class Layout:
     def chunk(self) -> int:
         """Tiles whose sums wait in memory at a time."""
         each = self.waiting * self.kernel.accumulate.itemsize
-        return max(min(self.tiles.count, CACHE // each), 1)
+        return max(min(self.tiles.count, SECOND // each), 1)
 
     @cached_property
     def stretches(self) -> tuple[int, int, int]:
@@ -240,7 +240,7 @@ def _panel(axes: Axes, row: int, many: bool) -> int:
     if many:
         return PANEL
     widest = 4 * PANEL
-    return widest if product(axes.summed) * widest <= CACHE and row >= 2 * widest else 2 * PANEL
+    return widest if product(axes.summed) * widest <= SECOND and row >= 2 * widest else 2 * PANEL
 
 
 def _operands(kernel: Contract, form: Form, limited: bool) -> tuple[Expr, Expr]:
@@ -312,7 +312,7 @@ def _dot_column(kernel: Contract, form: Form) -> Axis:
 
 def _block(axes: Axes, row_bytes: int) -> tuple[Axis, int] | None:
     """The summed axis to do in parts, where a panel of all would not stay in the cache."""
-    whole, most = product(axes.summed), max(CACHE // row_bytes, 1)
+    whole, most = product(axes.summed), max(SECOND // row_bytes, 1)
     if whole <= 2 * most:
         return None
     axis = max(axes.summed, key=lambda a: a.extent)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from chainrule.compile.caches import LINE, SECOND
 from chainrule.compile.kernels.expression import Accumulated, Load, walk
 from chainrule.compile.kernels.kernel import Store
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
@@ -17,9 +18,6 @@ from chainrule.compile.llvm.contraction.axes import NONE, Axis
 from chainrule.compile.llvm.contraction.sources import Source
 from chainrule.compile.llvm.contraction.summation import Step
 from chainrule.compile.llvm.expressions import Emitter
-
-LINE = 64  # bytes of a cache line
-_FAR = 1 << 18  # bytes: arrays from this size on are not in the first caches when their turn comes
 
 
 class Segment(NamedTuple):
@@ -102,7 +100,7 @@ class Epilogue:
         self.emitter = emitter
         self.stores = stores
         loads = [e for e in walk(*(s.value for s in stores)) if isinstance(e, Load)]
-        self.far = [e for e in loads if e.buffer.bytes >= _FAR]
+        self.far = [e for e in loads if e.buffer.bytes >= SECOND]
         self.sums = [e for e in walk(*(s.value for s in stores)) if isinstance(e, Accumulated)]
 
     def ahead(

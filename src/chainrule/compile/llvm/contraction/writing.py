@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from chainrule import dtypes
+from chainrule.compile.caches import LINE
 from chainrule.compile.llvm.builder import SCALAR, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis, contiguous
 from chainrule.compile.llvm.contraction.forms import beside
@@ -15,7 +16,6 @@ from chainrule.compile.llvm.contraction.packing import copy, copy_run, transpose
 from chainrule.compile.llvm.contraction.sources import Memory, Source, plain, source
 from chainrule.compile.llvm.contraction.summation import Summation, sets_for, zero
 from chainrule.compile.llvm.contraction.tile import (
-    LINE,
     Epilogue,
     Segment,
     dot_step,
