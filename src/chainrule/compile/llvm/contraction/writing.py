@@ -1,19 +1,20 @@
-"""The code of a contraction: loops over panels and tiles, what is packed for them, and the tiles."""
+"""The code of a contraction: loops over panels and tiles, the sums of a tile, and what is done with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from chainrule import dtypes
 from chainrule.compile.caches import LINE
 from chainrule.compile.llvm.builder import SCALAR, Index, Value
-from chainrule.compile.llvm.contraction.axes import Axis, contiguous
+from chainrule.compile.llvm.contraction.axes import Axis
 from chainrule.compile.llvm.contraction.forms import beside
 from chainrule.compile.llvm.contraction.grid import Kind, index_divmod, index_max, index_min, index_sub, opaque, repeat
 from chainrule.compile.llvm.contraction.layout import Layout
-from chainrule.compile.llvm.contraction.packing import copy, copy_run, transposed, turn
-from chainrule.compile.llvm.contraction.sources import Memory, Source, plain, source
+from chainrule.compile.llvm.contraction.operands import ALL, Operands, Part, Pieces, Point, Run
+from chainrule.compile.llvm.contraction.packing import transposed
+from chainrule.compile.llvm.contraction.sources import Memory, Source
 from chainrule.compile.llvm.contraction.summation import Summation, sets_for, zero
 from chainrule.compile.llvm.contraction.tile import (
     Epilogue,
@@ -26,36 +27,6 @@ from chainrule.compile.llvm.contraction.tile import (
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.shares import Share
 
-Point = dict[int, Index]  # the values of variables
-Pieces = Callable[[Index], Source]  # a panel: from what begins at a place along it on
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which points of the sum are done: of one axis those from `start` on, `extent` of them; of the others all."""
-
-    axis: Axis | None
-    start: Index
-    extent: Index
-
-
-ALL = Part(None, 0, 0)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of positions along an axis, at a point of the other axes (of rows: those of their panel too)."""
-
-    point: Point
-    axis: Axis
-    start: Index
-    size: int
-
-    @property
-    def first(self) -> Point:
-        """Where it begins."""
-        return {**self.point, **self.axis.at(self.start)}
-
 
 class Writing:
     """Writes the code of one layout."""
@@ -65,13 +36,10 @@ class Writing:
         self.emitter = emitter
         self.epilogue = Epilogue(emitter, layout.kernel.epilogue)
         b = emitter.builder
-        self.operands = layout.operands
-        self.masks = layout.target.vector_bytes >= 32
-        panel, points, _ = layout.stretches
+        self.operands = Operands(layout, emitter, share)
+        _, points, _ = layout.stretches
         self.share = share
-        self.panel = scratch = share.scratch
-        self.points = b.pointer(scratch, panel, dtypes.uint8) if points > panel else scratch
-        self.sums = b.pointer(scratch, points, dtypes.uint8) if layout.block else scratch
+        self.sums = b.pointer(share.scratch, points, dtypes.uint8) if layout.block else share.scratch
 
     # --- loops
 
@@ -90,7 +58,7 @@ class Writing:
         b, each = self.emitter.builder, self.layout.stretches[0] // self.layout.panels_kept
 
         def panel(number: Index, _: object) -> None:
-            self.panel = b.pointer(self.share.scratch, b.index_mul(number, each), dtypes.uint8)
+            self.operands.panel = b.pointer(self.share.scratch, b.index_mul(number, each), dtypes.uint8)
             self._panel(self._columns(kind, number), self.share.lo, self.share.hi)
 
         repeat(self.emitter, kind.first, kind.first + kind.count, 1, panel)
@@ -118,7 +86,7 @@ class Writing:
         if self.layout.block is not None:
             self._panel_in_parts(columns, lo, hi)
             return
-        vectors = self._vectors(columns, ALL, lo)
+        vectors = self.operands.vectors(columns, ALL, lo)
 
         def tile(rows: Run, _: Index, points: Source) -> None:
             def piece(run: Run, source: Source, _: Index) -> None:
@@ -141,7 +109,7 @@ class Writing:
 
             def part(start: Index, _: object) -> None:
                 here = Part(axis, start, index_min(b, index_sub(b, axis.extent, start), each))
-                vectors = self._vectors(columns, here)
+                vectors = self.operands.vectors(columns, here)
 
                 def tile(rows: Run, number: Index, points: Source) -> None:
                     def piece(run: Run, source: Source, at: Index) -> None:
@@ -165,7 +133,7 @@ class Writing:
 
                 self._pieces(columns, nothing, piece)
 
-            nothing: Pieces = lambda _: Memory(b, self.panel, layout.kernel.accumulate, {})  # noqa: E731
+            nothing: Pieces = lambda _: Memory(b, self.operands.panel, layout.kernel.accumulate, {})  # noqa: E731
             self._tiles(columns, first, last, clear)
             repeat(self.emitter, 0, axis.extent, each, part)
             self._tiles(columns, first, last, finish)
@@ -194,12 +162,12 @@ class Writing:
 
             def one(number: Index, _: object, kind: Kind = kind) -> None:
                 rows = self._rows(columns, kind, number)
-                body(rows, number, self._packed_points(rows, part))
+                body(rows, number, self.operands.points(rows, part))
 
             def some(number: Index, _: object, kind: Kind = kind, high: Index = high, count: int = count) -> None:
                 # A run that would reach over the edge begins earlier.
                 first = index_min(b, number, kind.first + kind.count - count)
-                packed = self._packed_run(self._rows(columns, kind, first), count, part)
+                packed = self.operands.points_of_run(self._rows(columns, kind, first), count, part)
 
                 def tile(number: Index, _: object) -> None:
                     behind = b.index_mul(index_sub(b, number, first), layout.tile_pitch)
@@ -222,15 +190,7 @@ class Writing:
             at = opaque(b, at)
             body(Run(columns.point, columns.axis, b.index_add(columns.start, at), size), vectors(at), at)
 
-        self._through(columns.size, piece)
-
-    def _through(self, size: int, piece: Callable[[Index, int], None]) -> None:
-        """Where in a panel each piece begins, and its size."""
-        span = self.layout.span
-        whole = size // span * span
-        repeat(self.emitter, 0, whole, span, lambda at, _: piece(at, span))
-        if whole < size:
-            piece(whole, size - whole)
+        self.operands.through(columns.size, piece)
 
     # --- sums that wait
 
@@ -248,139 +208,12 @@ class Writing:
         width = self.layout.width
         return [kept.further(i * width).load(v.lanes) for i, v in enumerate(like)]
 
-    # --- operands
-
-    def _loops(self, part: Part) -> list[tuple[Axis, Index]]:
-        return [(a, part.extent if a == part.axis else a.extent) for a in self.layout.axes.summed]
-
-    def _source(self, which: int, run: Run, part: Part) -> Source:
-        layout = self.layout
-        axes = (*(layout.form.vectors if which else layout.form.points), *layout.axes.summed)
-        found = source(self.emitter, self.operands[which], layout.kernel.accumulate, run.first, axes)
-        return found if part.axis is None else found.moved(part.axis, part.start)
-
-    def _strides(self, step: int) -> dict[Axis, int]:
-        """Of the summed axes, where a point of the sum takes `step` elements."""
-        strides: dict[Axis, int] = {}
-        block = self.layout.block
-        for axis in reversed(self.layout.axes.summed):
-            strides[axis] = step
-            step *= block[1] if block is not None and axis == block[0] else axis.extent
-        return strides
-
-    def _strides_along(self, along: Axis) -> tuple[dict[Axis, int], int]:
-        """Of the summed axes, where this one's points stand beside each other; and the elements they all take."""
-        strides: dict[Axis, int] = {}
-        step, block = 1, self.layout.block
-        for axis in (along, *(a for a in reversed(self.layout.axes.summed) if a != along)):
-            strides[axis] = step
-            step *= block[1] if block is not None and axis == block[0] else axis.extent
-        return strides, step
-
-    def _vectors(self, columns: Run, part: Part, first: Index = 0) -> Pieces:
-        """The vectors' operand of a panel, packed if that is better.
-
-        first: the tile that comes first. Where a share goes on in the middle of a panel, that lies packed already.
-        """
-        b = self.emitter.builder
-        if not self.layout.packed:
-            given = self._source(1, columns, part)
-            return lambda at: given.moved(columns.axis, at)
-        if part.axis is not None or isinstance(first, int):
-            return self._packed(columns, part)
-        lies = b.and_(self.share.continues, b.gt(first, b.constant(0, dtypes.int64)))
-        found: list[Pieces] = []
-        self.emitter.when(b.not_(lies), lambda: found.append(self._packed(columns, part)))
-        return found[0]
-
-    def _packed(self, columns: Run, part: Part) -> Pieces:
-        """A panel of the vectors' operand, copied."""
-        layout, e = self.layout, self.emitter
-        given = self._source(1, columns, part)
-        loops, dtype = self._loops(part), layout.kernel.accumulate
-        one_by_one = [Segment(0, SCALAR, None)]
-        if layout.form.dot:
-            strides, depth = self._strides_along(layout.form.lanes)
-            packed = Memory(e.builder, self.panel, dtype, {**strides, columns.axis: depth})
-            copy(e, given, packed, [*loops, (columns.axis, columns.size)], columns.axis, one_by_one)
-            return lambda at: packed.moved(columns.axis, at)
-        axis, operand = columns.axis, self.operands[1]
-        runs = contiguous(operand, axis)
-        if runs and plain(operand, dtype):
-            # Row by row: what lies beside each other is read at once, and goes to all pieces.
-            parts, apart = segments(columns.size, layout.width, self.masks), layout.piece_pitch
-            place = lambda offset: offset // layout.span * apart + offset % layout.span  # noqa: E731
-            copy(e, given, self._piece(axis, 0), loops, axis, parts, place)
-            return lambda at: self._piece(axis, at)
-
-        def piece(at: Index, size: int) -> None:
-            here, there = given.moved(axis, at), self._piece(axis, at)
-            if runs:
-                copy(e, here, there, loops, axis, segments(size, layout.width, self.masks))
-            elif layout.turned is None:
-                copy(e, here, there, [*loops, (axis, size)], axis, one_by_one)
-            else:
-                others = [(a, n) for a, n in loops if a != layout.turned]
-                across = next((a, n) for a, n in loops if a == layout.turned)
-                turn(e, here, there, others, across, (axis, size), layout.width)
-
-        self._through(columns.size, piece)
-        return lambda at: self._piece(axis, at)
-
-    def _piece(self, axis: Axis, at: Index) -> Memory:
-        """The piece of a packed panel that begins at a place along its axis."""
-        b, layout = self.emitter.builder, self.layout
-        strides = {**self._strides(layout.span), axis: 1}
-        start = b.index_mul(at, layout.depth + 1)
-        return Memory(b, self.panel, layout.kernel.accumulate, strides, start, padded=True)
-
-    def _packed_points(self, rows: Run, part: Part) -> Source:
-        """The other operand of a tile, worked out beforehand if it is more than a load."""
-        layout, e = self.layout, self.emitter
-        along = layout.points_along
-        if along is not None and along not in layout.axes.summed and contiguous(self.operands[0], rows.axis):
-            return self._packed_run(rows, 1, part)
-        given = self._source(0, rows, part)
-        if along is None:
-            return given
-        loops, dtype = self._loops(part), layout.kernel.accumulate
-        if along in layout.axes.summed:
-            strides, depth = self._strides_along(along)
-            packed = Memory(e.builder, self.points, dtype, {**strides, rows.axis: depth}, padded=True)
-            rest = [(rows.axis, rows.size), *((a, n) for a, n in loops if a != along)]
-            run = next((a, n) for a, n in loops if a == along)
-            copy_run(e, given, packed, rest, run, layout.width)
-            return packed
-        packed = self._copied_points(rows.axis)
-        copy(e, given, packed, [*loops, (rows.axis, rows.size)], rows.axis, [Segment(0, SCALAR, None)])
-        return packed
-
-    def _packed_run(self, rows: Run, count: int, part: Part) -> Memory:
-        """The points of so many tiles, of which the first has these rows."""
-        layout = self.layout
-        given, packed = self._source(0, rows, part), self._copied_points(rows.axis)
-        tile = segments(rows.size, layout.width, self.masks)
-        parts = []
-        for i in range(count):
-            for s in tile:
-                # Lanes that do not count are those of the next tile, but of the last.
-                active = s.active if i + 1 == count else None
-                parts.append(s._replace(offset=i * rows.size + s.offset, active=active))
-        place = lambda offset: offset // rows.size * layout.tile_pitch + offset % rows.size  # noqa: E731
-        copy(self.emitter, given, packed, self._loops(part), rows.axis, parts, place)
-        return packed
-
-    def _copied_points(self, axis: Axis) -> Memory:
-        """Where the points of a tile are copied along its rows."""
-        strides = {**self._strides(self.layout.points_pitch), axis: 1}
-        return Memory(self.emitter.builder, self.points, self.layout.kernel.accumulate, strides, padded=True)
-
     # --- tiles
 
     def _parts(self, columns: Run) -> list[Segment]:
         width = self.layout.width
         if not self.layout.results_turned:
-            return segments(columns.size, width, self.masks)
+            return segments(columns.size, width, self.operands.masks)
         # Squares of results are turned: whole vectors only.
         return [Segment(at, width, min(width, columns.size - at)) for at in range(0, columns.size, width)]
 
@@ -395,7 +228,7 @@ class Writing:
     ) -> list[Value]:
         """The sums of a tile over a part of the summed axes, added to those kept from earlier parts."""
         layout, b = self.layout, self.emitter.builder
-        loops = self._loops(part)
+        loops = self.operands.loops(part)
         if layout.limits:
             limited = self._limited(rows.point, part)
             for axis, (first, _) in limited.items():
@@ -418,7 +251,7 @@ class Writing:
     def _limited(self, point: Point, part: Part) -> dict[Axis, tuple[Index, Index]]:
         """Of the summed axes whose terms are not all there at a point: the first of a part that is, and how many."""
         e, b, found = self.emitter, self.emitter.builder, dict[Axis, tuple[Index, Index]]()
-        for axis, extent in self._loops(part):
+        for axis, extent in self.operands.loops(part):
             mine = [x for x in self.layout.limits if x.variable == axis.variable]
             start: Index = 0
             stop = extent
@@ -470,7 +303,7 @@ class Writing:
                 square += [zero(square[0].dtype, width)] * (width - count)
                 lines = transposed(b, square)[: part.active]
                 across = (columns.axis, b.index_add(columns.start, part.offset), len(lines))
-                for s in segments(count, width, self.masks):
+                for s in segments(count, width, self.operands.masks):
                     cut = [self._lanes(line, s) for line in lines]
                     moved = (along[0], b.index_add(along[1], s.offset))
                     self.epilogue.vectors(rows.point, across, moved, [s._replace(offset=0)], cut)
