@@ -10,23 +10,20 @@ Knows tasks and what they touch at each point of a batch; refuses to know which 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from chainrule.compile.caches import SECOND
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.expression import Expr, Load, Pick, Reduced, Reduction, moved, walk
-from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Stage, Store
+from chainrule.compile.kernels.expression import Load, Pick, walk
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Stage
 from chainrule.compile.kernels.points import Batch, by_point
+from chainrule.compile.kernels.relocation import Places, relocated
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import Task, stores, task_of, values
-from chainrule.core.affine import Affine
 
 _HUGE = 1 << 24  # bytes: from here on it is made again, point by point, by each nest that reads it, and never stored
 _POINTS = 4  # of the batch at least: threads share them
-
-# For a buffer, by its id: the memory of a thread that takes its place, and the offset there for one in the buffer.
-Private = dict[int, tuple[Buffer, Callable[[Affine], Affine]]]
 
 
 def nested(schedule: Schedule) -> Schedule:
@@ -153,12 +150,13 @@ def _written(tasks: Iterable[Task]) -> list[Buffer]:
 
 def _nest(chosen: Sequence[Task], batch: Batch, handed_on: Iterable[Buffer]) -> Task:
     """A nest of tasks. handed_on: what they write into the arena for each other only."""
-    private: Private = {
+    private: Places = {
         id(b): (_own_copy(b, len(batch.sizes)), batch.inside)
         for b in handed_on
         if all(by_point(b, t, batch) for t in chosen if b in t.reads or b in t.writes)
     }
-    kernels = tuple(inside(task.kernel, batch, private) for task in chosen)  # type: ignore[arg-type]
+    count = len(batch.sizes)
+    kernels = tuple(_inside(relocated(task.kernel, private), count) for task in chosen)  # type: ignore[arg-type]
     nest = Nest(
         name="_".join(dict.fromkeys(k.name for k in kernels)),
         extents=dict(enumerate(batch.sizes)),
@@ -169,42 +167,11 @@ def _nest(chosen: Sequence[Task], batch: Batch, handed_on: Iterable[Buffer]) -> 
     return task_of(nest, tuple(n for t in chosen for n in t.nodes))
 
 
-def inside(kernel: Loops | Contract, batch: Batch, private: Private) -> Loops | Contract:
-    """A kernel at one point of the batch, reading and writing private memory."""
-    done: dict[int, Expr] = {}
-
-    def expr(e: Expr) -> Expr:
-        return moved(e, private, done)
-
-    def store(s: Store) -> Store:
-        buffer, offset = s.buffer, s.offset
-        if id(buffer) in private:
-            buffer, change = private[id(buffer)]
-            offset = change(offset)
-        return Store(buffer=buffer, offset=offset, value=expr(s.value))
-
-    count = len(batch.sizes)
+def _inside(kernel: Loops | Contract, count: int) -> Loops | Contract:
+    """What is done at one point of the first loops, so many of them."""
     if isinstance(kernel, Contract):
-        return replace(
-            kernel,
-            batch=kernel.batch[count:],
-            left=expr(kernel.left),
-            right=expr(kernel.right),
-            epilogue=tuple(store(s) for s in kernel.epilogue),
-        )
-    stages = []
-    for stage in kernel.stages:
-        reductions = []
-        for r in stage.reductions:
-            new = Reduction(combine=r.combine, value=expr(r.value), dtype=r.dtype, position=r.position)
-            reductions.append(new)
-            for e in walk(*values(kernel)):  # later stages read the new one
-                if isinstance(e, Reduced) and e.reduction is r:
-                    done[id(e)] = Reduced(new)
-        stages.append(
-            Stage(inner=stage.inner, reductions=tuple(reductions), stores=tuple(store(s) for s in stage.stores))
-        )
-    return replace(kernel, outer=kernel.outer[count:], stages=tuple(stages))
+        return replace(kernel, batch=kernel.batch[count:])
+    return replace(kernel, outer=kernel.outer[count:])
 
 
 # --- what is made again rather than stored
@@ -253,16 +220,15 @@ def _makers(buffer: Buffer, nest: Nest) -> tuple[Loops | Contract, ...]:
 def _with_private(buffer: Buffer, task: Task, before: Sequence[Loops | Contract], batch: Batch) -> Task:
     """A nest that has a buffer to itself, made by kernels of its own."""
     nest: Nest = task.kernel  # type: ignore[assignment]
-    private: Private = {id(buffer): (_own_copy(buffer, len(batch.sizes)), batch.inside)}
+    private: Places = {id(buffer): (_own_copy(buffer, len(batch.sizes)), batch.inside)}
     for kernel in before:
         for s in stores(kernel):
             if s.buffer.place == "private" and id(s.buffer) not in private:
                 private[id(s.buffer)] = _own_copy(s.buffer), lambda offset: offset
     # What else those kernels write is written already.
     needed = {id(b) for k in (*before, *nest.kernels) for b in _read(k)} | {id(buffer)}
-    none = Batch(())
-    again = tuple(inside(_only(k, needed), none, private) for k in before)
-    kernels = (*again, *(inside(k, none, private) for k in nest.kernels))
+    again = tuple(relocated(_only(k, needed), private) for k in before)
+    kernels = (*again, *(relocated(k, private) for k in nest.kernels))
     kept = tuple(b for b, _ in private.values())
     changed = replace(nest, kernels=kernels, private=(*nest.private, *kept))
     return task_of(changed, task.nodes)

@@ -21,8 +21,7 @@ from chainrule import dtypes
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
-from chainrule.compile.kernels.nesting import Private, inside
-from chainrule.compile.kernels.points import Batch
+from chainrule.compile.kernels.relocation import Places, relocated
 from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.target import Target
 from chainrule.compile.llvm.values import SCALAR
@@ -182,12 +181,12 @@ def _remembered(kernel: Loops) -> list[Buffer]:
 
 def _side_by_side(kernel: Loops, kept: Sequence[Buffer], lanes: int, lane: Affine) -> Loops:
     """The kernel with room for as many rows as there are lanes in what is remembered of one, entry by entry."""
-    wide: Private = {}
+    wide: Places = {}
     for b in kept:
         strides = (*(s * lanes for s in b.strides), 1)
         buffer = Buffer(name=b.name, shape=(*b.shape, lanes), dtype=b.dtype, strides=strides, place="private")
         wide[id(b)] = buffer, lambda offset: offset * lanes + lane
-    changed = inside(kernel, Batch(()), wide)
+    changed = relocated(kernel, wide)
     assert isinstance(changed, Loops)
     return changed
 
