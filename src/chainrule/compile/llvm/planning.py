@@ -17,6 +17,11 @@ class Plan(Protocol):
     """How one kernel is written; each kind of kernel has its own."""
 
     @property
+    def kernel(self) -> Kernel:
+        """The kernel as it is written: what it remembers of a row may lie otherwise than was asked for."""
+        ...
+
+    @property
     def units(self) -> int:
         """Parts that threads share."""
         ...

@@ -15,12 +15,10 @@ from chainrule import dtypes
 from chainrule.compile.kernels.arena import Arena
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import walk
-from chainrule.compile.kernels.kernel import Kernel
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
-from chainrule.compile.llvm.loops.planning import LoopsPlan
 from chainrule.compile.llvm.phases import Placed, phases
 from chainrule.compile.llvm.planning import NestPlan, Plan, cycles, plan
 from chainrule.compile.llvm.runtime import emit_barrier
@@ -82,11 +80,11 @@ class _Writing:
         planned = [plan(task.kernel, self.target) for task in self.schedule.tasks]
         order = phases(self.schedule.tasks, planned, self.threads, self.offsets)
         scratch = 0
-        for number, (task, p) in enumerate(zip(self.schedule.tasks, planned, strict=True)):
+        for number, p in enumerate(planned):
             if isinstance(p, NestPlan):
                 scratch = max(scratch, self._nest(f"k{number}", p))
             else:
-                scratch = max(scratch, self._kernel(f"k{number}", task.kernel, p, (), {}, 0))
+                scratch = max(scratch, self._kernel(f"k{number}", p, (), {}, 0))
         stolen = [placed.number for phase in order for placed in phase if placed.grain is not None]
         self.words = {number: 8 * i for i, number in enumerate(stolen)}  # of what is left, before a thread's scratch
         self.room = _lines(8 * len(stolen))
@@ -110,8 +108,8 @@ class _Writing:
             handed[id(buffer)] = room
             room = -(-(room + buffer.bytes) // ALIGNMENT) * ALIGNMENT
         most = 0
-        for i, (kernel, part) in enumerate(zip(nest.kernels, p.parts, strict=True)):
-            most = max(most, self._kernel(f"{name}_{i}", kernel, part, nest.variables, handed, room))
+        for i, part in enumerate(p.parts):
+            most = max(most, self._kernel(f"{name}_{i}", part, nest.variables, handed, room))
 
         def body() -> None:
             def point(unit: Index, _: object) -> None:
@@ -129,9 +127,7 @@ class _Writing:
         b.function(name, _ARGUMENTS, body, "internal void")
         return most
 
-    def _kernel(
-        self, name: str, kernel: Kernel, p: Plan, given: tuple[int, ...], handed: dict[int, int], room: int
-    ) -> int:
+    def _kernel(self, name: str, p: Plan, given: tuple[int, ...], handed: dict[int, int], room: int) -> int:
         """Write one kernel's function; returns the scratch memory it needs.
 
         given: variables whose values are arguments. handed: private buffers that outlive the kernel, with their places.
@@ -139,7 +135,7 @@ class _Writing:
         """
         b = self.builder
         private = dict(handed)
-        for e in walk(*values(p.kernel if isinstance(p, LoopsPlan) else kernel)):
+        for e in walk(*values(p.kernel)):
             buffer = getattr(e, "buffer", None)
             if isinstance(buffer, Buffer) and buffer.place == "private" and id(buffer) not in private:
                 private[id(buffer)] = room

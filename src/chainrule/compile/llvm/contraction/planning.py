@@ -39,6 +39,11 @@ class ContractPlan:
     flops: int
     work: float
 
+    @property
+    def kernel(self) -> Contract:
+        """What is contracted."""
+        return self.layouts[0].kernel
+
     def emit(self, emitter: Emitter, share: Share) -> None:
         """Code for a share of the units."""
         if not self.units:

@@ -9,7 +9,7 @@ cost; it depends on the shape and the target alone, and so does the order of eve
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -150,16 +150,16 @@ def _width_of_most(kernel: Loops) -> int:
     A vector of wider elements is two, then: labels are int64, and a softmax compares with them once. What does not
     differ from point to point, as a learning rate, is computed once, and spread.
     """
-    work: Counter[int] = Counter()
-    for stage in kernel.stages:
-        work.update(_width(s.buffer.dtype) for s in stage.stores)
+    work = defaultdict[int, float](float)
+    for s in (s for stage in kernel.stages for s in stage.stores):
+        work[_width(s.buffer.dtype)] += 1.0
     for e in walk(*(e for stage in kernel.stages for e in _roots(stage))):
         if _differs(e) and e.dtype != dtypes.bool_:
-            work[_width(e.dtype)] += _DEAR if isinstance(e, Compute) and e.op.dear else 1
+            work[_width(e.dtype)] += max(_weight(e), 1.0)
     if not work:
         return 4
     widest = max(work)
-    return widest if work[widest] * _FEW_OF_ALL > work.total() else min(work)
+    return widest if work[widest] * _FEW_OF_ALL > sum(work.values()) else min(work)
 
 
 def _differs(e: Expr) -> bool:

@@ -35,7 +35,7 @@ class LoopsPlan:
 
     @property
     def kernel(self) -> Loops:
-        """The nest as it is written: what it remembers of a row may be laid out otherwise than was asked for."""
+        """The nest as it is written."""
         return self.layout.kernel
 
     def emit(self, emitter: Emitter, share: Share) -> None:
