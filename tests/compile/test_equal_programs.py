@@ -11,7 +11,7 @@ from drawn import Program, programs
 from equality import EFFORT, arrays, assert_equal, compiled, quietly
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from steps import written
+from steps import F, drawn, written
 
 import chainrule as cr
 from chainrule.compile.kernels import layout
@@ -105,6 +105,27 @@ def test_rows_further_apart(program):
         function = compiled(program.value_and_gradients)
         cr.manual_seed(7)
         held(program, arrays(function(*inputs)), wanted)
+
+
+@pytest.mark.parametrize(
+    ("shape", "function"),
+    [
+        ((64, 256), lambda x, w: cr.randn(64, 256) @ w),
+        ((64, 256), lambda x, w: F.dropout(x, 0.3) @ w),
+        ((64, 256), lambda x, w: (cr.rand(64, 256) + cr.randint(0, 9, (64, 256))) @ w),
+        ((20, 3, 8, 8), lambda x, w: F.conv2d(cr.randn(20, 3, 8, 8), w.flatten()[:108].reshape(4, 3, 3, 3))),
+        ((20, 3, 8, 8), lambda x, w: F.conv2d(F.dropout(x, 0.3), w.flatten()[:108].reshape(4, 3, 3, 3))),
+    ],
+)
+def test_random_numbers_are_the_same_wherever_they_lie(shape, function):
+    """Rows with room between, for a product; the batch innermost, for a convolution."""
+    given = drawn(*shape), drawn(256, 9)
+    cr.manual_seed(7)
+    wanted = [quietly(function, *given)[0] for _ in range(2)]
+    cr.manual_seed(7)
+    compiled_ = compiled(function)
+    for w in wanted:
+        assert_equal(arrays(compiled_(*given))[0], w, size=60.0)
 
 
 def test_targets(target):

@@ -219,11 +219,12 @@ def _along(group: Group, buffers: Buffers) -> Scan | Sort:
 def _random(group: Group, buffers: Buffers) -> Loops:
     (seed,) = group.seeds
     op: Any = seed.op
-    offset = offset_in(buffers.of(seed), group.points)
+    # Counted row by row, as eagerly, wherever the entries lie in memory.
+    number = Affine.total(zip(group.points, row_major(group.frame), strict=True))
     (key,) = seed.inputs
     load = buffers.load(key, (Affine(),))
     assert isinstance(load, Load)
-    value = Random(op.name, load.buffer, seed.params["offset"], offset, seed.aval.size, seed.params, seed.aval.dtype)
+    value = Random(op.name, load.buffer, seed.params["offset"], number, seed.aval.size, seed.params, seed.aval.dtype)
     return _entry_by_entry(op.name, group.frame, buffers.store(seed, group.points, value))
 
 
