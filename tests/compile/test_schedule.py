@@ -12,9 +12,10 @@ from steps import F, attention_gradients, drawn, page_step, written
 import chainrule as cr
 from chainrule.compile.jit import Compiled
 from chainrule.compile.kernels.expression import Compute, Load, walk
-from chainrule.compile.kernels.kernel import Contract, Loops, Nest
+from chainrule.compile.kernels.kernel import Contract, Loops, Nest, Scatter
 from chainrule.compile.kernels.limits import limits
 from chainrule.compile.kernels.tasks import values
+from chainrule.compile.llvm.sequential import plan_scatter
 from chainrule.compile.llvm.target import host
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.recipe import Recipe, key_of
@@ -136,6 +137,20 @@ def test_rows_that_products_read_do_not_lie_a_power_of_two_apart():
     narrow = [b for b in found.schedule.buffers() if b.place == "arena" and b.shape == (96, 48)]
     assert {b.strides for b in narrow} == {(48, 1)}
     same(gradients, *given)
+
+
+def test_threads_share_what_is_scattered_for_a_product():
+    """Rows of 1 KB, without room between: each thread clears the stretches that it adds to."""
+
+    def function(x, at, w):
+        return cr.grad(lambda x: (x.gather(1, at) ** 2).sum())(x) @ w
+
+    at = cr.tensor(np.random.default_rng(0).integers(0, 256, (64, 9)))
+    given = drawn(64, 256), at, drawn(256, 16)
+    (scatter,) = (k for k in kernels(written(function, *given)) if isinstance(k, Scatter))
+    assert scatter.buffer.strides == (256, 1)
+    assert plan_scatter(scatter).units == 64
+    same(function, *given)
 
 
 def test_what_is_joined_for_a_product_is_read_by_others_too():

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from chainrule import __version__
 from chainrule.compile.llvm import engine
 from chainrule.errors import ArgumentError
 
@@ -153,9 +154,14 @@ def cache_info() -> CacheInfo:
 
 @functools.cache
 def release() -> str:
-    """What becomes of a program depends on the library's files, as they are now: a digest of their sizes and times."""
+    """What becomes of a program depends on the library's files, as they are now: a digest of their sizes and times.
+
+    Of those that decide it: the rooms here, and what all of them import. The version is for installations that give all
+    files one time.
+    """
     package = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
+    types = (package / "dtypes.py").stat()
+    digest = hashlib.sha256(f"{__version__} {types.st_size} {types.st_mtime_ns}\n".encode())
     folders = [str(package / part) for part in ("compile", "core", "ops")]
     for folder in folders:
         with os.scandir(folder) as found:

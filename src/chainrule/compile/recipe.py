@@ -65,7 +65,7 @@ def key_of(program: Program, target: Target, threads: int) -> str:
     for line in _lines(program):
         digest.update(line.encode())
         digest.update(b"\n")
-    machine = f"{target.machine} {target.vector_bytes}"
+    machine = " ".join(map(str, target))
     return f"program\n{cache.release()}\n{engine.version()}\n{machine}\n{threads} threads\n{digest.hexdigest()}"
 
 

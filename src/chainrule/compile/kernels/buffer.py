@@ -1,10 +1,11 @@
 """Memory that kernels read and write, as arrays with strides; counted in elements, never in bytes.
 
-Knows what a buffer is, not where it lies: `memory.py` gives those of the arena their places.
+Knows what a buffer is, not where it lies: `arena.py` gives those of the arena their places.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,11 @@ class Buffer:
     def bytes(self) -> int:
         """Memory it takes."""
         return self.span * self.dtype.itemsize
+
+    @property
+    def used(self) -> int:
+        """Bytes of its entries, without what lies between them."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

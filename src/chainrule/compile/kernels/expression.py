@@ -32,6 +32,10 @@ class Expr:
         """The affine positions it mentions itself."""
         return ()
 
+    def reads(self) -> tuple[Buffer, ...]:
+        """The memory it reads itself."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Number(Expr):
@@ -55,13 +59,16 @@ class Load(Expr):
     def positions(self) -> tuple[Affine, ...]:
         return (self.offset,)
 
+    def reads(self) -> tuple[Buffer, ...]:
+        return (self.buffer,)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pick(Expr):
     """The element of a buffer at an offset plus computed indices times strides.
 
     indices: (index, size, stride); an index below 0 counts from the end, one outside -size ≤ i < size reads element 0
-        and is reported (see `Step.faults`).
+        and is reported (see `Module.faults`).
     name: the op that asks, for the report.
     """
 
@@ -80,6 +87,9 @@ class Pick(Expr):
 
     def positions(self) -> tuple[Affine, ...]:
         return (self.offset,)
+
+    def reads(self) -> tuple[Buffer, ...]:
+        return (self.buffer,)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -160,6 +170,9 @@ class Random(Expr):
 
     def positions(self) -> tuple[Affine, ...]:
         return (self.number,)
+
+    def reads(self) -> tuple[Buffer, ...]:
+        return (self.key,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,8 +4,8 @@ A convolution's windows overlap, and its images are narrow and of odd widths; it
 loop around it. With the batch innermost, every load and store along it is a whole vector: in the products, and in the
 activations, poolings and sums between them.
 
-A product that sums over rows reads a short piece of each. Rows a power of two apart meet in few sets of the caches, and
-push each other out; a line further apart, they do not.
+A product that sums over rows reads a short piece of each. Rows a multiple of `SPREAD` apart meet in few sets of the
+caches, and push each other out; a line further apart, they do not.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from chainrule.compile.caches import LINE
+from chainrule.compile.caches import LINE, PAGE
 from chainrule.compile.kernels.access import is_free
 from chainrule.compile.kernels.buffer import Buffer, row_major
 from chainrule.compile.kernels.group import Group
 from chainrule.core.node import Node
 from chainrule.ops import windows
 
-SPREAD = 1024  # bytes: of rows a multiple of it apart, no more than a fourth of a first cache's sets is used
+SPREAD = PAGE // 4  # bytes: of rows a multiple of it apart, each piece is in one of four sets of a first cache
 BATCH = 16  # examples in a batch from which on it is innermost: fewer do not fill a vector
 
 
@@ -56,11 +56,15 @@ def batch_innermost(groups: Sequence[Group], memory: Mapping[int, Buffer], flat:
 
 
 def rows_spread(groups: Sequence[Group], memory: Mapping[int, Buffer], flat: Collection[int]) -> dict[int, Buffer]:
-    """Other buffers, by id of the node, for what products read and whose rows lie a power of two apart, or near it."""
+    """Other buffers, by id of the node, for what products read and whose rows lie a multiple of `SPREAD` apart.
+
+    What is scattered stays as it is: threads share it by stretches that follow each other without a gap.
+    """
     found: dict[int, Buffer] = {}
+    kept = {id(n) for g in groups if g.kind == "scatter" for n in g.placed}.union(flat)
     for n in (n for g in groups if g.kind == "contract" for n in g.loads.values()):
         buffer, shape = memory[id(n)], n.aval.shape
-        if buffer.place != "arena" or id(n) in flat or len(shape) < 2 or buffer.strides != row_major(shape):
+        if buffer.place != "arena" or id(n) in kept or len(shape) < 2 or buffer.strides != row_major(shape):
             continue
         size = buffer.dtype.itemsize
         if shape[-1] * size % SPREAD == 0:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from chainrule.compile.caches import SECOND
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.expression import Load, Pick, walk
+from chainrule.compile.kernels.expression import walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Stage
 from chainrule.compile.kernels.points import Batch, by_point
 from chainrule.compile.kernels.relocation import Places, relocated
@@ -204,7 +204,7 @@ def _nest_by_point(buffer: Buffer, nest: Nest, batch: Batch) -> bool:
 
 
 def _read(kernel: Loops | Contract) -> list[Buffer]:
-    return [e.buffer for e in walk(*values(kernel)) if isinstance(e, Load | Pick)]
+    return [b for e in walk(*values(kernel)) for b in e.reads()]
 
 
 def _makers(buffer: Buffer, nest: Nest) -> tuple[Loops | Contract, ...]:

@@ -1,7 +1,7 @@
 """In which buffer the value of each node lies, and how it is read and written there.
 
 Knows inputs, outputs, temporaries and constants, which get their buffers when they are first read. Refuses to know who
-reads or writes when; and where in the arena a temporary lies, which is decided later (`memory.py`).
+reads or writes when; and where in the arena a temporary lies, which is decided later (`arena.py`).
 """
 
 from __future__ import annotations

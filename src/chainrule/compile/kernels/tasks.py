@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.expression import Expr, Load, Pick, Random, walk
+from chainrule.compile.kernels.expression import Expr, walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort, Store
 from chainrule.core.node import Node
 
@@ -27,12 +28,7 @@ class Task:
 
 def task_of(kernel: Kernel, nodes: tuple[Node, ...]) -> Task:
     """A kernel with what it reads and writes; memory private to a thread is neither."""
-    reads: set[Buffer] = set()
-    for e in walk(*values(kernel)):
-        if isinstance(e, Load | Pick):
-            reads.add(e.buffer)
-        elif isinstance(e, Random):
-            reads.add(e.key)
+    reads = {b for e in walk(*values(kernel)) for b in e.reads()}
     read, written = (frozenset(b for b in found if b.place != "private") for found in (reads, _targets(kernel)))
     return Task(kernel=kernel, reads=read, writes=written, nodes=nodes)
 
@@ -56,6 +52,8 @@ def values(kernel: Kernel) -> Iterator[Expr]:
         case Nest():
             for part in kernel.kernels:
                 yield from values(part)
+        case _:
+            assert_never(kernel)
 
 
 def stores(kernel: Loops | Contract) -> Iterator[Store]:
@@ -82,3 +80,5 @@ def _targets(kernel: Kernel) -> Iterator[Buffer]:
         case Nest():
             for part in kernel.kernels:
                 yield from _targets(part)
+        case _:
+            assert_never(kernel)

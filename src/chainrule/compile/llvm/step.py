@@ -135,9 +135,8 @@ class _Writing:
         """
         b = self.builder
         private = dict(handed)
-        for e in walk(*values(p.kernel)):
-            buffer = getattr(e, "buffer", None)
-            if isinstance(buffer, Buffer) and buffer.place == "private" and id(buffer) not in private:
+        for buffer in (b for e in walk(*values(p.kernel)) for b in e.reads()):
+            if buffer.place == "private" and id(buffer) not in private:
                 private[id(buffer)] = room
                 room = -(-(room + buffer.bytes) // ALIGNMENT) * ALIGNMENT
 

@@ -100,13 +100,13 @@ def read(task: Task) -> dict[int, int]:
         if isinstance(e, Load):
             loaded.add(id(e.buffer))
         elif isinstance(e, Pick):
-            picked[id(e.buffer)] = min(e.buffer.bytes, points * e.buffer.dtype.itemsize)
-    return {id(b): picked[id(b)] if id(b) in picked and id(b) not in loaded else b.bytes for b in task.reads}
+            picked[id(e.buffer)] = min(e.buffer.used, points * e.buffer.dtype.itemsize)
+    return {id(b): picked[id(b)] if id(b) in picked and id(b) not in loaded else b.used for b in task.reads}
 
 
 def written(task: Task) -> dict[int, int]:
     """The bytes written of each buffer, by its id."""
-    return {id(b): b.bytes for b in task.writes if b.place != "private"}
+    return {id(b): b.used for b in task.writes if b.place != "private"}
 
 
 def _points_of(kernel: Kernel) -> int:
