@@ -9,7 +9,7 @@ from drawn import programs
 from hypothesis import given
 from hypothesis import strategies as st
 from steps import F, page_step, two_layers, written
-from targets import KINDS, described
+from targets import KINDS
 
 import chainrule as cr
 from chainrule.compile.kernels.expression import Load, Pick, walk
@@ -18,7 +18,7 @@ from chainrule.compile.kernels.tasks import stores, values
 from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.builder import Builder
 from chainrule.compile.llvm.shares import Split
-from chainrule.compile.llvm.target import host
+from chainrule.compile.llvm.target import Target, host
 from chainrule.compile.pipeline import optimised
 from chainrule.compile.writing import write
 
@@ -37,7 +37,7 @@ def names(phase):
 @on_all
 def test_the_rows_of_a_batch_wait_for_nobody(kind):
     """From the input to the gradient of the hidden layer each thread has its own rows."""
-    found = written(*classifier(inputs=120), threads=2, target=described(kind))
+    found = written(*classifier(inputs=120), threads=2, target=Target.of_kind(kind))
     first, second, _ = found.module.phases
     assert names(first) == ["matmul_relu", "matmul_add"]
     assert names(second)[-1] == "matmul_gate"
@@ -47,7 +47,7 @@ def test_the_rows_of_a_batch_wait_for_nobody(kind):
 @pytest.mark.parametrize("kind", ["avx512", "avx2"])  # of whose tiles the 784 rows are a multiple
 def test_a_thread_reads_the_rows_of_a_long_weight_that_it_has_updated(kind):
     """The first layer sums up in two parts; what follows is of rows of the batch again, and waits for nobody."""
-    found = written(*classifier(), threads=2, target=described(kind))
+    found = written(*classifier(), threads=2, target=Target.of_kind(kind))
     first, between, last = found.module.phases
     parts, (update,) = first[0], (p for p in last if p.task.kernel.extents[0] == 784)
     assert (parts.task.kernel.name, parts.task.kernel.batch) == ("matmul", (0,))
@@ -195,7 +195,7 @@ def in_order(found):
 @pytest.mark.parametrize("make", [page_step, classifier])
 @on_all
 def test_threads_touch_their_own_rows_only(make, threads, kind):
-    found = written(*make(), threads=threads, target=described(kind))
+    found = written(*make(), threads=threads, target=Target.of_kind(kind))
     assert any(p.split is not None for phase in found.module.phases for p in phase)
     assert not list(conflicts(found, threads))
     in_order(found)

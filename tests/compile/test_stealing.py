@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from steps import F, drawn, two_layers, written
 
-from chainrule.compile.llvm import engine, phases, pool
+from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.blocks import CONTROL
 from chainrule.compile.llvm.builder import Builder, Value
 from chainrule.compile.llvm.runtime import emit_barrier
@@ -140,4 +140,4 @@ def test_large_tasks_are_helped_with_and_small_ones_not():
     by_name = {p.task.kernel.name: p for p in tasks}
     assert by_name["matmul_relu"].grain is not None
     assert all(p.slot is None for p in tasks if p.grain is not None)
-    assert {p.grain for p in tasks if phases.cycles(p.plan) < 10_000} == {None}
+    assert {p.grain for p in tasks if p.plan.work < 10_000} == {None}

@@ -19,11 +19,12 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile import cache
+from chainrule.compile.caches import FIRST, SECOND
 from chainrule.compile.llvm import engine, pool, target
 from chainrule.compile.llvm.builder import Builder, Index, Value
 
 _MB = 1 << 20
-_L1, _L2 = 16 << 10, 256 << 10  # bytes a thread: half of a small L1, half of a small L2
+_L1, _L2 = FIRST // 2, SECOND  # bytes a thread: half of a small L1, half of a small L2
 _MOST_MEMORY = 256 * _MB
 _ATTEMPTS = 5  # the best counts: whatever else ran made the others slower
 _ROUNDS = 1 << 17  # of the multiply-adds' loop: a few milliseconds
@@ -125,7 +126,7 @@ def _cpu_name() -> str:
     return platform.processor()
 
 
-def _last_cache() -> int:
+def last_cache() -> int:
     """Bytes of the largest cache that the system tells of; 32 MB where it tells of none."""
     sizes = [32 * _MB]
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
@@ -140,7 +141,7 @@ def _last_cache() -> int:
 def _measured(cpu: str, here: target.Target, threads: int) -> Machine:
     """Run every kernel with one thread and with all."""
     kernels = _Kernels(here)
-    memory = min(4 * _last_cache(), _MOST_MEMORY)
+    memory = min(4 * last_cache(), _MOST_MEMORY)
     bench = _Bench(kernels, threads, memory)
     limits = tuple(_with_progress(bench.limits(), _LIMITS))
     return Machine(cpu=cpu, target=str(here), threads=threads, memory=memory, limits=limits)

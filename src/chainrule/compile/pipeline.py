@@ -28,22 +28,27 @@ from chainrule.core.node import ENGINE_OFF, recording
 Watch = Callable[[str, Program, Program], None]
 
 PASSES: tuple[Pass, ...] = (
+    # As written, less what cancels or repeats; then what is known of values that are positions and signs.
     simplify,
     common_subexpressions,
     fold_constants,
     known_places,
     known_signs,
+    # Gradients of poolings and convolutions, known by the windows that their rules add up; then composites open.
     disjoint_windows,
     overlap_of_product,
     decompose,
+    # Products and sums as they are done, which needs their final operands; it reshapes, and turns constants.
     thin_products,
     fold_constants,
     turned_products,
     sums_in_parts,
+    # Activations and their gradients, which needs the products beside them as they are done.
     masks,
     slopes,
     simplify,
     common_subexpressions,
+    # Reshapes, of all that is left: towards the inputs, towards the results, and what that brought together.
     splits_first,
     joins_last,
     splits_first,

@@ -465,4 +465,6 @@ cumsum: Linear = Linear(
     misuses=(Misuse((Arg((2,)),), {"dim": 1}, ShapeError, "not a dimension"),),
 )  # fmt: skip
 
+VIEWS = frozenset({expand, reshape, permute, slice_, flip})  # whose results may lie in their input's memory
+
 ALL = (expand, reshape, permute, slice_, embed, flip, cat, cast, cumsum)

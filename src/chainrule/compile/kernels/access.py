@@ -58,6 +58,11 @@ def is_free(node: Node) -> bool:
     return op is not None and (computed or is_move(node))
 
 
+def is_picked(node: Node) -> bool:
+    """Is each entry looked up at a computed index?"""
+    return node.op in _PICKS
+
+
 def is_move(node: Node) -> bool:
     """Does the op only move entries?"""
     return isinstance(node.op, Linear) and node.op.origin is not None

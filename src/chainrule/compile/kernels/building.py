@@ -1,4 +1,4 @@
-"""From a group to its kernel: what is computed, as expressions over what lies in memory, in loops of one of six kinds.
+"""From a group to its kernel: what is computed, as expressions over what lies in memory, in loops of its kind.
 
 Knows what each kind of group becomes, given which values it stores and reads. Refuses to decide any of that, or in
 which order kernels run; what the stages of loops are is told in `stages.py`.

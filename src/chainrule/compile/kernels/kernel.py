@@ -42,7 +42,7 @@ class Loops:
     """Stages one after the other at each point of the outer variables; a stage may read what earlier ones reduced.
 
     extents: the number of rounds of each variable, by number.
-    outer: variables whose points do not depend on each other; threads share the first.
+    outer: variables whose points do not depend on each other; threads share one of them.
     """
 
     name: str
@@ -55,8 +55,8 @@ class Loops:
 class Contract:
     """out[batch, rows, columns] = Σ over `summed` of left · right; then the epilogue at each point of out.
 
-    left mentions batch, row and summed variables only, right batch, column and summed variables only; both are loads
-    (a cast or a gate around one is allowed, and is done while packing; so is a 0 beyond an edge: see `limits.py`).
+    left mentions batch, row and summed variables only, right batch, column and summed variables only; both are loads,
+    or a load within an image and 0 beyond its edge (see `limits.py`). Other expressions are worked out while packing.
     accumulate: the dtype of the sum: float32 for the 16-bit floats, else that of the operands.
     epilogue: stores whose values mention `Accumulated` and loads at batch, row and column variables.
     claims: buffers of as many rows, lines of which are written to before the sums of their rows: see `claiming.py`.

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from chainrule.compile.kernels.access import is_free, is_move
+from chainrule.compile.kernels.access import is_free, is_move, is_picked
 from chainrule.compile.kernels.stores import Stores
 from chainrule.compile.kernels.uses import Uses
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Node
-from chainrule.ops import indexing
 
 _FEW = 4  # operations that are rather done twice than their result stored
 _LARGE = 1 << 21  # bytes: from here on a value comes from far away again, and costs as much as more operations
 _FEW_FOR_LARGE = 16
-_DEAR = 8  # operations that a dear one stands for, as tanh: some nine cycles for a vector, where memory takes twenty
+_DEAR = 8  # operations that are done in the time of a dear one, as tanh: some nine cycles, where memory takes twenty
 _SOURCES = 2  # full values that are rather read instead of one
 _SMALLER = 4  # times: a value so much smaller than what is computed from it costs nothing to read
 
@@ -115,7 +114,7 @@ class _Sparing:
             seen.add(id(x))
             if x is not node and (id(x) in stored or x.op is None):
                 reads += x.aval.size * _SMALLER > node.aval.size
-            elif not is_free(x) or x.op in (indexing.gather, indexing.index):
+            elif not is_free(x) or is_picked(x):
                 return False
             else:
                 operations += _DEAR if _is_dear(x) else not is_move(x)

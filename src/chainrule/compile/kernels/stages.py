@@ -9,12 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from chainrule import dtypes
+from chainrule.compile.caches import FIRST
 from chainrule.compile.kernels.buffer import Buffer, row_major
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Reduced, Reduction, substituted, variables, walk
 from chainrule.compile.kernels.kernel import Stage, Store
 from chainrule.core.affine import Affine
-
-_ROW = 8192  # entries of a row that is remembered: it stays in the first cache
 
 
 def staged(
@@ -53,14 +52,17 @@ def _remembered(stages: Sequence[Stage], inner: tuple[int, ...], extents: Mappin
     """What is dear and read by several stages is kept, for one row, in memory private to the thread."""
     found = list(stages)
     points = math.prod(extents[v] for v in inner)
-    if not inner or max(extents) not in inner or points > _ROW:
+    if not inner or max(extents) not in inner:
         return tuple(found)
+    room = FIRST
     strides = row_major(tuple(extents[v] for v in inner))
     offset = Affine.total((Affine.variable(v), s) for v, s in zip(inner, strides, strict=True))
     for number, (n, e) in enumerate(_dear_again(stages, inner)):
-        buffer = Buffer(
-            name=f"row{number}", shape=(points,), dtype=dtypes.work_dtype(e.dtype), strides=(1,), place="private"
-        )  # fmt: skip
+        dtype = dtypes.work_dtype(e.dtype)
+        room -= points * dtype.itemsize
+        if room < 0:  # what is remembered stays in the first cache
+            break
+        buffer = Buffer(name=f"row{number}", shape=(points,), dtype=dtype, strides=(1,), place="private")
         keep = Store(buffer=buffer, offset=offset, value=e)
         found[n] = Stage(inner=inner, reductions=found[n].reductions, stores=(*found[n].stores, keep))
         done: dict[int, Expr] = {}

@@ -24,7 +24,6 @@ class Module:
         self._has_fma = fma
         self._functions: list[str] = []
         self._declared: dict[str, None] = {}
-        self._globals: dict[str, None] = {}
         self._lines: list[Any] = []  # lines, and lists of lines: places kept open for code that is found later
         self._count = 0
         self._block = "entry"
@@ -34,7 +33,7 @@ class Module:
     def text(self) -> str:
         """The module as LLVM assembly."""
         attributes = f'attributes #0 = {{ nounwind "prefer-vector-width"="{8 * self.vector_bytes}" }}'
-        return "\n".join([*self._globals, *self._functions, *self._declared, attributes, ""])
+        return "\n".join([*self._functions, *self._declared, attributes, ""])
 
     def function(self, name: str, arguments: str, body: Callable[[], None], result: str = "void") -> None:
         """Define a function; `arguments` in LLVM's words ("ptr %table, i64 %lo"); `body` emits it, and its `ret`."""
@@ -48,10 +47,6 @@ class Module:
     def declare(self, declaration: str) -> None:
         """Declare a function of LLVM or of the C library, once."""
         self._declared[f"declare {declaration}"] = None
-
-    def constant_table(self, name: str, definition: str) -> None:
-        """Define a global constant, once: "[4 x float] [float 0.0, …]"."""
-        self._globals[f"@{name} = private unnamed_addr constant {definition}, align 64"] = None
 
     # --- lines
 

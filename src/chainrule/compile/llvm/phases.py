@@ -19,7 +19,7 @@ from itertools import pairwise
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.points import Batch, by_point
 from chainrule.compile.kernels.tasks import Task
-from chainrule.compile.llvm.planning import NestPlan, Plan, cycles
+from chainrule.compile.llvm.planning import NestPlan, Plan
 from chainrule.compile.llvm.shares import Split
 
 _SHARED = 2500.0  # cycles of work from which a task is shared among threads, where that takes a barrier of some hundred
@@ -95,7 +95,7 @@ class _Phases:
     def _placed(self, number: int, against: Sequence[Placed], load: list[float]) -> Placed | None:
         """A task in a phase beside those that it touches something in common with; None if it has to wait for them."""
         task, plan = self.tasks[number], self.plans[number]
-        work, split = cycles(plan), self._split(plan)
+        work, split = plan.work, self._split(plan)
         several = plan.units > 1 and self.threads > 1
         grain = self._grain(plan, work) if several and work >= _STOLEN * self.threads else None
         if against and (grain is not None or any(other.grain is not None for other in against)):
@@ -134,7 +134,7 @@ class _Phases:
     def _followed(self, number: int, split: Split | None) -> float:
         """The work of a task and of those soon behind it that are shared by the same rows."""
         near = self.plans[number : number + _AHEAD]
-        return sum(cycles(plan) for plan in near if split is not None and split.same_rows(self._split(plan)))
+        return sum(plan.work for plan in near if split is not None and split.same_rows(self._split(plan)))
 
     def _split(self, plan: Plan | NestPlan) -> Split | None:
         """How a kernel's units are shared so that the same rows fall to the same threads in all kernels."""
@@ -177,7 +177,7 @@ def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:
     known: dict[int, list[tuple[int, float]]] = {}
     for plan in plans:
         if plan.rows is not None:
-            known.setdefault(plan.rows.number, []).append((plan.rows.height, cycles(plan)))
+            known.setdefault(plan.rows.number, []).append((plan.rows.height, plan.work))
 
     def served(height: int, found: Sequence[tuple[int, float]]) -> tuple[float, int]:
         return sum(work for each, work in found if height % each == 0), -height

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
 from chainrule.compile.llvm import contraction, loops, sequential
@@ -73,12 +73,7 @@ class NestPlan:
     @property
     def work(self) -> float:
         """Roughly the cycles that one thread takes for it all."""
-        return self.units * sum(cycles(p) for p in self.parts)
-
-    @property
-    def flops(self) -> int:
-        """Of the products in it."""
-        return self.units * sum(getattr(p, "flops", 0) for p in self.parts)
+        return self.units * sum(p.work for p in self.parts)
 
 
 def plan(kernel: Kernel, target: Target) -> Plan | NestPlan:
@@ -97,9 +92,3 @@ def plan(kernel: Kernel, target: Target) -> Plan | NestPlan:
         case Nest():
             parts = tuple(plan(k, target) for k in kernel.kernels)
             return NestPlan(kernel, parts)  # type: ignore[arg-type]
-
-
-def cycles(p: Any) -> float:
-    """Roughly the cycles that one thread takes for a kernel."""
-    found: float = p.flops / 32 if isinstance(p, contraction.ContractPlan) else p.work
-    return found

@@ -14,9 +14,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.llvm.builder import Builder, Value
-
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+from chainrule.ops.source import MULTIPLIERS, WEYL
 
 
 def drawn(
@@ -82,8 +80,8 @@ def _block(b: Builder, key: tuple[Value, Value], number: Value) -> tuple[Value, 
     c2 = c3 = b.like(0, c0)
     k0, k1 = b.cast(seed, dtypes.uint32), b.cast(b.shift_right(seed, 32), dtypes.uint32)
     for _ in range(10):
-        high0, low0 = b.multiply_high(c0, b.like(_MULTIPLIERS[0], c0))
-        high1, low1 = b.multiply_high(c2, b.like(_MULTIPLIERS[1], c2))
+        high0, low0 = b.multiply_high(c0, b.like(MULTIPLIERS[0], c0))
+        high1, low1 = b.multiply_high(c2, b.like(MULTIPLIERS[1], c2))
         c0, c1, c2, c3 = b.xor(b.xor(high1, c1), k0), low1, b.xor(b.xor(high0, c3), k1), low0
-        k0, k1 = b.add(k0, b.like(_WEYL[0], k0)), b.add(k1, b.like(_WEYL[1], k1))
+        k0, k1 = b.add(k0, b.like(WEYL[0], k0)), b.add(k1, b.like(WEYL[1], k1))
     return c0, c1, c2, c3

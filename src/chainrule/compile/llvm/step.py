@@ -2,8 +2,8 @@
 
 Threads run the tasks of a phase side by side; between phases (see `phases.py`) stands a barrier.
 
-`%table` holds addresses: of the inputs, the constants, the outputs, then the arena and two words for faults. `%scratch`
-is memory that a thread has to itself while a kernel runs.
+`%table` holds addresses: of the inputs, the constants, the outputs, then the arena, two words for faults, and
+counters of ticks. `%scratch` is memory that a thread has to itself while a kernel runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.phases import Placed, phases
-from chainrule.compile.llvm.planning import NestPlan, Plan, cycles, plan
+from chainrule.compile.llvm.planning import NestPlan, Plan, plan
 from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.shares import Share, Split
 from chainrule.compile.llvm.stealing import deal, emit_sharing
@@ -35,7 +35,7 @@ _ARGUMENTS = "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi, i1 %co
 class Module:
     """What was written, and what it expects at run time.
 
-    table: the buffers whose addresses stand in the table, in order; the arena and the fault words follow.
+    table: the buffers whose addresses stand in the table, in order; the arena, the fault words and the ticks follow.
     scratch: bytes a thread needs. faults: what fault number 1, 2, … means: the name of the op.
     """
 
@@ -53,7 +53,7 @@ class Module:
     @property
     def work(self) -> float:
         """Roughly the cycles that one thread takes for it all."""
-        return sum(cycles(placed.plan) for phase in self.phases for placed in phase)
+        return sum(placed.plan.work for phase in self.phases for placed in phase)
 
 
 def written(schedule: Schedule, arena: Arena, target: Target, threads: int, *, timed: bool = False) -> Module:

@@ -12,6 +12,8 @@ import functools
 import os
 from typing import NamedTuple
 
+import numpy as np
+
 from chainrule.compile import cache
 from chainrule.compile.llvm import engine, processor
 from chainrule.errors import ArgumentError
@@ -64,6 +66,11 @@ class Target(NamedTuple):
         """Can a program read a counter of the processor's ticks?"""
         return self.arch in {"x86_64", "aarch64"}
 
+    def flops_a_cycle(self, dtype: np.dtype) -> int:
+        """Multiplications and additions of a core in a cycle, about: of two vectors, the widest in two halves."""
+        lanes = min(self.vector_bytes, 32) // max(dtype.itemsize, 4)
+        return 2 * lanes * (2 if self.has_fma else 1)
+
     def __str__(self) -> str:
         return f"{self.name} ({self.cpu})"
 
@@ -76,16 +83,22 @@ class Target(NamedTuple):
         if kind not in _RESTRICTED:
             raise ArgumentError(f"CHAINRULE_TARGET: expected {', '.join(_RESTRICTED)}, got {kind!r}; set one, or none")
         host_ = _detected()
-        name, cpu, vector_bytes, registers, needed = _RESTRICTED[kind]
+        name, _, _, _, needed = _RESTRICTED[kind]
         present = set(host_.features.split(","))
         missing = [f for f in needed if f"+{f}" not in present]
         if missing:
             wanted = f"expected a CPU with {name}, got {host_.cpu}"
             what = f"without {', '.join(missing)}" if host_.arch == "x86_64" else f"({host_.name})"
             raise ArgumentError(f"CHAINRULE_TARGET={kind}: {wanted} {what}; unset it, or ask for less")
+        return Target.of_kind(kind, host_.triple)
+
+    @staticmethod
+    def of_kind(kind: str, triple: str = "x86_64-unknown-linux-gnu") -> Target:
+        """An x86-64 that has no more than `kind`, to write code for; it need not run here."""
+        name, cpu, vector_bytes, registers, needed = _RESTRICTED[kind]
         return Target(
             name=name,
-            triple=host_.triple,
+            triple=triple,
             cpu=cpu,
             features="",
             vector_bytes=vector_bytes,

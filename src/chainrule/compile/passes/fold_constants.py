@@ -27,7 +27,7 @@ def fold_constants(program: Program) -> Program:
     return rewritten(program, (folding.of, stored))
 
 
-_MOVES = (movement.expand, movement.reshape, movement.permute, movement.slice_, movement.flip, movement.cast)
+_MOVES = movement.VIEWS | {movement.cast}
 
 
 class _Folding:

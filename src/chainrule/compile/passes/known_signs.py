@@ -28,12 +28,9 @@ def _false(node: Any) -> Any:
     return filled(node, Ratio(0)) if _below_zero(node) else None
 
 
-_MOVES = (movement.expand, movement.reshape, movement.permute, movement.slice_, movement.flip)
-
-
 def _is_position(x: Node) -> bool:
     """Is it counted from the start: the place of an extreme or in an order, or a range from 0 on?"""
-    while x.op in _MOVES:
+    while x.op in movement.VIEWS:
         (x,) = x.inputs
     if isinstance(x.op, Reduction):
         return x.op.combine in ("argmax", "argmin")

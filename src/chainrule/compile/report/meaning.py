@@ -358,7 +358,3 @@ def _spoken(fold: str) -> str:
     """`3: Conv2d` as Conv2d 3."""
     where, _, kind = fold.rpartition(": ")
     return f"{kind} {where}" if where else kind
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

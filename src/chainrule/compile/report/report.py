@@ -13,8 +13,9 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile import writing
+from chainrule.compile.caches import SECOND
 from chainrule.compile.llvm.phases import Placed
-from chainrule.compile.machine import Limit, Machine, machine
+from chainrule.compile.machine import Limit, Machine, last_cache, machine
 from chainrule.compile.native import Native
 from chainrule.compile.pipeline import PASSES, optimised
 from chainrule.compile.program import Program
@@ -27,7 +28,6 @@ from chainrule.compile.tracing.bound import Bound
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, TraceError
 
-_NEAR = 256 << 10  # bytes a thread: what the machine's limits call L2
 _IMPOSSIBLE = 1.02  # of a limit
 
 
@@ -132,7 +132,7 @@ class Report:
     def _limit(self, operations: int, size: int, threads: int, dtype: np.dtype) -> tuple[float, LimitedBy]:
         """The least seconds that the machine's limits allow, and which of them says so."""
         arithmetic = operations / (_of(self.machine[dtype.name], threads) * 1e9)
-        near = size <= _NEAR * threads or self.is_cached
+        near = size <= SECOND * threads or self.is_cached
         memory = size / (_of(self.machine["copy L2" if near else "copy memory"], threads) * 1e9)
         return (arithmetic, "arithmetic") if arithmetic >= memory else (memory, "memory")
 
@@ -160,7 +160,7 @@ class Report:
         """Does all that the step touches fit into the caches, so that it may stay there from step to step?"""
         buffers = self._written.schedule.buffers()
         touched = sum(b.bytes for b in buffers if b.place != "arena") + self._written.arena.size
-        return touched <= self.machine.memory // 4  # which is four times the last cache
+        return touched <= last_cache()
 
     @property
     def operations(self) -> int:

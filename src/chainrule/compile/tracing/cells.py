@@ -184,7 +184,7 @@ class Cell(Traced):
         if self.tensor is not None:
             return self.tracer.read(self.tensor)
         if self._node is None:
-            self._node = _filled(self.tracer, self.fill, self.aval)
+            self._node = _filled(self.fill, self.aval)
         return self._node
 
     def begin(self, node: Any) -> None:
@@ -274,7 +274,7 @@ def _fitted(value: Any, aval: Aval) -> Any:
         return expand(to_dtype(value, aval.dtype), aval.shape)
 
 
-def _filled(tracer: GraphTracer, fill: Any, aval: Aval) -> Any:
+def _filled(fill: Any, aval: Aval) -> Any:
     return _fitted(fill.node if isinstance(fill, Number) else fill, aval)
 
 

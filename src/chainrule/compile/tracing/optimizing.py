@@ -35,15 +35,15 @@ class Options(Mapping[str, Any]):
 
     def _read(self, name: str, value: Any) -> Any:
         if isinstance(value, tuple | list) and value and all(_is_number(v) for v in value):
-            return tuple(self._number(name, part, v) for part, v in enumerate(value))
+            return tuple(self._number(name, part) for part in range(len(value)))
         if _is_number(value):
-            return self._number(name, None, value)
+            return self._number(name, None)
         group = self._group
         self._tracer.options_watched.append((group, name))
         self._tracer.option_guards.append(Guard(lambda: group[name], value, f"the option {name} of an optimiser"))
         return value
 
-    def _number(self, name: str, part: int | None, value: Any) -> Number:
+    def _number(self, name: str, part: int | None) -> Number:
         place = Option(self._group, name, part)
         tracer = self._tracer
         guarded: list[bool] = []

@@ -52,7 +52,6 @@ from chainrule.tensor import Tensor
 _DEPTH = 64
 
 # What gives a view of its input's memory where it runs eagerly.
-_VIEWS = frozenset({movement.reshape, movement.permute, movement.slice_, movement.expand, movement.flip})
 
 
 class Pull(NamedTuple):
@@ -151,7 +150,7 @@ class GraphTracer(Tracer):
             node.cut = Cut(f"{op.name}: {reason}", tuple(weakref.ref(x) for x in values))
         elif not wants_grad:
             node.cut = next((x.cut for x in values if x.cut is not None), None)
-        if op in _VIEWS:
+        if op in movement.VIEWS:
             self._views.setdefault(id(values[0]), []).append(node)
         return node
 
@@ -204,7 +203,7 @@ class GraphTracer(Tracer):
                 f"{name}: this tensor was computed by {owner.op.name}; only leaves change in place; write y = y … "
                 f"instead"
             ))  # fmt: skip
-        if owner.op in _VIEWS and id(owner) not in self._now:
+        if owner.op in movement.VIEWS and id(owner) not in self._now:
             self._detach_view(owner, name)
         old = self.read(owner)
         old.mutated = when = tick()
@@ -226,7 +225,7 @@ class GraphTracer(Tracer):
     def _detach_view(self, view: Any, name: str) -> None:
         """A view is about to change, and with it what it is a view of: nobody may read that any more."""
         base = view
-        while base.op in _VIEWS:
+        while base.op in movement.VIEWS:
             base = base.inputs[0]
         if base.op is None or id(base) in self._place:
             raise at_user_line(TraceError(

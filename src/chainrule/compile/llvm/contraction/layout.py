@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from chainrule import dtypes
 from chainrule.compile.caches import SECOND
@@ -202,18 +203,8 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         wide = min(wide, -(-max(column.extent, 1) // width) * width)
     tiles = Grid(tuple(a for a in form.points if a is not row), row, high, starts.get(row, 0))
     found = () if form.dot else _limits(kernel, form, row, column)
-    operands = _operands(kernel, form, bool(found))
-    packed, turned, points_along = False, None, None
-    if form.dot:
-        packed = not contiguous(operands[1], form.lanes)
-    elif 0 not in (a.extent for a in axes.summed):
-        as_written = operands[1] is _operands(kernel, form, False)[1]  # else a copy would reach beyond the edge
-        packed = as_written and panels_pay(kernel, axes, operands[1], column, tiles.count * high, many)
-        if not contiguous(operands[1], column):
-            turned = longest_run(operands[1], axes)
-        if operands[0] is _operands(kernel, form, False)[0]:  # else a copy would reach beyond the edge
-            points_along = points_copied_along(kernel, axes, operands[0], row, wide // span, many)
-    in_parts = not form.dot and (packed or points_along is not None)
+    copies = _copies(kernel, axes, form, bool(found), (row, tiles.count * high), (column, wide // span), many)
+    in_parts = not form.dot and (copies.packed or copies.points_along is not None)
     return Layout(
         kernel=kernel,
         target=target,
@@ -223,12 +214,44 @@ def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, i
         tiles=tiles,
         width=width,
         span=span,
-        packed=packed,
-        turned=turned,
-        points_along=points_along,
+        packed=copies.packed,
+        turned=copies.turned,
+        points_along=copies.points_along,
         results_turned=stored_along is not None,
         block=_block(axes, wide * kernel.accumulate.itemsize) if in_parts else None,
         limits=found,
+    )
+
+
+class _Copies(NamedTuple):
+    """Which operands are copied before they are used: see `Layout`."""
+
+    packed: bool = False
+    turned: Axis | None = None
+    points_along: Axis | None = None
+
+
+def _copies(
+    kernel: Contract,
+    axes: Axes,
+    form: Form,
+    limited: bool,
+    down: tuple[Axis, int],
+    along: tuple[Axis, int],
+    many: bool,
+) -> _Copies:
+    """Of tiles over an axis of so many rows, in panels along an axis, each some tiles of registers wide."""
+    points, vectors = _operands(kernel, form, limited)
+    if form.dot:
+        return _Copies(packed=not contiguous(vectors, form.lanes))
+    if 0 in (a.extent for a in axes.summed):
+        return _Copies()
+    (row, rows), (column, tiles) = down, along
+    all_points, all_vectors = _operands(kernel, form, False)  # of others a copy would reach beyond the edge
+    return _Copies(
+        packed=vectors is all_vectors and panels_pay(kernel, axes, vectors, column, rows, many),
+        turned=None if contiguous(vectors, column) else longest_run(vectors, axes),
+        points_along=points_copied_along(kernel, axes, points, row, tiles, many) if points is all_points else None,
     )
 
 

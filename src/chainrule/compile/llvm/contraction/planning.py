@@ -28,7 +28,7 @@ class ContractPlan:
         and what a part comes to does not depend on who does it.
     rows: what units stand for. grain: how many are better not taken apart.
     scratch: bytes of memory that one thread needs beside, 64-byte aligned.
-    flops: multiplications and additions. work: about the cycles that one thread takes, as vector instructions.
+    flops: multiplications and additions. work: roughly the cycles that one thread takes.
     """
 
     layouts: tuple[Layout, ...]
@@ -66,7 +66,7 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
     """Decide how to do a contraction on a machine."""
     axes = Axes.of(kernel)
     whole = decide(kernel, target, axes, {})
-    every, added = product((*axes.batch, *axes.rows, *axes.columns, *axes.summed)), terms(kernel)
+    added = terms(kernel)
     parts = _parts(whole)
     layouts = parts if 0 < sum(p.form.cost for p in parts) < _WORTH * whole.form.cost else (whole,)
     return ContractPlan(
@@ -76,7 +76,7 @@ def plan(kernel: Contract, target: Target) -> ContractPlan:
         grain=max(-(-layout.grain * layouts[0].units // max(layout.units, 1)) for layout in layouts),
         scratch=max(layout.stretches[-1] for layout in layouts),
         flops=2 * added,
-        work=sum(layout.form.cost for layout in layouts) * (added / every if whole.limits else 1.0),
+        work=2 * added / target.flops_a_cycle(kernel.accumulate),
     )
 
 

@@ -33,7 +33,7 @@ _LARGE = 24  # ops; what is larger finds no registers for so many chains, and ha
 _OTHERS = 4  # registers for what is added up: sums take no more than the rest
 _ROWS = 1 << 13  # bytes: so much may be remembered of rows side by side
 _FEW = 8  # rounds: fewer are not easily shared
-_DEAR = 16  # ops that a dear one stands for, as exp
+_DEAR = 16  # instructions that a dear op is, as exp
 _FEW_OF_ALL = 8  # times: work that is so much smaller than all there is decides nothing
 _RANDOM = 40.0  # what a random number costs, against an op
 
