@@ -139,6 +139,28 @@ def test_rows_that_products_read_do_not_lie_a_power_of_two_apart():
     same(gradients, *given)
 
 
+def test_a_recurrence_is_not_computed_from_its_beginning_by_each_step():
+    """Gates cut from one product: no kernel can store the hidden state beside it. Twice the steps, twice the code."""
+
+    def trained(steps):
+        def loss(w, v, x):
+            h = cr.zeros(17, 24)
+            for t in range(steps):
+                r, z, n = (x[:, t] @ w).chunk(3, 1)
+                a, b, c = (h @ v).chunk(3, 1)
+                z = (z + b).sigmoid()
+                h = (1.0 - z) * (n + (r + a).sigmoid() * c).tanh() + z * h
+            return h.square().mean()
+
+        given = drawn(8, 72), drawn(24, 72), drawn(17, steps, 8)
+        function = cr.grad(loss, argnums=(0, 1))
+        if steps == 3:
+            same(function, *given)
+        return len(written(function, *given).module.text)
+
+    assert trained(6) < 2.6 * trained(3)
+
+
 def test_threads_share_what_is_scattered_for_a_product():
     """Rows of 1 KB, without room between: each thread clears the stretches that it adds to."""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from chainrule.compile.kernels.access import is_free
 from chainrule.compile.kernels.group import Group
 from chainrule.compile.kernels.homes import find_homes
 from chainrule.compile.kernels.sparing import worth_storing
@@ -23,7 +24,6 @@ from chainrule.compile.kernels.stores import find_stores
 from chainrule.compile.kernels.uses import uses_of
 from chainrule.compile.program import Program
 from chainrule.core.affine import Affine
-from chainrule.ops import movement
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +43,8 @@ def grouped(program: Program) -> Grouping:
     homes = find_homes(program, uses)
     stores = find_stores(program, homes, uses)
     kept = worth_storing(stores, uses)
-    if kept.keys() != stores.required.keys() or any(node.op is movement.cat for node in kept.values()):
+    # Who computes for himself what turned out to be stored, reads it then.
+    again = any(is_free(node) and homes.of(node) is None for node in kept.values())
+    if again or kept.keys() != stores.required.keys():
         stores = find_stores(program, homes, uses, kept)
     return Grouping(groups=[g for g in stores.homes.groups if g.placed], places=stores.homes.places)

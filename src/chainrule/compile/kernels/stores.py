@@ -214,10 +214,13 @@ class _Demand:
             return x.constant is None
         if not is_free(x):
             return True
-        is_kept = self._kept is None or id(x) in self._kept
-        if x.op is movement.cat and self._kept is not None:
-            return is_kept  # stored for others: which of the parts an entry is from need not be asked again
-        if (x is root and own is None) or not is_kept:
+        if self._kept is not None and id(x) not in self._kept:
+            return False
+        if self._kept is not None and (not is_move(x) or x.op is movement.cat):
+            return (
+                True  # stored, if only for others: it need not be computed again, nor asked which part an entry is of
+            )
+        if x is root and own is None:
             return False
         return (own is not None and not is_move(x)) or self._is_once(x)
 
