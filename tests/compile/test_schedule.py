@@ -143,17 +143,15 @@ def test_a_recurrence_is_not_computed_from_its_beginning_by_each_step():
     """Gates cut from one product: no kernel can store the hidden state beside it. Thrice the steps, thrice the code."""
 
     def trained(steps):
-        weights = [drawn(8, 72), drawn(72), drawn(24, 72), drawn(72, seed=1)]
-        for p in weights:
-            p.requires_grad_()
-        w, v_bias, v, w_bias = weights
-        optimizer = cr.optim.SGD(weights, lr=0.1)
+        cr.manual_seed(0)
+        of_input, of_state = cr.nn.Linear(8, 72), cr.nn.Linear(24, 72)
+        optimizer = cr.optim.SGD([*of_input.parameters(), *of_state.parameters()], lr=0.1)
 
         def step(x, y):
             h = cr.zeros(17, 24)
             for t in range(steps):
-                r, z, n = (x[:, t] @ w + w_bias).chunk(3, 1)
-                a, b, c = (h @ v + v_bias).chunk(3, 1)
+                r, z, n = of_input(x[:, t]).chunk(3, 1)
+                a, b, c = of_state(h).chunk(3, 1)
                 r, z = (r + a).sigmoid(), (z + b).sigmoid()
                 n = (n + r * c).tanh()
                 h = (1 - z) * n + z * h
