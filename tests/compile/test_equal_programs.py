@@ -211,6 +211,105 @@ def test_updates(case):
         assert_equal(f, w, case, max(1.0, float(np.abs(w).max())), CLOSE)
 
 
+# Of a matrix, and of what has one entry a column or a row of it: each updated from what was there before.
+REDUCED = {
+    "sum": lambda x, d: x.sum(d, keepdim=True),
+    "mean": lambda x, d: x.mean(d, keepdim=True),
+    "largest": lambda x, d: x.amax(d, keepdim=True),
+    "softmax": lambda x, d: x.softmax(d),
+    "spread": lambda x, d: (x - x.mean(d, keepdim=True)).square().mean(d, keepdim=True),
+    "as it is": lambda x, d: x,
+}
+
+
+@dataclass
+class Chain:
+    """Values, each of earlier ones and reduced or not; then each tensor is updated by one of them that fits."""
+
+    shapes: list[tuple[int, int]]
+    links: list[tuple[int, int, str, int, bool]]
+
+    def tensors(self) -> list[cr.Tensor]:
+        """What is updated."""
+        return [cr.tensor(np.cos(np.arange(m * n) + i).reshape(m, n)) for i, (m, n) in enumerate(self.shapes)]
+
+    def __call__(self, tensors: list[cr.Tensor]) -> None:
+        values = list(tensors)
+        for one, other, how, dim, added in self.links:
+            x, y = values[one % len(values)], values[other % len(values)]
+            made = REDUCED[how](x, dim)
+            values.append((made + y if added else made * y) * 0.3)
+        for x in tensors:
+            fitting = [v for v in values[len(tensors) :] if np.broadcast_shapes(v.shape, x.shape) == x.shape]
+            for v in fitting[-1:]:
+                x.sub_(v)
+
+
+@st.composite
+def chains(draw):
+    m, n = draw(st.sampled_from([(3, 4), (2, 17), (17, 2), (9, 9)]))
+    shapes = draw(st.lists(st.sampled_from([(m, n), (1, n), (m, 1)]), min_size=1, max_size=4))
+    link = st.tuples(
+        st.integers(0, 9), st.integers(0, 9), st.sampled_from(list(REDUCED)), st.integers(0, 1), st.booleans()
+    )
+    return Chain(shapes, draw(st.lists(link, min_size=1, max_size=6)))
+
+
+@given(chains())
+@drawn_many
+def test_what_is_written_over_is_not_read_after_that(case):
+    """In loops with several stages an old value may be needed in a later one, at the very place of the new one."""
+    runs = []
+    for wrap in (lambda f: f, compiled):
+        tensors = case.tensors()
+        step = wrap(lambda tensors=tensors: case(tensors))
+        with cr.no_grad():
+            for _ in range(2):
+                step()
+        runs.append([x.numpy() for x in tensors])
+    for f, w in zip(runs[1], runs[0], strict=True):
+        assert_equal(f, w, case, max(1.0, float(np.abs(w).max())), CLOSE)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_layer_trained_on_one_sample(batch):
+    """Its products are sums then, and the weight is updated in the loops in which the bias is read."""
+    runs = []
+    for wrap in (lambda f: f, compiled):
+        w, b, x, y = drawn(2, 3), drawn(3), drawn(batch, 2, seed=1), drawn(batch, 3, seed=2)
+        w.requires_grad_(), b.requires_grad_()
+        optimizer = cr.optim.SGD([w, b], lr=0.1)
+
+        def step(w=w, b=b, x=x, y=y, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (x @ w + b - y).square().sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step = wrap(step)
+        losses = [step().item() for _ in range(3)]
+        runs.append((losses, w.detach().numpy(), b.detach().numpy()))
+    for f, g in zip(runs[0], runs[1], strict=True):
+        np.testing.assert_allclose(f, g, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("joined", [cr.cat, cr.stack])
+@pytest.mark.parametrize(
+    "made", [lambda x: x.softmax(0), lambda x: x - x.sum(0), lambda x: x - x.mean(1, keepdim=True)]
+)
+def test_what_is_joined_and_returned_with_sums_of_it(joined, made):
+    """Computed by the very loops that would have to read it."""
+
+    def function(x):
+        both = joined([made(x), x])
+        return both, both.square()[:1].sum(0), cr.grad(lambda x: joined([made(x), x]).square().sum())(x)
+
+    x = cr.tensor(np.cos(np.arange(12.0)).reshape(3, 4))
+    for f, w in zip(arrays(compiled(function)(x)), quietly(function, x), strict=True):
+        assert_equal(f, w, size=10.0)
+
+
 @given(programs(14), st.data())
 @drawn_many
 def test_inputs_that_become_what_the_program_computes(program, data):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chainrule.compile.kernels.access import Flat, Lowering, Where
 from chainrule.compile.kernels.buffer import row_major
@@ -91,8 +92,15 @@ def _sorted(after: Mapping[int, set[int]]) -> list[int]:
 
 # --- what a group reads of what it writes over
 
-# By the id of a node, where a group reads it; None: all over, as a product reads its operands.
-_Readings = dict[int, list[Where | None]]
+
+class _Reading(NamedTuple):
+    """Where a group reads a value, None: all over, as a product reads its operands; and at which turn."""
+
+    where: Where | None
+    turn: int
+
+
+_Readings = dict[int, list[_Reading]]  # by the id of the node that is read
 
 
 class _Overwriting:
@@ -103,7 +111,7 @@ class _Overwriting:
         self._readings: dict[int, _Readings] = {}  # by the group's number
 
     def fits(self, group: Group, x: Node, value: Node) -> bool:
-        """Does a group read the old value of `x` only where it writes the new one?"""
+        """Does a group read the old value of `x` only where it writes the new one, and not after that?"""
         if id(x) not in group.loads:
             return True
         place = self._places.get(id(value))
@@ -111,30 +119,55 @@ class _Overwriting:
             return False
         if group.number not in self._readings:
             self._readings[group.number] = self._read_by(group)
-        shape = x.aval.shape
+        shape, written = x.aval.shape, _turn(group, value)
         want = Affine.total(zip(place, row_major(shape), strict=True))
-        return all(_offset(where, shape) == want for where in self._readings[group.number].get(id(x), ()))
+        readings = self._readings[group.number].get(id(x), ())
+        return all(_offset(r.where, shape) == want and r.turn <= written for r in readings)
 
     def _read_by(self, group: Group) -> _Readings:
         found: _Readings = {}
 
-        def leaf(node: Node, where: Where) -> Expr | None:
-            if id(node) in group.loads:
-                found.setdefault(id(node), []).append(where)
-                return Number(0, node.aval.dtype)
-            return Number(0, node.aval.dtype) if group.holds(node) else None
+        def read(root: Node, place: Where, turn: int) -> None:
+            def leaf(node: Node, where: Where) -> Expr | None:
+                if id(node) in group.loads:
+                    found.setdefault(id(node), []).append(_Reading(where, turn))
+                    return Number(0, node.aval.dtype)
+                return Number(0, node.aval.dtype) if group.holds(node) else None
 
-        lowering = Lowering(leaf, group.extents)
+            Lowering(leaf, group.extents).lowered(root, place)  # each anew: what two turns read, is read at both
+
         for node in group.placed:
             if not group.holds(node):
-                lowering.lowered(node, self._places[id(node)])
+                read(node, self._places[id(node)], _turn(group, node))
         for seed in group.seeds:
             if group.kind == "loops":
-                lowering.lowered(seed.inputs[0], group.everywhere(seed.inputs[0]))
+                (x,) = seed.inputs
+                read(x, group.everywhere(x), 2 * _depth(group, x) + 1)
             else:
                 for x in _loaded(seed.inputs, group):
-                    found.setdefault(id(x), []).append(None)
+                    found.setdefault(id(x), []).append(_Reading(None, 0))
         return found
+
+
+def _turn(group: Group, node: Node) -> int:
+    """When a group stores a node: stage by stage, as reductions need each other; in each the rows, then the points."""
+    return 2 * _depth(group, node) + group.is_full(node.aval.shape) if group.kind == "loops" else 0
+
+
+def _depth(group: Group, node: Node) -> int:
+    """How many of a group's reductions one after the other it takes to know a node."""
+    found: dict[int, int] = {}
+    todo = [node]
+    while todo:
+        x = todo[-1]
+        inputs = () if x.op is None or id(x) in group.loads else x.inputs
+        missing = [i for i in inputs if id(i) not in found]
+        if missing:
+            todo += missing
+            continue
+        found[id(x)] = max((found[id(i)] for i in inputs), default=0) + (group.holds(x) and group.kind == "loops")
+        todo.pop()
+    return found[id(node)]
 
 
 def _loaded(nodes: Iterable[Node], group: Group) -> Iterator[Node]:

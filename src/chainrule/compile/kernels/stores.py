@@ -201,14 +201,14 @@ class _Demand:
                 if isinstance(x.op, Reduction) or x is not root:
                     self._push(x)
             elif not loaded:
-                if not self._is_read(x, root, own):
+                if not self._is_read(group, x, root, own):
                     return None
                 self.require(x, group)
             return Number(0, x.aval.dtype)
 
         return leaf
 
-    def _is_read(self, x: Node, root: Node, own: Group | None) -> bool:
+    def _is_read(self, group: Group, x: Node, root: Node, own: Group | None) -> bool:
         """Is a value of elsewhere read from memory, and not computed where it is wanted?"""
         if x.op is None:
             return x.constant is None
@@ -216,13 +216,16 @@ class _Demand:
             return True
         if self._kept is not None and id(x) not in self._kept:
             return False
-        if self._kept is not None and (not is_move(x) or x.op is movement.cat):
-            return (
-                True  # stored, if only for others: it need not be computed again, nor asked which part an entry is of
-            )
+        if self._kept is not None and (not is_move(x) or x.op is movement.cat) and not self._waits(x, group):
+            return True  # stored, if only for others: nor is asked again of which part an entry is
         if x is root and own is None:
             return False
         return (own is not None and not is_move(x)) or self._is_once(x)
+
+    def _waits(self, node: Node, group: Group) -> bool:
+        """Is what a node is computed from known only after a group has run?"""
+        homes = self._homes
+        return any(homes.waits(homes.groups[n], group) for n in homes.sources_of([node]))
 
     def _is_once(self, node: Node) -> bool:
         """Is a free node better computed once than by each reader?"""
