@@ -76,19 +76,36 @@ def test_an_index_that_is_not_read_is_no_fault():
         assert np.array_equal(found.numpy(), wanted.numpy())
 
 
-def test_labels_out_of_range():
-    def loss(x, labels):
-        return cr.value_and_grad(lambda x: cr.nn.functional.cross_entropy(x, labels))(x)
+F = cr.nn.functional
+LOOKED_UP = {
+    "cross_entropy": lambda x, i: F.cross_entropy(x, i),
+    "cross_entropy, weighted": lambda x, i: F.cross_entropy(x, i, weight=x[0].detach() ** 2, label_smoothing=0.1),
+    "its gradient": lambda x, i: cr.grad(lambda x: F.cross_entropy(x, i))(x),
+    "nll_loss": lambda x, i: F.nll_loss(x, i),
+    "embedding": lambda x, i: F.embedding(i, x[:10]),
+    "one_hot": lambda x, i: F.one_hot(i, 10),
+    "scatter_add": lambda x, i: cr.scatter_add(x[:10] * 0.0, 0, i.reshape(1, 17)[:, :10], x[:1]),
+    "gradient of gather": lambda x, i: cr.grad(lambda x: x.gather(1, i.unsqueeze(1)).sum())(x),
+}
 
-    x = cr.randn(17, 10)
-    function = compiled(loss)
-    function(x, cr.randint(0, 10, (17,)))
+
+@pytest.mark.parametrize("wrong", [10, -1, -11])
+@pytest.mark.parametrize("name", LOOKED_UP)
+def test_labels_and_indices_out_of_range(name, wrong):
+    """As eagerly: where an index may count from the end, -1 is one; a class, or a row of an embedding, is none."""
+    function, x = LOOKED_UP[name], cr.randn(17, 10)
     labels = np.arange(17) % 10
-    labels[16] = 10
+    fast = compiled(function)
+    fast(x, cr.tensor(labels))
+    labels[3] = wrong
+    given = x, cr.tensor(labels)
+    if wrong == -1 and name in {"scatter_add", "gradient of gather"}:
+        np.testing.assert_array_equal(fast(*given).numpy(), function(*given).numpy())
+        return
     with pytest.raises(OutOfRangeError):
-        loss(x, cr.tensor(labels))
-    with pytest.raises(OutOfRangeError):
-        function(x, cr.tensor(labels))
+        function(*given)
+    with pytest.raises(OutOfRangeError, match="out of range in a compiled function, which has run to its end"):
+        fast(*given)
 
 
 @pytest.mark.parametrize(("kind", "side"), [("", "start"), *((kind, "end") for kind in ("", *KINDS))])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.array.align import as_node, expand, one_dim
+from chainrule.array import elementwise
+from chainrule.array.align import as_node, expand, one_dim, to_dtype
 from chainrule.core.aval import Aval
 from chainrule.core.node import AnyNode, apply, at_user_line
 from chainrule.core.tracing import known
@@ -55,6 +56,17 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     if arrays:
         picked = _by_arrays(picked, [(places[where], array) for where, array in arrays])
     return picked
+
+
+def none_below_zero(index: Tensor, size: int) -> Tensor:
+    """An index of classes or rows; entries below 0 are beyond the end, where they are not known and nobody can check.
+
+    Where they are looked up one beyond the end is reported; one below 0 would count from the end.
+    """
+    if known(index) is not None or index.dtype.kind == "u":
+        return index
+    index = to_dtype(index, dtypes.int64)
+    return elementwise.where(index < 0, size, index)
 
 
 def _spelled_out(key: Any, ndim: int) -> list[Any]:

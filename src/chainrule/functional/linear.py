@@ -100,6 +100,7 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
         raise at_user_line(OutOfRangeError(
             f"embedding: indices must lie in 0 … {rows - 1}, one a row of {weight.aval}; got {low if low < 0 else high}"
         ))  # fmt: skip
+    input = indexing.none_below_zero(input, rows)
     if padding_idx is None:
         return weight[input]
     if not -rows <= padding_idx < rows:
@@ -133,7 +134,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         raise at_user_line(
             ArgumentError("one_hot: there is no label to read the number of classes off; give num_classes")
         )
-    return indexing.one_hot(tensor, num_classes)
+    return indexing.one_hot(indexing.none_below_zero(tensor, num_classes), num_classes)
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:

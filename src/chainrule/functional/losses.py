@@ -381,6 +381,7 @@ def _against_labels(
         counted = labels != ignore_index
         labels = elementwise.where(counted, labels, 0)
     _check_labels(name, labels, log_p.shape[dim])
+    labels = indexing.none_below_zero(labels, log_p.shape[dim])
     weights = _class_weights(name, weight, log_p, dim)
     column = to_dtype(labels, dtypes.int64).unsqueeze(dim)
     loss = -indexing.gather(log_p, dim, column).squeeze(dim)

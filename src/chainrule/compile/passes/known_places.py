@@ -7,41 +7,62 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.passes.rewriting import rewritten, stored
+from chainrule.compile.passes.rewriting import rewritten, stored, walked
 from chainrule.compile.program import Program
-from chainrule.core.node import Ratio
+from chainrule.core.node import Node, Ratio
 from chainrule.ops import comparison, elementwise, indexing, movement, source
 
 
 def known_places(program: Program) -> Program:
     """Indexing that needs no memory to be written or read at a computed place is none any more."""
-    return rewritten(program, (_one_place_a_row, _one_hot, _gathered_slice, _indexed_slice, stored))
+    checked = _checked(program)
+
+    def compared(node: Node, inputs: tuple[Node, ...]) -> Any:
+        if node.op is indexing.scatter_add:
+            return _one_place_a_row(node, id(node) in checked, *inputs)
+        return _one_hot(node, *inputs) if node.op is indexing.one_hot else None
+
+    return rewritten(walked(program, compared), (_gathered_slice, _indexed_slice, stored))
 
 
 # --- adding to places
 
 
-def _one_place_a_row(node: Any) -> Any:
+def _checked(program: Program) -> set[int]:
+    """The ids of nodes that add at places which are also picked from, in as many: that reports those out of range."""
+    picked = {(id(n.inputs[1]), n.inputs[0].aval.shape[n.params["dim"]]) for n in program.nodes if _is_gather(n)}
+    adding = (n for n in program.nodes if n.op is indexing.scatter_add and n.aval.shape)
+    return {id(n) for n in adding if (id(n.inputs[1]), n.aval.shape[n.params["dim"]]) in picked}
+
+
+def _is_gather(node: Node) -> bool:
+    return node.op is indexing.gather and bool(node.aval.shape)
+
+
+def _one_place_a_row(node: Any, is_checked: bool, value: Any, index: Any) -> Any:
     """scatter_add(g, i)[…, j] = [i = j] g, where each row has one place."""
-    if node.op is not indexing.scatter_add:
-        return None
-    value, index = node.inputs
     dim, shape = node.params["dim"], tuple(node.params["shape"])
     if index.aval.shape != (*shape[:dim], 1, *shape[dim + 1 :]):
         return None
-    there = _is_at(_from_start(index, shape[dim]), dim, shape)
-    return elementwise.gate(there, movement.expand(value, shape=shape))
+    size = shape[dim] if shape else 1
+    place = _from_start(index, size) if is_checked else _looked_up(index, size)
+    return elementwise.gate(_is_at(place, dim, shape), movement.expand(value, shape=shape))
 
 
-def _one_hot(node: Any) -> Any:
+def _one_hot(node: Any, labels: Any) -> Any:
     """one_hot(label)[…, j] = [label = j]."""
-    if node.op is not indexing.one_hot:
-        return None
-    (labels,) = node.inputs
     shape = node.aval.shape
     last = len(shape) - 1
-    labels = movement.reshape(_wide_enough(labels, shape[last]), shape=(*labels.aval.shape, 1))
+    labels = movement.reshape(_looked_up(labels, shape[last]), shape=(*labels.aval.shape, 1))
     return movement.cast(_is_at(labels, last, shape), dtype=node.aval.dtype)
+
+
+def _looked_up(index: Any, size: int) -> Any:
+    """The index, counted from the start, picked from all there are: that reports one out of range."""
+    index = _wide_enough(index, size)
+    if index.data is not None or not size:  # known, or nothing to be picked from
+        return _from_start(index, size)
+    return indexing.index(type(index).leaf(np.arange(size, dtype=index.aval.dtype)), index)
 
 
 def _wide_enough(index: Any, size: int) -> Any:
