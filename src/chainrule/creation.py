@@ -213,6 +213,9 @@ class Generator:
         """Start the stream of `seed` from its beginning. 0 ≤ seed < 2⁶⁴."""
         if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
             raise at_user_line(ArgumentError(f"manual_seed: expected an int, 0 ≤ seed < 2⁶⁴; got {seed!r}"))
+        tracing = tracer()
+        if tracing is not None:
+            raise tracing.refuse("seeding a random stream", "a call goes on where the last one ended; seed outside")
         with self._lock:
             self.seed, self.counter = int(seed), 0
         return self

@@ -7,6 +7,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.compile.interpret import interpret
+from chainrule.errors import ArgumentError
 
 STEPS = 50
 F = cr.nn.functional
@@ -355,3 +356,14 @@ def test_an_argument_that_an_optimizer_knows():
     fast(other := cr.tensor([1.0, 1.0], requires_grad=True))
     assert other.grad.tolist() == [1.0, 1.0]
     assert w.tolist() == [-0.25, 0.75]
+
+
+def test_what_belongs_to_the_model_is_set_on_the_model():
+    model = cr.nn.Sequential(cr.nn.Linear(2, 3), cr.nn.Dropout(0.5))
+    fast = cr.compile(model)
+    with pytest.raises(ArgumentError, match="training belongs to the Sequential that was compiled; set it there"):
+        fast.training = False
+    model.eval()
+    assert fast.training is False
+    fast.note = "mine"
+    assert fast.note == "mine"

@@ -330,6 +330,60 @@ def test_a_traced_tensor_that_was_kept_says_so_when_it_is_used():
         compiled(lambda x: x)(kept[0])
 
 
+class Running(cr.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", cr.zeros(3))
+        self.seen = cr.ones(2)
+
+    def forward(self, x):
+        self.seen = x * 2.0  # not read: a picture of the last call, no more
+        self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return x - self.mean
+
+
+SET_ANEW = cr.ones(3)
+
+
+def set_a_global(x):
+    global SET_ANEW  # noqa: PLW0603
+    SET_ANEW = SET_ANEW - x
+    return SET_ANEW.sum()
+
+
+def test_another_tensor_in_the_place_of_one_that_is_read_is_refused():
+    """Later calls would read the first one again and again; what was there is there afterwards."""
+    model, before = Running(), SET_ANEW
+    mean = model.mean
+    with pytest.raises(TraceError, match=r"setting Running\.mean, which the function reads.*self\.mean\.copy_"):
+        compiled(model)(cr.ones(4, 3))
+    assert model.mean is mean
+    with pytest.raises(TraceError, match=r"setting the variable SET_ANEW.*SET_ANEW\.copy_"):
+        compiled(set_a_global)(cr.ones(3))
+    assert SET_ANEW is before
+
+    def counted(start):
+        def step(x):
+            nonlocal start
+            start = start + x
+            return start
+
+        return step
+
+    with pytest.raises(TraceError, match="setting the variable start"):
+        compiled(counted(cr.zeros(3)))(cr.ones(3))
+
+
+@pytest.mark.parametrize("seeding", [lambda: cr.manual_seed(1), cr.Generator])
+def test_a_stream_cannot_be_seeded_inside(seeding):
+    def function(x):
+        seeding()
+        return x * cr.rand(3)
+
+    with pytest.raises(TraceError, match="seeding a random stream cannot be compiled"):
+        compiled(function)(cr.ones(3))
+
+
 def test_an_exception_leaves_everything_as_it_was():
     w = cr.tensor([1.0, 2.0], requires_grad=True)
     w.grad = old = cr.tensor([5.0, 5.0])

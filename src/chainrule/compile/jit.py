@@ -18,7 +18,7 @@ from chainrule.compile.tracing.signature import Arguments, arguments_of, is_dyna
 from chainrule.compile.tracing.straight import MISS
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import differentiating, running, tracer
-from chainrule.errors import DTypeError, RetraceWarning
+from chainrule.errors import ArgumentError, DTypeError, RetraceWarning
 from chainrule.tensor import backward_watchers
 from chainrule.tree import flatten
 
@@ -123,7 +123,8 @@ class Compiled:
             why = what_changed(given.spec, next(reversed(self._bound)), given.key, self._names)
         warnings.warn(
             f"compile: {name} has been traced {self.traces} times, and is now traced again: {why}; a number that "
-            f"changes is traced once if it is passed as a tensor or a NumPy scalar, a shape if it is padded",
+            f"changes is traced once if it is passed as a tensor, or a NumPy scalar, of the dtype it meets; a shape if "
+            f"it is padded",
             RetraceWarning,
             stacklevel=5,
         )
@@ -131,6 +132,15 @@ class Compiled:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """As a function among the attributes of a class does, it becomes a method."""
         return self if instance is None else types.MethodType(self, instance)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What is the function's is read through (`__getattr__`), and would be hidden by a value of the same name here.
+        eager = vars(self).get("eager")
+        if hasattr(eager, name) and not (name.startswith("__") or name in vars(self)):
+            raise at_user_line(ArgumentError(
+                f"compile: {name} belongs to the {type(eager).__name__} that was compiled; set it there"
+            ))  # fmt: skip
+        object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         if name == "eager":  # asked before it is set, when an instance is copied

@@ -66,6 +66,10 @@ class Tracer(ABC):
         """Is the value of this tensor the same in each call?"""
 
     @abstractmethod
+    def replaces(self, old: Any, new: Any) -> bool:
+        """Would `new` stand in the place of a tensor that was read, and be none itself when the function is through?"""
+
+    @abstractmethod
     def as_variable(self, x: Any) -> Any:
         """A node of the value of `x`, told apart from it, that can be differentiated by."""
 

@@ -16,7 +16,7 @@ from chainrule.array.align import as_node, check_device, is_device, value_of
 from chainrule.core.alignment import aligned_copy
 from chainrule.core.node import at_user_line
 from chainrule.core.provenance import enter_scope, leave_scope
-from chainrule.core.tracing import module_changes
+from chainrule.core.tracing import module_changes, tracer
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -72,6 +72,12 @@ class Module:
                 f"{type(self).__name__}.{name}: holds a {type(held).__name__}; a {type(value).__name__} in its place "
                 f"would no longer be trained; update it in place under no_grad(), or set a new nn.Parameter, or None"
             ))  # fmt: skip
+        tracing = tracer()
+        if tracing is not None and tracing.replaces(held, value):
+            raise tracing.refuse(
+                f"setting {type(self).__name__}.{name}, which the function reads, to another tensor",
+                f"update the one that is there: self.{name}.copy_(…) under no_grad()",
+            )
         object.__setattr__(self, name, value)
         module_changes[0] += 1
 

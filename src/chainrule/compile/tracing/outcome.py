@@ -21,7 +21,14 @@ from chainrule.compile.tracing.places import (
     State,
     Stream,
 )
-from chainrule.compile.tracing.signature import Arguments, is_dynamic, name_guards, named_values, path_of
+from chainrule.compile.tracing.signature import (
+    Arguments,
+    Variable,
+    is_dynamic,
+    name_guards,
+    named_values,
+    path_of,
+)
 from chainrule.compile.tracing.trace import GraphTracer, Pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import Node, ancestors, at_user_line, make
@@ -96,14 +103,27 @@ def trace(
         for i, leaf in enumerate(given.leaves)
     ]
     args, kwargs = rebuild(given.spec, stand_ins)
+    before = [v for v in named_values(function) if isinstance(v.value, Node)]
     token = current.set(tracer)
     running.append(tracer)
     try:
         returned = function(*args, **kwargs)
+        _refuse_rebound(tracer, before)
         return _Finish(tracer, function, given, stand_ins, keep_grads).outcome(returned)
     finally:
         running.remove(tracer)
         current.reset(token)
+
+
+def _refuse_rebound(tracer: GraphTracer, variables: Sequence[Variable]) -> None:
+    """A global, or a closed-over variable, is set to what was computed from what it was: once, for all calls."""
+    for v in variables:
+        if tracer.replaces(v.value, v.read()):
+            v.write(v.value)
+            raise tracer.refuse(
+                f"setting the variable {v.name}, which the function reads, to another tensor",
+                f"update the one that is there: {v.name}.copy_(…) under no_grad(); or return it",
+            )
 
 
 class _Finish:

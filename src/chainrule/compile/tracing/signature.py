@@ -103,6 +103,12 @@ class Variable(NamedTuple):
     def read(self) -> Any:
         return self.place[self.name] if isinstance(self.place, dict) else self.place.cell_contents
 
+    def write(self, value: Any) -> None:
+        if isinstance(self.place, dict):
+            self.place[self.name] = value
+        else:
+            self.place.cell_contents = value
+
 
 def named_values(*functions: Callable[..., Any]) -> Iterator[Variable]:
     """The globals and closed-over variables that functions and those they call read.

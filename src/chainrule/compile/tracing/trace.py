@@ -170,6 +170,9 @@ class GraphTracer(Tracer):
     def is_constant(self, x: Any) -> bool:
         return x.data is not None and id(x) not in self._now and (x.constant is not None or x.made > self.started)
 
+    def replaces(self, old: Any, new: Any) -> bool:
+        return isinstance(old, Node) and id(old) in self._now and isinstance(new, Node) and new.data is None
+
     def as_variable(self, x: Any) -> Any:
         return self._renamed(self.read(x), requires_grad=True)
 
