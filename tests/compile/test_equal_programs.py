@@ -482,3 +482,19 @@ def test_a_copy_of_what_was_changed_before():
     assert np.array_equal(a.numpy(), numbers(4).numpy() - 0.5)
     assert np.array_equal(b.numpy(), a.numpy())
     assert np.array_equal(c.numpy()[1:3], a.numpy()[1:3])
+
+
+@pytest.mark.parametrize("rows", [20_000, 20_001, 60_000])
+def test_products_of_long_sums_keep_their_digits(rows, target):
+    """Terms of one sign: added one to another, as many as here would lose two or three digits of seven."""
+    rng = np.random.default_rng(rows)
+    x, y = (rng.random((rows, n), dtype=np.float32) for n in (8, 5))
+    images, filters = rng.random((rows // 500, 1, 20, 20), dtype=np.float32), rng.random((4, 1, 3, 3), dtype=np.float32)
+
+    def function(x, y, images, filters):
+        return x.mT @ y, cr.grad(lambda w: F.conv2d(images, w).square().sum())(filters)
+
+    exact = function(*(cr.tensor(a.astype(np.float64)) for a in (x, y, images, filters)))
+    found = compiled(function, target)(*map(cr.tensor, (x, y, images, filters)))
+    for f, e in zip(arrays(found), arrays(exact), strict=True):
+        assert np.abs(f / e - 1.0).max() < 1.5e-6

@@ -1,9 +1,15 @@
-"""The loops over the summed axes: accumulators in registers, the innermost loops written out."""
+"""The loops over the summed axes: accumulators in registers, the innermost loops written out.
+
+Each addition to a sum of many terms is rounded to the digits of that sum. So of a long sum, stretches of some hundred
+terms are added up by themselves first: the error grows with the length of a stretch and their number, not with both.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +21,8 @@ from chainrule.compile.llvm.contraction.sources import Source
 from chainrule.compile.llvm.expressions import Emitter
 
 WRITTEN_OUT = 5, 10  # loops of up to so many rounds are no loops: at least, and at most where rounds are short
+STRETCH = 512, 2048  # terms that are added up by themselves: at least, of inner axes; so many of a single long axis
+LONG = 2 * STRETCH[1]  # terms: sums of no more are one stretch
 INSTRUCTIONS = 128  # multiply-adds that make a round of such loops long
 
 # Adds the products at one point: (left, right, accumulators, how many of the lanes count) → accumulators.
@@ -49,12 +57,43 @@ class Summation:
             total = [b.add(x, y) for x, y in zip(total, found[n * i : n * (i + 1)], strict=True)]
         return total
 
+    @cached_property
+    def _cut(self) -> int | None:
+        """The axis at each point of which the sum over those inside it is one stretch; None: all is one."""
+        steps = [a.extent for a in self.axes]
+        steps[-1] = -(-steps[-1] // self.width)
+        if math.prod(steps) <= LONG:
+            return None
+        return next((d for d in reversed(range(len(steps) - 1)) if math.prod(steps[d + 1 :]) >= STRETCH[0]), None)
+
+    def _added(self, accs: Sequence[Value], stretch: Callable[[list[Value]], list[Value]]) -> list[Value]:
+        """The sums so far, and those of a stretch that begins at 0."""
+        b = self.emitter.builder
+        return [b.add(x, y) for x, y in zip(accs, stretch([zero(v.dtype, v.lanes) for v in accs]), strict=True)]
+
+    def _in_stretches(self, left: Source, right: Source, accs: list[Value]) -> list[Value]:
+        """Along the last axis, which is long: a loop over stretches of it, then the rest."""
+        axis, extent, each = self.axes[-1], self.axes[-1].extent, STRETCH[1] * self.width
+
+        def stretch(base: Index, size: int, accs: Sequence[Value]) -> list[Value]:
+            part = replace(self, axes=(axis,), extents=(size,))
+            here = left.moved(axis, base), right.moved(axis, base)
+            return self._added(accs, lambda zeros: part._along(0, *here, zeros))
+
+        whole = extent // each * each
+        accs = repeat(self.emitter, 0, whole, each, lambda base, held: stretch(base, each, held), accs)
+        return stretch(whole, extent - whole, accs) if extent > whole else accs
+
     def _along(self, depth: int, left: Source, right: Source, accs: list[Value]) -> list[Value]:
         axis, extent, last = self.axes[depth], self.extents[depth], depth == len(self.axes) - 1
         width = self.width if last else 1
+        if last and isinstance(extent, int) and extent > LONG * width:
+            return self._in_stretches(left, right, accs)
 
         def at(base: Index, by: int, accs: list[Value], turn: int, active: int | None = None) -> list[Value]:
             here = left.moved(axis, base).moved(axis, by), right.moved(axis, base).moved(axis, by)
+            if depth == self._cut:
+                return self._added(accs, lambda zeros: self._along(depth + 1, *here, zeros))
             if not last:
                 return self._along(depth + 1, *here, accs)
             each = len(accs) // self.sets

@@ -243,10 +243,11 @@ class Writing:
             step = vector_step(b, rows.axis, rows.size, columns.axis, self._parts(columns))
         start = self._zeros(rows, columns)
         sets = sets_for(len(start), loops[-1][0].extent // width if loops else 1)
-        if kept is not None:
-            start = self._load(kept, start)
         axes, extents = [a for a, _ in loops], [n for _, n in loops]
-        return Summation(self.emitter, axes, extents, width, sets, step).run(points, vectors, start)
+        found = Summation(self.emitter, axes, extents, width, sets, step).run(points, vectors, start)
+        if kept is None:
+            return found
+        return [b.add(before, value) for before, value in zip(self._load(kept, start), found, strict=True)]
 
     def _limited(self, point: Point, part: Part) -> dict[Axis, tuple[Index, Index]]:
         """Of the summed axes whose terms are not all there at a point: the first of a part that is, and how many."""
