@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.compile import native
 from chainrule.compile.interpret import interpret
 from chainrule.errors import ArgumentError
 
@@ -367,3 +368,25 @@ def test_what_belongs_to_the_model_is_set_on_the_model():
     assert fast.training is False
     fast.note = "mine"
     assert fast.note == "mine"
+
+
+def test_a_long_compilation_gives_a_sign_of_life(monkeypatch, tmp_path):
+    shown = []
+
+    class Status:
+        def stop(self):
+            shown.append("stopped")
+
+    def status(text):
+        shown.append(text)
+        return Status()
+
+    monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(native, "_status", status)
+    cr.compile(lambda x: x * 2.0)(cr.ones(3))
+    assert shown == []
+    monkeypatch.setattr(native, "_PATIENCE", 0.0)
+    cr.compile(lambda x: (x * 3.0).softmax(0))(cr.ones(3))
+    assert shown[0].startswith("compile: ")
+    assert "operations become machine code" in shown[0]
+    assert shown[1:] == ["stopped"]

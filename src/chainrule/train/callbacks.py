@@ -2,7 +2,7 @@
 
 on_fit_begin, then for each epoch: on_epoch_begin, for each batch on_batch_begin, on_after_backward (gradients are
 there, weights not yet updated) and on_batch_end, after the validation on_epoch_end; at last, whatever happened,
-on_fit_end.
+on_fit_end. Steps are compiled as a rule, and use gradients up: then `.grad` is None in on_batch_end.
 """
 
 from __future__ import annotations
