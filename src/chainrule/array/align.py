@@ -42,9 +42,9 @@ def as_node(value: Any, like: Any, name: str = "tensor") -> Any:
 
 def not_a_tensor(name: str, value: object) -> ChainruleError:
     """The error for something that is no tensor where one is needed."""
-    return at_user_line(
-        DTypeError(f"{name}: expected a tensor; got {type(value).__name__}; make one with cr.tensor(…) first")
-    )
+    kind = type(value)
+    got = kind.__name__ if kind.__name__ != "Tensor" else f"{kind.__module__}.Tensor"  # that of another library
+    return at_user_line(DTypeError(f"{name}: expected a tensor; got {got}; make one with cr.tensor(…) first"))
 
 
 def as_dtype(dtype: object) -> np.dtype:

@@ -65,7 +65,9 @@ def _entry(leaf: Any, first: int) -> tuple[Any, ...]:
 
 def _unknown(leaf: Any, path: str, error: Exception) -> DTypeError:
     kind = f"an array of {leaf.dtype}" if isinstance(leaf, np.ndarray | np.generic) else f"a {type(leaf).__name__}"
-    why = "" if isinstance(error, DTypeError) else ", which cannot be compared with that of the next call"
+    why = (
+        "" if isinstance(error, DTypeError) else ", which has no hash to compare it by"
+    )
     return DTypeError(
         f"compile: {path} is {kind}{why}; pass tensors, arrays, numbers, strings, modules, or dicts, lists and tuples "
         f"of them"

@@ -233,7 +233,7 @@ class GraphTracer(Tracer):
         if base.op is None or id(base) in self._place:
             raise at_user_line(TraceError(
                 f"{name}: an update in place of a view of a tensor from outside cannot be compiled; update the tensor "
-                f"itself, {base.symbol or ''} {base.aval}, or write y = y … instead"
+                f"itself, {base.symbol + ' ' if base.symbol else ''}{base.aval}, or write y = y … instead"
             ))  # fmt: skip
         self._outdate(base)
         self._now[id(base)] = _STALE
