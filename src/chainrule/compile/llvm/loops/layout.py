@@ -151,11 +151,14 @@ def _width_of_most(kernel: Loops) -> int:
     differ from point to point, as a learning rate, is computed once, and spread.
     """
     work = defaultdict[int, float](float)
-    for s in (s for stage in kernel.stages for s in stage.stores):
-        work[_width(s.buffer.dtype)] += 1.0
-    for e in walk(*(e for stage in kernel.stages for e in _roots(stage))):
-        if _differs(e) and e.dtype != dtypes.bool_:
-            work[_width(e.dtype)] += max(_weight(e), 1.0)
+    for stage in kernel.stages:
+        inner = set(stage.inner)
+        rounds = math.prod(kernel.extents[v] for v in stage.inner)
+        for s in stage.stores:
+            work[_width(s.buffer.dtype)] += rounds
+        for e in walk(*_roots(stage)):
+            if _differs(e) and e.dtype != dtypes.bool_:
+                work[_width(e.dtype)] += max(_weight(e), 1.0) * (rounds if variables(e) & inner else 1)
     if not work:
         return 4
     widest = max(work)
