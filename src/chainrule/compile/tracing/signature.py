@@ -65,9 +65,7 @@ def _entry(leaf: Any, first: int) -> tuple[Any, ...]:
 
 def _unknown(leaf: Any, path: str, error: Exception) -> DTypeError:
     kind = f"an array of {leaf.dtype}" if isinstance(leaf, np.ndarray | np.generic) else f"a {type(leaf).__name__}"
-    why = (
-        "" if isinstance(error, DTypeError) else ", which has no hash to compare it by"
-    )
+    why = "" if isinstance(error, DTypeError) else ", which has no hash to compare it by"
     return DTypeError(
         f"compile: {path} is {kind}{why}; pass tensors, arrays, numbers, strings, modules, or dicts, lists and tuples "
         f"of them"
