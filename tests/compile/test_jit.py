@@ -370,6 +370,15 @@ def test_what_belongs_to_the_model_is_set_on_the_model():
     assert fast.note == "mine"
 
 
+def test_what_is_compiled_may_have_attributes_of_the_same_names():
+    assert cr.compile(cr.compile(lambda x: x * 2.0))(cr.ones(2)).tolist() == [2.0, 2.0]
+    model = cr.nn.Linear(2, 3)
+    model.traces = model._last = "the model's"
+    fast = cr.compile(model)
+    fast(cr.ones(1, 2))
+    assert (fast.traces, model.traces) == (1, "the model's")
+
+
 def test_a_long_compilation_gives_a_sign_of_life(monkeypatch, tmp_path):
     shown = []
 

@@ -41,7 +41,6 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[..., Any], *, keep_grads: bool = False, build: Build | None = None) -> None:
-        self.eager = function
         self.traces = 0
         self._keep_grads, self._build = keep_grads, build or BUILD
         self._names = names_of(function)
@@ -50,6 +49,7 @@ class Compiled:
         self._bound: dict[tuple[Any, ...], list[Bound]] = {}
         self._last_given: Arguments | None = None
         functools.update_wrapper(self, function, updated=())
+        self.eager = function  # the last: from now on what it has is its own, see `__setattr__`
 
     @property
     def signatures(self) -> list[tuple[Any, ...]]:
@@ -135,8 +135,8 @@ class Compiled:
 
     def __setattr__(self, name: str, value: Any) -> None:
         # What is the function's is read through (`__getattr__`), and would be hidden by a value of the same name here.
-        eager = vars(self).get("eager")
-        if hasattr(eager, name) and not (name.startswith("__") or name in vars(self)):
+        own = vars(self)
+        if name not in own and not name.startswith("__") and hasattr(eager := own.get("eager"), name):
             raise at_user_line(ArgumentError(
                 f"compile: {name} belongs to the {type(eager).__name__} that was compiled; set it there"
             ))  # fmt: skip
