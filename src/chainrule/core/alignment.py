@@ -17,6 +17,11 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _LEAST = 1 << 14  # bytes: smaller arrays are of no consequence, and NumPy makes them in less time
 
 
+def aligned(size: int) -> int:
+    """A number of bytes, up to the next multiple of `ALIGNMENT`."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:
     """Zeros: so many bytes, that begin at a multiple of the alignment; by default at a cache line."""
     room = np.zeros(size + alignment, np.uint8)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.schedule import Schedule
-from chainrule.core.alignment import ALIGNMENT
+from chainrule.core.alignment import aligned
 
 _SMALL = 1 << 15  # bytes
 _LONGER = 8  # tasks
@@ -56,7 +56,7 @@ class Arena:
     def apart(self) -> int:
         """Bytes if no two temporaries shared a place."""
         gaps = (self.between if s.buffer.bytes >= _SHARED else 0 for s in self.stays)
-        return sum(_rounded(s.buffer.bytes + gap) for s, gap in zip(self.stays, gaps, strict=True))
+        return sum(aligned(s.buffer.bytes + gap) for s, gap in zip(self.stays, gaps, strict=True))
 
     def offsets(self) -> dict[int, int]:
         """The first byte of each buffer, by id."""
@@ -97,7 +97,7 @@ def _placed(lives: Mapping[int, tuple[Buffer, int, int]], *, apart: bool) -> Are
         if start is None:
             start = _lowest(buffer, stays if apart else alive, between)
         stays.append(Stay(buffer=buffer, start=start, first=first, last=last))
-    size = max((_rounded(s.stop) for s in stays), default=0)
+    size = max((aligned(s.stop) for s in stays), default=0)
     return Arena(stays=tuple(stays), size=size, between=between)
 
 
@@ -108,13 +108,9 @@ def _lowest(buffer: Buffer, taken: Sequence[Stay], between: int) -> int:
         gap = between if min(buffer.bytes, other.buffer.bytes) >= _SHARED else 0
         if start + buffer.bytes + gap <= other.start:
             break
-        start = max(start, _rounded(other.stop + gap))
+        start = max(start, aligned(other.stop + gap))
     return start
 
 
 def _free_after(buffer: Buffer, last: int) -> int:
     return last + _LONGER if buffer.bytes <= _SMALL else last
-
-
-def _rounded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

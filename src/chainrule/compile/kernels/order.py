@@ -150,7 +150,7 @@ class _Overwriting:
 
 
 def _turn(group: Group, node: Node) -> int:
-    """When a group stores a node: stage by stage, as reductions need each other; in each the rows, then the points."""
+    """When a group stores a node: stage by stage, in each the rows, then the points, as `stages.py` orders them."""
     return 2 * _depth(group, node) + group.is_full(node.aval.shape) if group.kind == "loops" else 0
 
 

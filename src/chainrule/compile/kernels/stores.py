@@ -214,10 +214,11 @@ class _Demand:
             return x.constant is None
         if not is_free(x):
             return True
-        if self._kept is not None and id(x) not in self._kept:
-            return False
-        if self._kept is not None and (not is_move(x) or x.op is movement.cat) and not self._waits(x, group):
-            return True  # stored, if only for others: nor is asked again of which part an entry is
+        if self._kept is not None:
+            if id(x) not in self._kept:
+                return False
+            if (not is_move(x) or x.op is movement.cat) and not self._waits(x, group):
+                return True  # stored, if only for others: nor is asked again of which part an entry is
         if x is root and own is None:
             return False
         return (own is not None and not is_move(x)) or self._is_once(x)

@@ -25,7 +25,7 @@ from chainrule.compile.llvm.runtime import emit_barrier
 from chainrule.compile.llvm.shares import Share, Split
 from chainrule.compile.llvm.stealing import deal, emit_sharing
 from chainrule.compile.llvm.target import Target
-from chainrule.core.alignment import ALIGNMENT
+from chainrule.core.alignment import aligned
 
 # Of the code of a kernel: see `Share`.
 _ARGUMENTS = "ptr noalias %table, ptr noalias %scratch, i64 %lo, i64 %hi, i1 %continues"
@@ -106,7 +106,7 @@ class _Writing:
         room = 0
         for buffer in nest.private:
             handed[id(buffer)] = room
-            room = -(-(room + buffer.bytes) // ALIGNMENT) * ALIGNMENT
+            room = aligned(room + buffer.bytes)
         most = 0
         for i, part in enumerate(p.parts):
             most = max(most, self._kernel(f"{name}_{i}", part, nest.variables, handed, room))
@@ -138,7 +138,7 @@ class _Writing:
         for buffer in (b for e in walk(*values(p.kernel)) for b in e.reads()):
             if buffer.place == "private" and id(buffer) not in private:
                 private[id(buffer)] = room
-                room = -(-(room + buffer.bytes) // ALIGNMENT) * ALIGNMENT
+                room = aligned(room + buffer.bytes)
 
         def body() -> None:
             pointers: dict[int, str] = {}

@@ -44,8 +44,7 @@ def _one_place_a_row(node: Any, is_checked: bool, value: Any, index: Any) -> Any
     dim, shape = node.params["dim"], tuple(node.params["shape"])
     if index.aval.shape != (*shape[:dim], 1, *shape[dim + 1 :]):
         return None
-    size = shape[dim] if shape else 1
-    place = _from_start(index, size) if is_checked else _looked_up(index, size)
+    place = (_from_start if is_checked else _looked_up)(index, shape[dim])
     return elementwise.gate(_is_at(place, dim, shape), movement.expand(value, shape=shape))
 
 

@@ -19,7 +19,7 @@ from chainrule.compile.llvm.contraction.grid import Grid
 from chainrule.compile.llvm.contraction.sources import plain
 from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.target import Target
-from chainrule.core.alignment import ALIGNMENT
+from chainrule.core.alignment import aligned
 
 PANEL = 256  # bytes of a line of a panel, at least
 RUN = 8  # tiles whose points are copied at a time, at most
@@ -154,20 +154,16 @@ class Layout:
         """Where the scratch memory of the panel, of the points and of the sums ends, in bytes."""
         size = self.kernel.accumulate.itemsize
         panel = self.panels.size * self.depth if self.form.dot else self.pieces * self.piece_pitch
-        panel = _aligned(panel * size) // size * self.panels_kept * self.packed
+        panel = aligned(panel * size) // size * self.panels_kept * self.packed
         points = 0
         if self.points_along is not None:
             points = max((self.tiles.size + self.width) * (self.depth + self.width), self.run * self.tile_pitch)
         sums = self.chunk * self.waiting if self.block is not None else 0
         ends, end = [], 0
         for elements in (panel, points, sums):
-            end += _aligned(elements * size)
+            end += aligned(elements * size)
             ends.append(end)
         return ends[0], ends[1], ends[2]
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def decide(kernel: Contract, target: Target, axes: Axes, starts: Mapping[Axis, int], height: int = 0) -> Layout:
