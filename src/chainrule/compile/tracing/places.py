@@ -1,4 +1,8 @@
-"""Places: where the array of each input of a program comes from, at each call. Knows what holds it, no more."""
+"""Places: where the array of each input of a program comes from, at each call. Knows what holds it, no more.
+
+Each is known by its identity. They are plain classes since a step that is on the disk needs them before it runs, in 20
+milliseconds in all, of which a dataclass takes half a one to be made.
+"""
 
 from __future__ import annotations
 
