@@ -132,6 +132,65 @@ def test_values_of_modules_are_named_by_their_paths():
     assert any("backward of" in f and "MaxPool2d 2" in f for f in found), found
 
 
+def test_weights_in_a_list_are_named_by_their_place():
+    def initial():
+        return [cr.randn(3, 2, requires_grad=True), cr.zeros(2, requires_grad=True)]
+
+    weights = initial()
+
+    @cr.compile
+    def step(x):
+        loss = (x @ weights[0] + weights[1]).square().sum()
+        loss.backward()
+        for w in weights:
+            with cr.no_grad():
+                w -= 0.1 * w.grad
+            w.grad = None
+        return loss
+
+    loss = step(cr.randn(4, 3))
+    assert "Updated in place: weights[0] and weights[1]." in str(step.report())
+    assert "dloss/dweights[1]" in str(cr.explain(loss, wrt=weights[1]))
+
+
+def test_weights_of_an_object_are_named_by_its_attributes():
+    class Trainer:
+        def __init__(self):
+            self.params = {"w": cr.randn(3, requires_grad=True)}
+            self.scale = cr.tensor(2.0)
+
+        def loss(self, x):
+            return self.scale * (x @ self.params["w"])
+
+    loss = cr.compile(Trainer().loss)
+    loss(cr.randn(3))
+    assert 'self.scale * x @ self.params["w"]' in str(loss.report()).replace("(", "").replace(")", "")
+
+
+def test_tensors_that_no_variable_of_the_function_holds_go_by_the_line_that_made_them():
+    def optimizer_of_two():
+        first = cr.ones(2, requires_grad=True)
+        rest = []
+        for _ in range(2):
+            w = cr.ones(2, requires_grad=True)
+            rest.append(w)
+        return cr.optim.SGD([first, *rest], lr=0.1)
+
+    optimizer = optimizer_of_two()
+
+    @cr.compile
+    def step(x):
+        a, b, c = optimizer.param_groups[0]["params"]
+        loss = (x * a + b + c).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(cr.randn(2))
+    assert "Updated in place: first, w.1 and w.2." in str(step.report())
+
+
 def test_a_loop_over_one_variable_numbers_its_values():
     ws = [cr.full((8, 8), 0.1, requires_grad=True) for _ in range(3)]
 

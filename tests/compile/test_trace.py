@@ -12,7 +12,9 @@ from chainrule.errors import InPlaceError, NoGradientError, StaleValueError, Sym
 
 
 def traced(function, *args, **kwargs):
-    return trace(function, arguments_of(*cr.tree.flatten((args, kwargs))), ("x", "y"))
+    outcome = trace(function, arguments_of(*cr.tree.flatten((args, kwargs))), ("x", "y"))
+    outcome.name_inputs()
+    return outcome
 
 
 def compiled(function, **options):

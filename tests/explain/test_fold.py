@@ -180,6 +180,16 @@ def test_tensors_in_containers_go_by_their_place():
     assert [run.name(x) for x in run.leaves][1:] == ['params["b"]', "layers[0]"]
 
 
+def test_tensors_that_one_line_made_go_by_their_place():
+    def initial():
+        return [cr.randn(3, 3, requires_grad=True), cr.zeros(3, requires_grad=True)]
+
+    weights = initial()
+    loss = (X @ weights[0] + weights[1]).sum()
+    run = cr.explain(loss, wrt="weights[1]").run
+    assert [run.name(x) for x in run.leaves] == ["weights[0]", "weights[1]"]
+
+
 def test_the_model_itself_is_opened():
     class Net(nn.Module):
         def __init__(self):

@@ -7,7 +7,7 @@ The gradients are the engine's own: the same rules, run once more on the recorde
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,8 @@ from chainrule.autodiff.broken import broken_link, no_gradient_reason
 from chainrule.autodiff.reverse import needs_gradient, pull
 from chainrule.core.fold import fold_tree
 from chainrule.core.node import ENGINE_OFF, Node, ancestors, at_user_line, recording
-from chainrule.core.provenance import place, user_calls
+from chainrule.core.provenance import user_calls
+from chainrule.core.variables import assigned_to, variable_names
 from chainrule.errors import ArgumentError, DisconnectedError, NoGradientError, NotScalarError
 from chainrule.explain.spelling import python_name
 
@@ -84,7 +85,7 @@ class Run:
         Not where the same call of the user's also computed a value of the graph: the leaf was then made on the way to
         it, as the positions of the largest entries are on the way to a pooling's result.
         """
-        return None if next(user_calls(leaf.trail), None) in self._computed else _own_target(leaf)
+        return None if next(user_calls(leaf.trail), None) in self._computed else assigned_to(leaf)
 
     def parameter(self, wrt: Any) -> Node:
         """The node meant by a tensor or by its name.
@@ -102,39 +103,9 @@ class Run:
         if not isinstance(wrt, Node):
             raise at_user_line(ArgumentError(f"explain: wrt must be a tensor or its name; got {type(wrt).__name__}"))
         if self.gradient(wrt) is None:
-            name = self._names.get(id(wrt)) or wrt.symbol or self.held.get(id(wrt)) or _own_target(wrt) or "that tensor"
+            name = self._names.get(id(wrt)) or wrt.symbol or self.held.get(id(wrt)) or assigned_to(wrt) or "that tensor"
             raise at_user_line(DisconnectedError(broken_link(self.loss, wrt, name)))
         return wrt
-
-
-def variable_names(variables: Variables) -> dict[int, str]:
-    """The variable that holds each tensor, by the tensor's id; the first one where there are several.
-
-    A tensor in a dict, a list or a tuple goes by its place in it, `params["w"]`, unless a variable holds it or the line
-    that made it gave it a name.
-    """
-    plain = {k: v for k, v in variables.items() if k.isidentifier() and not k.startswith("_")}
-    names: dict[int, str] = {}
-    for name, value in plain.items():
-        if isinstance(value, Node):
-            names.setdefault(id(value), name)
-    for name, value in plain.items():
-        for key, item in _items(value):
-            if isinstance(item, Node) and id(item) not in names and _own_target(item) is None:
-                names[id(item)] = f"{name}[{key!r}]".replace("'", '"')
-    return names
-
-
-_LARGEST_CONTAINER = 1000  # a longer one is data, and naming its items would take longer than explaining
-
-
-def _items(value: Any) -> Iterable[tuple[Any, Any]]:
-    """The places and items of a dict with names for keys, a list or a tuple."""
-    if isinstance(value, dict) and len(value) <= _LARGEST_CONTAINER:
-        return [(k, v) for k, v in value.items() if isinstance(k, str | int)]
-    if isinstance(value, list | tuple) and len(value) <= _LARGEST_CONTAINER:
-        return enumerate(value)
-    return ()
 
 
 def name_values(run: Run, by_identity: Mapping[int, str]) -> dict[int, str]:
@@ -174,15 +145,6 @@ def _distinct(chosen: Sequence[tuple[Node, str]]) -> dict[int, str]:
         taken |= spelled
         names[id(node)] = found
     return names
-
-
-def _own_target(node: Node) -> str | None:
-    """The variable that the line which made this leaf assigns it to; what a function returns, its caller names."""
-    for call in user_calls(node.trail):
-        where = place(call)
-        if where.target is not None or not where.text.startswith("return"):
-            return where.target
-    return None
 
 
 def _fold_outputs(run: Run) -> dict[int, str]:

@@ -26,6 +26,7 @@ class Names:
     """
 
     def __init__(self, outcome: Outcome) -> None:
+        outcome.name_inputs()
         self.outcome = outcome
         self.traced = [x for x in outcome.program.nodes if x.op is not None]
         self._find_roles()
@@ -127,13 +128,12 @@ class Names:
     def _before(self, node: Any, step: Fold) -> str:
         """A name for a value inside a step: h before relu, where relu(…) is h."""
         last: Any = next((x for x in reversed(step.nodes) if id(x) in self._names), None)
-        if last is None:
-            return f"{node.op.name} in {step.name}"
-        name = self._names[id(last)]
-        if any(x is node for x in last.inputs):
-            return f"({name} before {last.op.name})"
+        if last is not None and any(x is node for x in last.inputs):
+            return f"({self._names[id(last)]} before {last.op.name})"
         written = write(node, "text", lambda x: self._names.get(id(x)) if x is not node else None)
-        return f"({written})" if len(written) <= _SHORT else f"({node.op.name} in {name})"
+        if len(written) <= _SHORT:
+            return f"({written})"
+        return f"({node.op.name} in {step.name if last is None else self._names[id(last)]})"
 
 
 def _as_name(fold: str) -> str:

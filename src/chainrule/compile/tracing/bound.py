@@ -328,6 +328,7 @@ class Bound:
             return "another tensor is given, for which the optimiser keeps nothing"
         for x, i, needs_grad in self._captured:
             if x.requires_grad is not needs_grad or x.data is None or x.aval != self.table.avals[i]:
+                self.outcome.name_inputs()
                 return f"{self.outcome.program.inputs[i].symbol} was {self.table.avals[i]}, is now {x.aval}"
         return "which tensors share memory changed, or the state of an optimiser"
 

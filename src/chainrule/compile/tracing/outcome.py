@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, final
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from chainrule.compile.program import Program
 from chainrule.compile.tracing.cells import Cell, Number, Traced
+from chainrule.compile.tracing.input_names import InputNames
 from chainrule.compile.tracing.places import (
     Argument,
     Captured,
@@ -32,7 +32,6 @@ from chainrule.compile.tracing.signature import (
 from chainrule.compile.tracing.trace import GraphTracer, Pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import Node, ancestors, at_user_line, make
-from chainrule.core.provenance import path
 from chainrule.core.tracing import current, running
 from chainrule.errors import TraceError
 from chainrule.tensor import Tensor
@@ -65,7 +64,7 @@ class Outcome(NamedTuple):
     absent: tensors whose `.grad` was None when the function first looked.
     modules: modules whose attributes the function may have read.
     needs_grad: whether a result would require a gradient where it ran eagerly.
-    pulls: what the backward passes went through, for whoever tells about the program.
+    pulls: what the backward passes went through, for whoever tells about the program. input_names: likewise.
     """
 
     program: Program
@@ -82,7 +81,12 @@ class Outcome(NamedTuple):
     by_identity: tuple[tuple[int, Any], ...]
     modules: tuple[Any, ...]
     needs_grad: bool
-    pulls: tuple[Pull, ...] = ()
+    pulls: tuple[Pull, ...]
+    input_names: InputNames
+
+    def name_inputs(self) -> None:
+        """Name the program's inputs as the user does, for whoever tells about them."""
+        self.input_names.give(self.program, self.places)
 
 
 def trace(
@@ -136,6 +140,7 @@ class _Finish:
         self.given = given
         self.stand_ins = {id(x): i for i, x in enumerate(stand_ins) if is_dynamic(x)}
         self.outputs: list[Any] = []
+        self._names = InputNames(function, tracer.scopes)
 
     def outcome(self, returned: Any) -> Outcome:
         leaves, tree = flatten(returned)
@@ -146,7 +151,6 @@ class _Finish:
         gradients = self._gradients(updates)
         program, places = self._program(updates)
         self._refuse_overlaps(program, places)
-        self._name_inputs()
         t, modules = self.tracer, self._modules()
         forwards = [type(module).forward for module in modules]
         options = [p for p in places if isinstance(p, Option)]
@@ -167,6 +171,7 @@ class _Finish:
             modules=modules,
             needs_grad=needs_grad,
             pulls=tuple(t.pulls),
+            input_names=self._names,
         )
 
     # --- what comes out
@@ -263,7 +268,7 @@ class _Finish:
                 continue
             for j, y in enumerate(program.inputs):
                 if j != i and arrays[j] is not None and np.may_share_memory(arrays[i], arrays[j]):
-                    self._name_inputs()
+                    self._names.give(program, places)
                     raise at_user_line(TraceError(
                         f"compile: {x.symbol} {x.aval} is updated in place and shares memory with {y.symbol} {y.aval}; "
                         f"give one of them memory of its own with .clone(), or use the tensor itself in both places"
@@ -284,7 +289,7 @@ class _Finish:
             case _:
                 return None
 
-    # --- for guards and names
+    # --- for guards
 
     def _state_guards(self) -> list[Guard]:
         return [guard for kept in self.tracer.states.values() for guard in kept.guards()]
@@ -297,32 +302,6 @@ class _Finish:
             for _, module in scope.module.named_modules():
                 found[id(module)] = module
         return tuple(found.values())
-
-    def _name_inputs(self) -> None:
-        """Inputs that are closed over are named as the user names them."""
-        paths: dict[int, str] = {}
-        for scope in self.tracer.scopes.values():
-            prefix = path(scope)
-            for name, parameter in scope.module.named_parameters():
-                paths.setdefault(id(parameter), f"{prefix}.{name}" if prefix else name)
-        names: dict[int, str] = {}
-        for name, _, value in named_values(self.function):
-            names.setdefault(id(value), name)
-            if hasattr(value, "named_parameters"):
-                for inner, parameter in value.named_parameters():
-                    names.setdefault(id(parameter), f"{name}.{inner}")
-        uses = Counter(paths.values())  # two modules called by themselves may both have a weight
-        names |= {x: name for x, name in paths.items() if uses[name] == 1 or x not in names}
-        for symbol, place in zip(self.tracer.inputs, self.tracer.places, strict=True):
-            match place:
-                case Captured(tensor=tensor):
-                    symbol.symbol = names.get(id(tensor), symbol.symbol or "a tensor from outside")
-                case OldGradient(holder=Captured(tensor=tensor)):
-                    symbol.symbol = f"{names.get(id(tensor), 'tensor')}.grad"
-                case State(param=param, name=name):
-                    symbol.symbol = f"{names.get(id(param), 'parameter')} {name}"
-                case _:
-                    pass
 
 
 def _value(entry: Any) -> Any:

@@ -106,6 +106,7 @@ def _only_loss(bound: Bound) -> int:
 def _replay(bound: Bound, output: int, known: Sequence[Any]) -> Replay:
     program, table = bound.outcome.program, bound.table
     root = program.outputs[output]
+    bound.outcome.name_inputs()
     values: dict[int, Any] = {}
     for symbol, place, data, given in zip(
         program.inputs, bound.outcome.places, table.arrays, table.given, strict=True
