@@ -38,6 +38,7 @@ class Fold:
     name: what the step is called: the function, the module's path, the statement, or the op.
     nodes: the ops in it, in the order they ran, those of its children included.
     place: where it was called, in its caller's source.
+    unshown: what was between it and its children and is not shown, outermost first: the model itself, for one.
     """
 
     kind: Kind
@@ -45,6 +46,7 @@ class Fold:
     children: list[Fold] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     place: Place | None = None
+    unshown: list[Fold] = field(default_factory=list)
 
     def opened(self, depth: int) -> list[Fold]:
         """The steps that are shown at a depth: 1 is this fold's children."""
@@ -53,8 +55,9 @@ class Fold:
         return [step for child in self.children for step in child.opened(depth - 1)]
 
     def walk(self) -> Iterator[Fold]:
-        """The fold and everything in it, outermost first."""
+        """The fold and everything in it, outermost first, with what is not shown."""
         yield self
+        yield from self.unshown
         for child in self.children:
             yield from child.walk()
 
@@ -215,6 +218,8 @@ def _drop_transparent(fold: Fold) -> None:
         outermost = child.kind == "module" and ": " not in child.name
         says_nothing = says_nothing or (child.kind == "module" and (all(inner) or (outermost and any(inner))))
         children += child.children if says_nothing else [child]
+        if says_nothing:
+            fold.unshown += [child, *child.unshown]
     fold.children = children
 
 

@@ -20,8 +20,6 @@ from chainrule.core.node import Node, Ratio, ancestors, compute
 from chainrule.core.notation import ATOM, POWER, PRODUCT, SIGN, Style
 from chainrule.ops import elementwise, identities, movement
 
-Names = Callable[[Node], str | None]
-
 
 @dataclass(frozen=True)
 class Written:
@@ -29,6 +27,10 @@ class Written:
 
     text: str
     binds: int = ATOM
+
+
+# What a node is called, or how it is written; None where its op and inputs say it.
+Names = Callable[[Node], str | Written | None]
 
 
 def write(root: Any, style: Style, names: Names) -> str:
@@ -60,8 +62,10 @@ def written(root: Any, style: Style, names: Names) -> Written:
     return done[id(root)]
 
 
-def _named(name: str, style: Style) -> Written:
+def _named(name: str | Written, style: Style) -> Written:
     """A name; a gradient in LaTeX is a fraction, which a power or a transpose puts in brackets."""
+    if isinstance(name, Written):
+        return name
     return Written(name, POWER if style == "latex" and name.startswith(r"\frac") else ATOM)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Accumulated, Compute, Expr, Load, Pick, Reduced, variables, walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
 from chainrule.compile.kernels.limits import terms
@@ -105,8 +106,14 @@ def read(task: Task) -> dict[int, int]:
 
 
 def written(task: Task) -> dict[int, int]:
-    """The bytes written of each buffer, by its id."""
-    return {id(b): b.used for b in task.writes if b.place != "private"}
+    """The bytes written of each buffer, by its id; but what is claimed only, for a later kernel to write."""
+    later = {id(b) for b in claimed(task)}
+    return {id(b): b.used for b in task.writes if b.place != "private" and id(b) not in later}
+
+
+def claimed(task: Task) -> tuple[Buffer, ...]:
+    """The buffers of which lines are written to ahead of the kernel that fills them."""
+    return task.kernel.claims if isinstance(task.kernel, Contract) else ()
 
 
 def _points_of(kernel: Kernel) -> int:

@@ -23,6 +23,7 @@ class KernelReport:
     number: in the order they run, from 1. function: its name in the module. formulas: what it writes, as mathematics.
     words: what kind of loops it is. ops: the ops fused into it. lines: the user's lines it works for. updated: what it
         updates in place. unstored: values whose gradient it makes and uses up, without storing it.
+    claimed: values whose memory it touches, so that its core has it at hand when a later kernel writes them.
     units: the parts that threads share. threads: how many share it. waits: do all threads wait for each other before?
     products, operations: those of products of matrices, and all, in floating point.
     read, written: bytes, by name; each buffer once.
@@ -38,6 +39,7 @@ class KernelReport:
     lines: tuple[Line, ...]
     updated: tuple[str, ...]
     unstored: tuple[str, ...]
+    claimed: tuple[str, ...]
     units: int
     threads: int
     waits: bool
@@ -93,8 +95,11 @@ _COMBINED = {
 }  # fmt: skip
 
 
-def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
-    """What kind of loops a kernel is, for somebody who has not seen one."""
+def words_for(kernel: Kernel, ops: Sequence[str], *, updates: bool = False) -> str:
+    """What kind of loops a kernel is, for somebody who has not seen one.
+
+    ops: that are fused, by name, in their order. updates: are there parameters that it updates?
+    """
     match kernel:
         case Contract():
             batch, rows, columns, summed = (
@@ -102,8 +107,9 @@ def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
                 for axes in (kernel.batch, kernel.rows, kernel.columns, kernel.summed)
             )
             at = f"{batch:,} times " if batch > 1 else ""
-            after = [_SPOKEN.get(name, name) for name in ops[ops.index("matmul") + 1 :]] if "matmul" in ops else []
-            fused = f"; {_joined(after)} in the same loops" if (after := list(filter(None, after))) else ""
+            after = dict.fromkeys(ops[ops.index("matmul") + 1 :] if "matmul" in ops else ())
+            spoken = ["update"] if updates else [word for name in after if (word := _SPOKEN.get(name, name))]
+            fused = f"; {_joined(spoken)} in the same loops" if spoken else ""
             most = "at most " if any(limits(e, kernel.summed) for e in (kernel.left, kernel.right)) else ""
             return f"matrix product, {at}{rows:,} x {columns:,} entries of {most}{summed:,} terms{fused}"
         case Loops():
@@ -117,7 +123,7 @@ def words_for(kernel: Kernel, ops: Sequence[str]) -> str:
             what = _joined(list(dict.fromkeys(name for name, _ in reduced)))
             return f"{what} over {max(n for _, n in reduced):,} entries{f', for each of {outer}' if outer else ''}"
         case Nest():
-            inside = "; ".join(words_for(k, ops) for k in kernel.kernels)
+            inside = "; ".join(words_for(k, ops, updates=updates) for k in kernel.kernels)
             return f"for each of {_times(kernel.extents[v] for v in kernel.variables)}: {inside}"
         case Scatter():
             return f"adds {_times(kernel.extents[v] for v in kernel.loops)} entries up where they belong"

@@ -37,7 +37,7 @@ class InputNames:
                 case OldGradient(holder=Captured(tensor=tensor)):
                     symbol.symbol = f"{names.get(id(tensor), _NAMELESS)}.grad"
                 case State(param=param, name=name):
-                    symbol.symbol = f"{names.get(id(param), 'parameter')} {name}"
+                    symbol.symbol = f"{names.get(id(param), 'parameter')}.{name}"
                 case _:
                     pass
 
