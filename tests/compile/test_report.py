@@ -14,7 +14,7 @@ import chainrule as cr
 from chainrule import nn
 from chainrule.compile.interpret import interpret
 from chainrule.compile.llvm.target import host
-from chainrule.compile.report import text
+from chainrule.compile.report import quantities, text
 from chainrule.compile.report.measuring import measured
 from chainrule.compile.report.memory_map import Stretch, chart
 from chainrule.errors import ArgumentError, NoGradientError, TraceError
@@ -189,6 +189,92 @@ def test_tensors_that_no_variable_of_the_function_holds_go_by_the_line_that_made
 
     step(cr.randn(2))
     assert "Updated in place: first, w.1 and w.2." in str(step.report())
+
+
+def test_what_a_model_returns_goes_by_the_variable_it_is_assigned_to():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.second(self.first(x).relu())
+
+    net = Net()
+
+    @cr.compile
+    def forward(x):
+        out = net(x)
+        return out, out.square().sum()
+
+    forward(cr.randn(500, 3))
+    assert any(f.startswith("out = ") for f in formulas(forward.report()))
+
+
+def test_updates_that_follow_from_each_other_are_read_in_their_order():
+    w = cr.ones(8, 4, requires_grad=True)
+    optimizer = cr.optim.SGD([w], lr=0.1, momentum=0.9)
+
+    @cr.compile
+    def step(x):
+        optimizer.zero_grad()
+        (x @ w).square().sum().backward()
+        optimizer.step()
+
+    step(cr.ones(6, 8))
+    step(cr.ones(6, 8))
+    assert formulas(step.report()) == [
+        "t1 = 2 (x @ w)",
+        "w.momentum_buffer = momentum * w.momentum_buffer + x^T @ t1",
+        "w = w - lr * w.momentum_buffer",
+    ]
+    assert "Updated in place: w; and the momentum_buffer of each." in str(step.report())
+
+
+def test_an_old_value_is_told_from_the_new_one():
+    a, b = cr.ones(64, requires_grad=True), cr.full((64,), 2.0, requires_grad=True)
+
+    @cr.compile
+    def turn():
+        with cr.no_grad():
+            before = a * 2
+            a.add_(1.0)
+            b.add_(before)
+
+    turn()
+    found = formulas(turn.report())
+    assert found in (["a = a + 1", "b = b + 2 (old a)"], ["b = b + 2 a", "a = a + 1"])
+
+
+def test_reshapes_and_reorderings_go_unwritten():
+    w = cr.ones(6, 4)
+
+    @cr.compile
+    def heads(x):
+        h = (x @ w).reshape(8, 5, 2, 2).permute(0, 2, 1, 3)
+        return h.exp().sum((1, 3))
+
+    heads(cr.ones(40, 6))
+    assert formulas(heads.report()) == ["t1 = exp(x @ w)", "result = sum(t1, dim 1,3)"]
+
+
+def test_a_sum_along_reordered_dimensions_is_said_in_those_of_the_value():
+    total = cr.compile(lambda x: x.exp().reshape(6, 20).sum(1))
+    total(cr.ones(3, 2, 4, 5))
+    assert formulas(total.report()) == ["result = sum(exp(x), dim 2,3)"]
+
+
+def test_an_input_in_another_order_is_told_from_the_input():
+    total = cr.compile(lambda x: x.permute(2, 0, 1).reshape(30, 4).sum(1))
+    total(cr.ones(3, 4, 10))
+    assert formulas(total.report()) == ["x reordered = x, in another order", "result = sum(x reordered, dim 2)"]
+
+
+def test_sums_in_parts_say_so():
+    x, w = cr.ones(16, 4096), cr.ones(4096, 32)
+    product = cr.compile(lambda x, w: x @ w)
+    product(x, w)
+    assert formulas(product.report()) == ["t1 = x @ w, in 2 parts", "result = sum(t1, dim 0)"]
 
 
 def test_a_loop_over_one_variable_numbers_its_values():
@@ -406,14 +492,15 @@ def test_code_is_that_of_the_one_kernel(report):
         assert re.findall(r"^define .*@(\w+)\(", ir, re.MULTILINE) == [k.function]
         assert ir.rstrip().endswith("}")
         assembly = report.assembly(k.number)
-        assert assembly.startswith(f"{k.function}:")
+        heading = "\n".join([f"kernel {k.number}", *k.formulas])
+        assert assembly.startswith(f"# {heading}\n{k.function}:".replace("\n", "\n# ", len(k.formulas)))
         assert "ret" in assembly
         assert "step:" not in assembly
 
 
 def test_a_kernel_that_is_none_is_refused(report):
     with pytest.raises(
-        ArgumentError, match=rf"report: kernel 99 was asked for; the step has 1 to {len(report.kernels)}"
+        ArgumentError, match=rf"report: kernel 99 was asked for; the step has kernels 1 to {len(report.kernels)}"
     ):
         report.ir(99)
 
@@ -439,10 +526,11 @@ def test_the_chart_shows_who_lies_where():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(1.5, "1.5 s"), (0.00184, "1.84 ms"), (12.3e-6, "12.3 us"), (4.01e-8, "40 ns")]
+    ("seconds", "said"),
+    [(1.5, "1.50 s"), (0.00184, "1.84 ms"), (12.3e-6, "12.3 us"), (4.01e-8, "40 ns"), (9.999e-4, "1,000 us")],
 )
 def test_durations_are_said_in_three_digits(seconds, said):
-    assert text.duration(seconds) == said
+    assert quantities.duration(seconds) == said
 
 
 # --- explaining a compiled loss

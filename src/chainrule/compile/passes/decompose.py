@@ -13,7 +13,7 @@ from chainrule.ops import comparison, movement
 
 
 def decompose(program: Program) -> Program:
-    """No fused op is left, and no reduction but those that fold entries with one operation."""
+    """Ops that are made of others, a softmax or a mean, are taken apart into these."""
     return rewritten(program, (_expanded, _truth, stored))
 
 

@@ -10,7 +10,7 @@ from chainrule.ops import movement, windows
 
 
 def disjoint_windows(program: Program) -> Program:
-    """Every `overlap_add` that is left adds."""
+    """Windows that share no entry are put side by side, where they would be added up."""
     return rewritten(program, (_side_by_side, stored))
 
 

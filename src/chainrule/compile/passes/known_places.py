@@ -14,7 +14,7 @@ from chainrule.ops import comparison, elementwise, indexing, movement, source
 
 
 def known_places(program: Program) -> Program:
-    """Indexing that needs no memory to be written or read at a computed place is none any more."""
+    """Lookups at places that are known beforehand are slices, and what adds to one place a row is a comparison."""
     checked = _checked(program)
 
     def compared(node: Node, inputs: tuple[Node, ...]) -> Any:

@@ -15,7 +15,7 @@ from chainrule.ops import contraction, elementwise, movement, reduction
 
 
 def thin_products(program: Program) -> Program:
-    """Every matrix product that is left has at least two rows, two columns and two terms in its sums."""
+    """A matrix product of one row, one column or one term a sum is a multiplication, and a sum."""
     return rewritten(program, (_thin, stored))
 
 

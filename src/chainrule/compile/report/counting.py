@@ -92,6 +92,11 @@ def _computed(
     return found
 
 
+def is_dear(task: Task) -> bool:
+    """Are there operations in a kernel that take as long as ten others, such as exponentials?"""
+    return any(isinstance(e, Compute) and e.op.dear for e in walk(*values(task.kernel)))
+
+
 def read(task: Task) -> dict[int, int]:
     """The bytes read of each buffer, by its id; a buffer counts once, however often it is read."""
     picked: dict[int, int] = {}

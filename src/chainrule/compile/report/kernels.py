@@ -16,7 +16,7 @@ LimitedBy = Literal["arithmetic", "memory"]
 
 
 @final
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class KernelReport:
     """One kernel of a step.
 
@@ -25,7 +25,8 @@ class KernelReport:
         updates in place. unstored: values whose gradient it makes and uses up, without storing it.
     claimed: values whose memory it touches, so that its core has it at hand when a later kernel writes them.
     units: the parts that threads share. threads: how many share it. waits: do all threads wait for each other before?
-    products, operations: those of products of matrices, and all, in floating point.
+    products, operations: those of products of matrices, and all, in floating point. dear: are there among them some
+        that take as long as ten, such as exponentials?
     read, written: bytes, by name; each buffer once.
     seconds: the shortest of the runs. limit: the least seconds that the machine's limits allow. limited_by: which one.
     """
@@ -45,11 +46,15 @@ class KernelReport:
     waits: bool
     products: int
     operations: int
+    dear: bool
     read: tuple[tuple[str, int], ...]
     written: tuple[tuple[str, int], ...]
     seconds: float
     limit: float
     limited_by: LimitedBy
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.number}: {'; '.join(self.formulas)}; {self.seconds * 1e6:.3g} us>"
 
     @property
     def bytes(self) -> int:

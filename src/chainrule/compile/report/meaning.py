@@ -67,7 +67,7 @@ class Meaning:
                 name = node.symbol or ("a constant" if buffer.place == "constant" else "an input")
             else:
                 name = self.name_of(node) or (self._result(buffer) if buffer.place == "output" else f"t{self._count()}")
-                if name in self._named.values():
+                if name in self._named.values() or _reorders_input(node):
                     name = self._again(name, node)
             self._named[id(buffer)] = name
         return self._named[id(buffer)]
@@ -215,6 +215,11 @@ class Meaning:
             node.symbol for node, g, _ in self.outcome.pulls
             if node.op is None and node.symbol and id(g) in inside and id(g) not in stored
         ]  # fmt: skip
+
+
+def _reorders_input(node: Any) -> bool:
+    inner = unordered(node)
+    return inner is not node and inner.op is None
 
 
 def _inner(nodes: Sequence[Node]) -> set[int]:

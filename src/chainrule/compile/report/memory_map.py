@@ -27,6 +27,7 @@ class Stretch:
 def chart(stretches: Sequence[Stretch], arena: int, kernels: int, room: int) -> list[str]:
     """A letter for each temporary, at its bytes (down) and while it is needed (across), and what the letters mean."""
     letters = {id(s): _LETTERS[i % len(_LETTERS)] for i, s in enumerate(stretches)}
+    drawn: set[int] = set()
     edge = 9
     each = max(min((room - edge - 2) // kernels, _WIDEST), 1)
     shown = min(kernels, room - edge - 2)  # of more kernels than columns, some share one
@@ -42,15 +43,17 @@ def chart(stretches: Sequence[Stretch], arena: int, kernels: int, room: int) -> 
                 if s.start < high and low < s.start + s.size and s.first <= now[-1] and now[0] <= s.last
             ]  # fmt: skip
             largest = max(here, key=lambda s: min(high, s.start + s.size) - max(low, s.start), default=None)
+            drawn.add(id(largest))
             cells.append((letters[id(largest)] if largest is not None else ".") * each)
         lines.append(f"{_bytes(low):>{edge - 2}}  {''.join(cells)}".rstrip())
     ruler = "".join(f"{n:<{each}}" if n == 1 or n % 5 == 0 else " " * each for n in range(1, kernels + 1))
     if each > 1 and shown == kernels:
         lines.append(f"{'kernel':>{edge - 2}}  {ruler}".rstrip())
-    return [*lines, *_key(stretches, letters, room)]
+    return [*lines, *_key(stretches, {x: letter if x in drawn else "-" for x, letter in letters.items()}, room)]
 
 
 def _key(stretches: Sequence[Stretch], letters: dict[int, str], room: int) -> list[str]:
+    """What the letters mean; a line stands for what is too small to be drawn."""
     entries = [
         f"{letters[id(s)]} {s.name}  {_bytes(s.size)}, {'kernel' if s.first == s.last else 'kernels'} "
         f"{s.first}{f'-{s.last}' if s.last != s.first else ''}"

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chainrule.compile.report import text
+from chainrule.compile.report import quantities, text
+from chainrule.compile.report.facts import facts
 
 if TYPE_CHECKING:
     from chainrule.compile.report.kernels import KernelReport
@@ -43,7 +44,7 @@ def _rendered(template: str, r: Report, **more: Any) -> str:
         _templates()
         .get_template(template)
         .render(
-            r=r, t=text, facts=text.facts(r), kernels=[_row(k) for k in r.kernels], remarks=text.remarks(r),
+            r=r, t=text, q=quantities, facts=facts(r), kernels=[_row(k) for k in r.kernels], remarks=text.remarks(r),
             legend=text.legend(r, "a double line"), method=text.method(r),
             css=_read(template.replace(".html.j2", ".css")),
             boxes=_boxes(r.stretches, r.arena, len(r.kernels)), width=_WIDTH, height=_HEIGHT,
@@ -54,15 +55,15 @@ def _rendered(template: str, r: Report, **more: Any) -> str:
 
 
 def _row(k: KernelReport) -> dict[str, Any]:
-    speed = f"{k.gflops:,.3g} GFLOP/s" if k.limited_by == "arithmetic" else f"{k.gbytes:,.3g} GB/s"
     return {
         "k": k,
-        "speed": speed,
+        "speed": text.speed(k),
         "timed": k.seconds >= text.SHORTEST,
+        "rated": k.seconds >= text.RATED,
         "width": round(100 * min(k.share, 1.0), 1),
         "level": "good" if k.share >= text.GOOD else "fair" if k.share >= text.FAIR else "low",
         "sources": text.sources(k),
-        "how": text.how(k),
+        "how": quantities.unbroken(text.how(k)),
     }
 
 
@@ -76,7 +77,7 @@ def _boxes(stretches: Sequence[Stretch], arena: int, kernels: int) -> list[dict[
         when = f"kernel {s.first}" if s.first == s.last else f"kernels {s.first} to {s.last}"
         found.append({
             "x": round(x + 0.5, 2), "y": round(y, 2), "width": round(max(width - 1, 1), 2), "height": round(height, 2),
-            "colour": colours[i], "title": f"{s.name}: {text.number(s.size, 'B')} from byte {s.start:,}, {when}",
+            "colour": colours[i], "title": f"{s.name}: {quantities.number(s.size, 'B')} from byte {s.start:,}, {when}",
             "name": s.name if height >= _LABELLED and width > _LETTER * len(s.name) + 8 else "",
         })  # fmt: skip
     return found

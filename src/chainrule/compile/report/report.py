@@ -25,7 +25,9 @@ from chainrule.compile.report.meaning import Meaning
 from chainrule.compile.report.measuring import Times, measured
 from chainrule.compile.report.memory_map import Stretch
 from chainrule.compile.tracing.bound import Bound
+from chainrule.compile.tracing.places import Argument
 from chainrule.core.node import at_user_line
+from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, TraceError
 
 _IMPOSSIBLE = 1.02  # of a limit
@@ -123,6 +125,7 @@ class Report:
             waits=waits,
             products=count.products,
             operations=count.total,
+            dear=counting.is_dear(task),
             read=read,
             written=written,
             seconds=self.times.kernels[placed.number],
@@ -155,6 +158,13 @@ class Report:
         return [placed for phase in self._written.module.phases for placed in phase]
 
     # --- of the whole step
+
+    @property
+    def given(self) -> list[str]:
+        """The arguments that the report is about, with their types and shapes."""
+        places = self._bound.outcome.places
+        inputs = zip(self._bound.outcome.program.inputs, places, strict=True)
+        return [f"{x.symbol} {x.aval}" for x, place in inputs if isinstance(place, Argument)]
 
     @cached_property
     def is_cached(self) -> bool:
@@ -217,25 +227,27 @@ class Report:
 
     def ir(self, kernel: int) -> str:
         """The LLVM IR of one kernel's functions, by its number."""
-        return "\n\n".join(_functions(self._written.module.text, self._chosen(kernel), r"^define [^@]*@{}\(.*?^\}}"))
+        found = _functions(self._written.module.text, self._chosen(kernel), r"^define [^@]*@{}\(.*?^\}}")
+        return "\n\n".join([self._heading(kernel, ";"), *found])
 
     def assembly(self, kernel: int) -> str:
         """The machine code of one kernel's functions, by its number, to be read."""
         name = self._chosen(kernel)
         found = "\n".join(_functions(self._assembly, name, r"^{}:.*?^\.?L?func_end\d*:|^{}:.*?(?=^\s*\.size|\Z)"))
-        return "\n".join(
-            line for line in found.splitlines() if not re.match(r"\s*(\.cfi_|\.Lfunc_end|\.p2align)", line)
-        )
+        lines = [x for x in found.splitlines() if not re.match(r"\s*(\.cfi_|\.Lfunc_end|\.p2align)", x)]
+        return "\n".join([self._heading(kernel, "#"), *lines])
+
+    def _heading(self, kernel: int, comment: str) -> str:
+        return "\n".join(f"{comment} {line}" for line in (f"kernel {kernel}", *self.kernels[kernel - 1].formulas))
 
     @cached_property
     def _assembly(self) -> str:
         return self._written.assembly()
 
     def _chosen(self, kernel: int) -> str:
-        if not 1 <= kernel <= len(self.kernels):
-            raise at_user_line(
-                ArgumentError(f"report: kernel {kernel} was asked for; the step has 1 to {len(self.kernels)}")
-            )
+        if kernel not in range(1, len(self.kernels) + 1):
+            has = f"kernels 1 to {len(self.kernels)}" if self.kernels else "none"
+            raise at_user_line(ArgumentError(f"report: kernel {kernel!r} was asked for; the step has {has}"))
         return self.kernels[kernel - 1].function
 
     # --- forms
@@ -318,7 +330,7 @@ def _of(limit: Limit, threads: int) -> float:
 
 def _place_of(function: Any) -> str:
     code = getattr(getattr(function, "forward", function), "__code__", None)
-    return "" if code is None else f"{Path(code.co_filename).name}:{code.co_firstlineno}"
+    return "" if code is None or is_ours(code) else f"{Path(code.co_filename).name}:{code.co_firstlineno}"
 
 
 def _functions(module: str, name: str, pattern: str) -> list[str]:

@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from chainrule.compile.report.facts import facts
 from chainrule.compile.report.memory_map import chart
+from chainrule.compile.report.quantities import bar, duration, listed, number, percent, three_digits, unbroken
 
 if TYPE_CHECKING:
     from chainrule.compile.report.kernels import KernelReport
@@ -18,17 +20,13 @@ if TYPE_CHECKING:
 Piece = tuple[str, str]  # text, and a style in rich's words
 Row = list[Piece]
 
-_QUANTITY = re.compile(r"(?<=\d) (?=[KMGT]?(?:B|FLOP|threads?|parts|entries|terms)\b)")
-
 WIDE = 100  # columns, where nothing says how many there are
 NARROWEST = 60
-_WAITING, _WORTH_SAYING = 1.5, 1e-4  # times the kernels' own time; seconds
 _BESIDE = 90  # columns from which the numbers always stand beside the formula
-_BAR = 10
 SHORTEST, TOO_SHORT = 2e-8, "under 20 ns: too short to time"
+RATED, UNRATED = 2e-7, "too short to rate"  # the counter moves in steps of ten nanoseconds or so
 GOOD, FAIR = 0.7, 0.3  # shares of the limit from which a bar is green, yellow
 _INDENT = 5
-_LISTED = 12  # names; of more, the first are said
 _LABEL = 11
 
 
@@ -57,6 +55,8 @@ def coloured(r: Report) -> Any:
 def rows(r: Report, room: int) -> list[Row]:
     """The lines of a report."""
     room = max(room, NARROWEST)
+    if not r.kernels:
+        return [*_head(r, room), [], *_method(r, room)]
     return [*_head(r, room), [], *_legend(r, room), *_kernels(r, room), *_gradients(r, room), [], *_memory(r, room),
             [], *_method(r, room)]  # fmt: skip
 
@@ -73,66 +73,6 @@ def _head(r: Report, room: int) -> list[Row]:
     return found
 
 
-def facts(r: Report) -> list[tuple[str, str]]:
-    """What there is to say of the whole step, each with its label."""
-    t, flops, moved = r.times, number(r.operations, "FLOP"), number(r.bytes, "B")
-    threads = f"{r.threads} thread{'s' * (r.threads != 1)}"
-    found = [
-        ("step", f"{r.name}  {r.place}".rstrip()),
-        ("machine", f"{r.machine.cpu or r.machine.target}, code for {r.target}, {threads}"),
-        ("time", f"{duration(t.best)} a step at best, {duration(t.usual)} usually; kernels alone {duration(t.summed)}"),
-        ("limit", f"{duration(r.limit)}: {limit_sentence(r)}"),
-        ("reached", f"{bar(r.share)} {percent(r.share)} of the limit"),
-        ("work", f"{flops} in {len(r.kernels)} kernel{'s' * (len(r.kernels) != 1)}, {moved} read and written"),
-        ("threads", waiting(r)),
-        ("memory", memory_sentence(r)),
-    ]
-    if r.threads > 1 and t.best > _WAITING * t.summed > _WORTH_SAYING:
-        says = "most of the step's time is not in its kernels: threads wait, as when something else runs on the cores"
-        found.insert(3, ("note", says))
-    if not r.is_native:
-        says = "this step runs op by op; the report shows it as machine code, which is what was timed"
-        found.insert(1, ("note", says))
-    return found
-
-
-def limit_sentence(r: Report) -> str:
-    """Why a step cannot be faster on this machine."""
-    arithmetic, memory = r.limits
-    if not arithmetic and not memory:
-        return "nothing is computed or moved"
-    if arithmetic >= memory:
-        speed = number(r.operations / arithmetic, "FLOP/s")
-        work = f"{number(r.operations, 'FLOP')} at {speed}, the most that {_all(r)} compute here"
-        return f"{work} (memory alone: {duration(memory)})"
-    speed = number(r.bytes / memory, "B/s")
-    where = "within the caches" if r.is_cached else "to and from memory"
-    moved = f"{number(r.bytes, 'B')} at {speed}, the most that {_all(r)} move {where}"
-    return f"{moved} (arithmetic alone: {duration(arithmetic)})"
-
-
-def _all(r: Report) -> str:
-    return f"{r.threads} threads" if r.threads > 1 else "one thread can"
-
-
-def waiting(r: Report) -> str:
-    """How threads share a step."""
-    if r.threads == 1:
-        return "one thread does it all"
-    shared = sum(k.threads > 1 for k in r.kernels)
-    waits = sum(k.waits for k in r.kernels)
-    times = f"{waits} time{'s' * (waits != 1)}"
-    return f"{r.threads} share {shared} of the kernels, and wait for each other {times}; each call uses as many as pay"
-
-
-def memory_sentence(r: Report) -> str:
-    """What temporaries take."""
-    if not r.stretches:
-        return "no temporaries"
-    kept = f"{number(r.arena, 'B')} for {len(r.stretches)} temporaries"
-    return f"{kept}; {number(r.apart, 'B')} if none shared a place" if r.apart > r.arena else kept
-
-
 # --- kernels
 
 
@@ -142,12 +82,32 @@ def _legend(r: Report, room: int) -> list[Row]:
 
 def legend(r: Report, gap: str = "an empty line") -> str:
     """How the rows are read."""
-    says = "The kernels in the order they run; X.g is the gradient of the loss with respect to X."
+    formulas = [f for k in r.kernels for f in k.formulas]
+    says = "The kernels, pieces of machine code, in the order they run."
+    signs = []
+    if any(re.search(r"\bt\d+\b", f) for f in formulas):
+        signs.append("t1, t2, … are values without a name of yours")
+    numbered = next((m for f in formulas if (m := re.match(r"(\w+)\.\d+ = ", f))), None)
+    if numbered is not None:
+        signs.append(f"{numbered[1]}.1, {numbered[1]}.2, … what {numbered[1]} was, one after the other")
+    if any(".g" in f for f in formulas):
+        signs.append("X.g is the gradient of the loss with respect to X")
+    if any(re.search(r"\[[^\]]* [<>=!]=? [^\]]*\]", f) for f in formulas):
+        signs.append("[a > b] is 1 where that holds, else 0")
+    if any("^T" in f for f in formulas):
+        signs.append("X^T is X transposed")
+    says += f" {'; '.join(signs)}." if signs else ""
+    if any(" parts" in f for f in formulas):
+        says += " In parts: a sum of many terms is made in parts, which a later kernel adds."
     if any(k.waits for k in r.kernels):
         says += f" At {gap} all threads wait for each other."
-    says += " The bar is the share of the machine's limit: in FLOP/s where arithmetic sets it, in B/s where "
-    says += f"{'the second cache' if r.is_cached else 'memory'} does."
-    if any(k.share > 1 for k in r.kernels if k.seconds >= SHORTEST):
+    near = "the second cache" if r.is_cached else "memory"
+    says += " On the right: the time, the speed, and its share of the machine's limit, in FLOP/s (additions and "
+    says += f"multiplications a second) where computing sets it, else in B/s, to and from {near}."
+    if any(k.dear for k in r.kernels):
+        says += " An exponential or the like counts as one operation, though it takes ten or more: kernels of them stay"
+        says += " below the limit."
+    if any(k.share > 1 for k in r.kernels if k.seconds >= RATED):
         says += " Above 100 %: faster than what was measured as the limit, as when data is still in a nearer cache."
     return says
 
@@ -190,23 +150,34 @@ def _kernel(k: KernelReport, room: int) -> list[Row]:
 
 def numbers(k: KernelReport) -> Row:
     """Time, speed and share of the limit."""
+    width = 8 + 1 + 13 + 2 + len(bar(0)) - 2 + 2 + 6
     if k.seconds < SHORTEST:
-        return [(f"{TOO_SHORT:>{8 + 1 + 13 + 2 + _BAR + 2 + 6}}", "dim")]
-    speed = f"{k.gflops:,.3g} GFLOP/s" if k.limited_by == "arithmetic" else f"{k.gbytes:,.3g} GB/s"
+        return [(f"{TOO_SHORT:>{width}}", "dim")]
+    if k.seconds < RATED:
+        return [(f"{duration(k.seconds):>8} ", "bold"), (f"{UNRATED:>{width - 9}}", "dim")]
     return [
         (f"{duration(k.seconds):>8} ", "bold"),
-        (f"{speed:>13}  ", ""),
+        (f"{speed(k):>13}  ", ""),
         (bar(k.share), "green" if k.share >= GOOD else "yellow" if k.share >= FAIR else "red"),
         (f"{percent(k.share):>6}", ""),
     ]
 
 
+def speed(k: KernelReport) -> str:
+    """In what limits a kernel."""
+    if k.limited_by == "arithmetic":
+        return f"{three_digits(k.gflops)} GFLOP/s"
+    return f"{three_digits(k.gbytes)} GB/s"
+
+
 def how(k: KernelReport) -> str:
     """The loops, who does them, and what they move: in one line."""
-    who = f"{k.threads} threads, {k.units:,} parts" if k.threads > 1 else "1 thread"
+    who = f"{k.threads} threads, {k.units:,} pieces" if k.threads > 1 else "1 thread"
     work = f"{number(k.operations, 'FLOP')}, " if k.operations else ""
     read, written = (sum(n for _, n in found) for found in (k.read, k.written))
-    return f"{k.words}; {who}; {work}reads {number(read, 'B')}, writes {number(written, 'B')}"
+    says = f"{k.words}; {who}; {work}reads {number(read, 'B')}, writes {number(written, 'B')}"
+    ahead = f"; touches the memory of {listed(k.claimed)}, which a later kernel fills" if k.claimed else ""
+    return says + ahead
 
 
 def sources(k: KernelReport) -> list[str]:
@@ -251,7 +222,7 @@ def remarks(r: Report) -> list[str]:
     unstored = sorted({name for k in r.kernels for name in k.unstored}, key=order.index)
     said = []
     if updated:
-        said.append(f"Updated in place: {listed(updated)}.")
+        said.append(f"Updated in place: {_updated(updated)}.")
     if unstored:
         several = len(unstored) > 1
         which = f"the gradient{'s' * several} of {listed(unstored)}"
@@ -263,13 +234,31 @@ def remarks(r: Report) -> list[str]:
     return said
 
 
+def _updated(names: Sequence[str]) -> str:
+    """w1, w2, and the momentum_buffer of each; what is kept for all alike is said once."""
+    of: dict[str, list[str]] = {}  # by what is kept, for whom
+    for name in names:
+        owner, _, kept = name.rpartition(".")
+        if owner in names:
+            of.setdefault(kept, []).append(owner)
+    owners = next(iter(of.values()), [])
+    if not owners or any(each != owners for each in of.values()):
+        return listed(names)
+    rest = [name for name in names if name.rpartition(".")[0] not in names]
+    each = "each" if rest == owners else listed(owners)
+    return f"{listed(rest)}; and the {listed(list(of))} of {each}"
+
+
 # --- memory
 
 
 def _memory(r: Report, room: int) -> list[Row]:
     if not r.stretches:
         return []
-    says = "Memory plan: the arena from its first byte (top) to its last, over the kernels (left to right)."
+    says = (
+        "Memory plan: temporaries lie in one piece of memory, from its first byte (top) to its last, while kernels run "
+        "(left to right); a dot is free. Rows may be padded."
+    )
     found: list[Row] = [[(line, "dim")] for line in textwrap.wrap(says, room)]
     return [*found, *([(line, "")] for line in chart(r.stretches, r.arena, len(r.kernels), room))]
 
@@ -280,11 +269,13 @@ def _method(r: Report, room: int) -> list[Row]:
 
 def method(r: Report) -> str:
     """How the numbers came about."""
+    runs = f"{r.times.runs:,} runs of the step"
+    if not r.kernels:
+        return f"Measured now, on copies of the arrays of the last call, so that nothing of yours changes: {runs}."
     return (
-        f"Measured now, on copies of the arrays of the last call, so that nothing of yours changes: {r.times.runs:,} "
-        f"runs of the step; then as many with a counter read before and after each kernel, of which the shortest "
-        f"counts ({number(r.times.frequency, 'ticks/s')}). The limits are those of cr.machine(). Also: .passes(), "
-        f".ir(1), .assembly(1), .kernels, .save('step.html')."
+        f"Measured now, on copies of the arrays of the last call, so that nothing of yours changes: {runs}; then as "
+        f"many with a clock around each kernel, of which the shortest time counts. The limits are those of "
+        f"cr.machine(). Also: .passes(), .ir(1), .assembly(1), .kernels, .save('step.html')."
     )
 
 
@@ -295,52 +286,21 @@ def passes(found: Passes) -> str:
     """The passes as a table."""
     if not found:
         return "no pass changed the program"
+    room = max(terminal_width(), NARROWEST)
     width = max(len(p.name) for p in found)
-    lines = [f"{'pass':<{width}}  {'nodes':>13}"]
-    lines += [f"{p.name:<{width}}  {p.before:>5} -> {p.after:>4}  {p.about}".rstrip() for p in found]
+    lines = textwrap.wrap(
+        "What each pass did to the program, and how many values and operations there were before and after it. More is "
+        "not worse: what is taken apart here is fused into kernels afterwards.", room,
+    )  # fmt: skip
+    for p in found:
+        about = textwrap.wrap(p.about, room - width - 17) or [""]
+        lines.append(f"{p.name:<{width}}  {p.before:>5} -> {p.after:>4}  {about[0]}".rstrip())
+        lines += [f"{'':<{width + 17}}{line}" for line in about[1:]]
     lines.append("passes()[0].program_before and .program_after are the program's text")
     return "\n".join(lines)
 
 
-# --- words for numbers
-
-
-def duration(seconds: float) -> str:
-    """1.84 ms, 12.3 us."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}" if seconds / size < 1000 else f"{seconds / size:,.0f} {unit}"
-    return f"{seconds * 1e9:.0f} ns"
-
-
-def number(value: float, unit: str) -> str:
-    """827 MFLOP, 3.2 MB, 115 GFLOP/s."""
-    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
-        if value >= size:
-            shown = f"{value / size:.3g}" if value / size < 1000 else f"{value / size:,.0f}"
-            return f"{shown} {prefix}{unit}"
-    return f"{value:.0f} {unit}"
-
-
-def percent(share: float) -> str:
-    """83 %, 0.4 %."""
-    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1f} %"
-
-
-def bar(share: float) -> str:
-    """A bar of ten characters between two lines."""
-    filled = min(round(share * _BAR), _BAR)
-    return f"|{'#' * filled}{' ' * (_BAR - filled)}|"
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c; of many, the first."""
-    if len(names) > _LISTED:
-        return f"{', '.join(names[:_LISTED])} and {len(names) - _LISTED} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _wrapped(says: str, width: int) -> Iterable[str]:
     """Lines; a number and its unit stay together."""
-    joined = _QUANTITY.sub("\u00a0", says)
+    joined = unbroken(says)
     return [line.replace("\u00a0", " ") for line in textwrap.wrap(joined, width, subsequent_indent="  ")] or [""]
