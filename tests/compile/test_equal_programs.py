@@ -415,6 +415,48 @@ def test_the_first_of_equal_extremes_along_several_dimensions():
     same(places, numbers(9, 5, 3))
 
 
+EXTREMES = {
+    "floats": ([-np.inf, 0.0, 1.5, np.inf, np.nan], np.float32),
+    "doubles": ([-np.inf, 0.0, 1.5, np.inf, np.nan], np.float64),
+    "only the lowest": ([-np.inf], np.float32),
+    "only the highest": ([np.inf, np.nan], np.float32),
+    "whole numbers": ([np.iinfo(np.int64).min, -1, np.iinfo(np.int64).max], np.int64),
+    "short ones": ([0, 255], np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", EXTREMES)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (40, 3), (17, 19)], ids=str)
+def test_extremes_and_their_places_whatever_the_values(kind, shape):
+    values, dtype = EXTREMES[kind]
+    rng = np.random.default_rng(0)
+
+    def largest(x):
+        return x.argmax(0), x.amax(0), x.argmax(1), x.amax(1), x.argmax(), x.amax()
+
+    def smallest(x):
+        return x.argmin(0), x.amin(0), x.argmin(1), x.amin(1), x.argmin(), x.amin()
+
+    for _ in range(8):
+        x = cr.tensor(rng.choice(np.array(values, dtype), shape))
+        for function in (largest, smallest):
+            for found, wanted in zip(arrays(compiled(function)(x)), arrays(function(x)), strict=True):
+                assert_equal(found, wanted)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_pooling_sends_its_gradient_to_the_first_of_the_largest(padding):
+    x = cr.tensor(np.random.default_rng(0).choice(np.float32([-np.inf, -1.0, 2.0]), (3, 2, 9, 9)))
+    g = cr.tensor(np.arange(3 * 2 * 25, dtype=np.float32).reshape(3, 2, 5, 5)[..., : 4 + padding, : 4 + padding])
+
+    def pooled(x):
+        found, back = cr.vjp(lambda x: F.max_pool2d(x, 2, padding=padding), x)
+        return found, back(g)[0]
+
+    for found, wanted in zip(arrays(compiled(pooled)(x)), arrays(pooled(x)), strict=True):
+        assert_equal(found, wanted)
+
+
 def test_reductions_that_differ_in_where_their_size_of_one_stands():
     same(lambda x: (x.sum(0), x.argmax(0), x.reshape(1, 5).argmin(1), x.reshape(1, 5, 1).amax(1)), numbers(5, 1))
 

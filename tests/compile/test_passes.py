@@ -464,6 +464,17 @@ def test_adding_where_places_may_meet_stays():
     }
 
 
+def test_a_place_that_is_known_to_be_inside_is_not_looked_up():
+    g, x = symbol("g", 2, 1), symbol("x", 2, 5)
+
+    def added(size):
+        where = reduction.argmax(x, dim=(1,), keepdim=True)
+        return known_places(program(lambda g, x: indexing.scatter_add(g, where, dim=1, shape=(2, size)), g, x))
+
+    assert "index" not in ops(added(5))
+    assert ops(added(4))["index"] == 1  # the largest may be at 4, which nobody has said yet
+
+
 @pytest.mark.parametrize("dtype", [dtypes.int64, dtypes.uint8], ids=str)
 def test_one_hot_is_a_comparison(dtype):
     labels = symbol("t", 2, 3, dtype=dtype)

@@ -51,6 +51,16 @@ def test_a_product_carries_bias_and_activation():
     assert [getattr(e.op, "name", "") for e in walk(*values(first)) if hasattr(e, "op")] == ["add", "relu"]
 
 
+@pytest.mark.parametrize(("dtype", "width"), [(np.float32, 4), (np.float64, 8)])
+def test_places_of_extremes_are_as_wide_as_the_values(dtype, width):
+    def mask(x):
+        return x.argmax(-1, keepdim=True) == cr.arange(6)
+
+    found = written(mask, cr.tensor(np.ones((40, 6), dtype)))
+    compared = [e for k in kernels(found) for e in walk(*values(k)) if isinstance(e, Compute) and e.op.name == "eq"]
+    assert {x.dtype.itemsize for e in compared for x in e.inputs} == {width}
+
+
 def test_a_weight_is_updated_where_its_gradient_is_made_and_the_gradient_is_not_stored():
     found = written(*page_step())
     updates = [k for k in kernels(found) if isinstance(k, Contract) and stored(k)[0].place == "input"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.kernels.buffer import row_major
-from chainrule.compile.kernels.expression import Cast, Compute, Expr, Number, Position, Within
+from chainrule.compile.kernels.expression import Cast, Compute, Expr, Number, Position, Within, narrowed
 from chainrule.core.affine import Affine
 from chainrule.core.family import Elementwise, Linear
 from chainrule.core.node import Node
@@ -109,7 +109,10 @@ class Lowering:
         return self._moved(node, where)
 
     def _elementwise(self, op: Elementwise, node: Node, where: Index) -> Expr:
-        inputs = tuple(self.lowered(x, where if x.aval.shape else ()) for x in node.inputs)
+        inputs = tuple([self.lowered(x, where if x.aval.shape else ()) for x in node.inputs])
+        if node.aval.dtype == dtypes.bool_ and all(x.dtype == dtypes.int64 for x in inputs):
+            narrow = tuple([n for x in inputs if (n := narrowed(x, self.extents)) is not None])
+            inputs = narrow if len(narrow) == len(inputs) else inputs
         return Compute(op, inputs, node.params, node.aval.dtype)
 
     def _made(self, node: Node, where: Index) -> Expr:

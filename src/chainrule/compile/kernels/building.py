@@ -6,13 +6,16 @@ which order kernels run; what the stages of loops are is told in `stages.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.kernels.access import Leaf, Lowering, Where, is_free
 from chainrule.compile.kernels.buffer import Buffer, row_major
-from chainrule.compile.kernels.expression import Accumulated, Expr, Load, Random, Reduced, Reduction
+from chainrule.compile.kernels.expression import Accumulated, Cast, Expr, Load, Random, Reduced, Reduction
 from chainrule.compile.kernels.group import Group, points_of
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Scan, Scatter, Sort, Stage, Store
 from chainrule.compile.kernels.stages import staged
@@ -84,7 +87,7 @@ def _loops(group: Group, places: Places, buffers: Buffers) -> Loops:
             return None
         if id(node) not in reductions:
             raise AssertionError(f"{node.op.name if node.op else node} is read before it is reduced")
-        return Reduced(reductions[id(node)])
+        return _reduced(reductions[id(node)], node)
 
     lowering = _lowering(group, buffers, own)
     wanted = _wanted(group)
@@ -95,7 +98,7 @@ def _loops(group: Group, places: Places, buffers: Buffers) -> Loops:
     rows: list[Store] = []
     for node in group.placed:
         place = places[id(node)]
-        value = Reduced(reductions[id(node)]) if group.holds(node) else lowering.lowered(node, place)
+        value = _reduced(reductions[id(node)], node) if group.holds(node) else lowering.lowered(node, place)
         (full if group.is_full(node.aval.shape) else rows).append(buffers.store(node, place, value))
     inner = tuple(sorted(group.reduced))
     stages = staged(inner, group.extents, list(reductions.values()), full, rows)
@@ -126,12 +129,22 @@ def _reduction(group: Group, seed: Node, lowering: Lowering) -> Reduction:
     op: Any = seed.op
     place = group.everywhere(x)
     value = lowering.lowered(x, place)
-    position = None
-    if op.combine in ("argmax", "argmin"):
-        dims = sorted(seed.params["dim"])
-        sizes = row_major(tuple(x.aval.shape[d] for d in dims))
-        position = Affine.total((place[d], s) for d, s in zip(dims, sizes, strict=True))
-    return Reduction(combine=op.combine, value=value, dtype=seed.aval.dtype, position=position)
+    if op.combine not in ("argmax", "argmin"):
+        return Reduction(combine=op.combine, value=value, dtype=seed.aval.dtype)
+    dims = sorted(seed.params["dim"])
+    sizes = row_major(tuple(x.aval.shape[d] for d in dims))
+    position = Affine.total((place[d], s) for d, s in zip(dims, sizes, strict=True))
+    # As wide as the values, if it can be: beside each other, both then fill vectors of as many lanes.
+    count = math.prod(x.aval.shape[d] for d in dims)
+    is_narrow = dtypes.work_dtype(value.dtype).itemsize <= 4 and count <= np.iinfo(np.int32).max
+    dtype = dtypes.int32 if is_narrow else seed.aval.dtype
+    return Reduction(combine=op.combine, value=value, dtype=dtype, position=position)
+
+
+def _reduced(reduction: Reduction, seed: Node) -> Expr:
+    """What a reduction came to, as the type that its op gives."""
+    found, dtype = Reduced(reduction), seed.aval.dtype
+    return found if reduction.dtype == dtype else Cast(found, dtype)
 
 
 # --- products

@@ -179,7 +179,7 @@ class Random(Expr):
 class Reduction:
     """All values along a stage's inner variables combined into one for each point of the outer ones.
 
-    For argmax and argmin: the position (`position`, int64) of the first extreme; nan counts as the extreme.
+    For argmax and argmin: the position (`position`) of the first extreme; nan counts as the extreme.
     """
 
     combine: Combine
@@ -204,6 +204,25 @@ class Accumulated(Expr):
     """In the epilogue of a contraction: the finished sum at this place."""
 
     dtype: np.dtype
+
+
+# --- narrower numbers
+
+_NARROW = np.iinfo(np.int32)
+
+
+def narrowed(e: Expr, extents: Mapping[int, int]) -> Expr | None:
+    """The same whole number as int32, where it is known to be one: of half the width, twice as many fit a vector."""
+    match e:
+        case Cast(input=inner) if inner.dtype == np.int32:
+            return inner
+        case Position(affine=affine):
+            low, high = affine.range(extents)
+            return Position(affine, np.dtype(np.int32)) if _NARROW.min <= low and high <= _NARROW.max else None
+        case Number(value=value):
+            return Number(value, np.dtype(np.int32)) if _NARROW.min <= value <= _NARROW.max else None
+        case _:
+            return None
 
 
 # --- walks and changes

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.compile.passes.positions import reach
 from chainrule.compile.passes.rewriting import rewritten, stored, walked
 from chainrule.compile.program import Program
 from chainrule.core.node import Node, Ratio
@@ -59,6 +60,9 @@ def _one_hot(node: Any, labels: Any) -> Any:
 def _looked_up(index: Any, size: int) -> Any:
     """The index, counted from the start, picked from all there are: that reports one out of range."""
     index = _wide_enough(index, size)
+    found = reach(index)
+    if found is not None and found <= size:
+        return index
     if index.data is not None or not size:  # known, or nothing to be picked from
         return _from_start(index, size)
     return indexing.index(type(index).leaf(np.arange(size, dtype=index.aval.dtype)), index)

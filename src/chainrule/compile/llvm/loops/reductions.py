@@ -23,12 +23,21 @@ Held = Sequence[Value]
 
 
 class Accumulators:
-    """The reductions of a stage side by side; size: how many values they hold in all."""
+    """The reductions of a stage side by side; size: how many values they hold in all.
+
+    The largest value comes with its place, where that is asked for as well.
+    """
 
     def __init__(self, reductions: Sequence[Reduction], emitter: Emitter) -> None:
-        self.parts: list[Accumulator] = [
-            Combined(r, emitter) if r.position is None else Extreme(r, emitter) for r in reductions
-        ]
+        places = {(str(r.combine), id(r.value)): r for r in reductions if r.position is not None}
+        self._beside: dict[int, list[Reduction]] = {}  # by id of a place's reduction: those of its value
+        self.parts: list[Accumulator] = []
+        for r in reductions:
+            place = places.get((f"arg{r.combine}", id(r.value)))
+            if place is not None and r.dtype == r.value.dtype:
+                self._beside.setdefault(id(place), []).append(r)
+            else:
+                self.parts.append(Combined(r, emitter) if r.position is None else Extreme(r, emitter))
         self.size = sum(part.size for part in self.parts)
 
     def start(self, lanes: int) -> list[Value]:
@@ -50,7 +59,10 @@ class Accumulators:
 
     def results(self, held: Held) -> list[tuple[Reduction, Value]]:
         """What each reduction came to."""
-        return [(part.reduction, mine[-1]) for part, mine in self._each(held)]
+        found = [(part.reduction, mine[-1]) for part, mine in self._each(held)]
+        for part, mine in self._each(held):
+            found += [(r, mine[0]) for r in self._beside.get(id(part.reduction), ())]
+        return found
 
     def _each(self, held: Held) -> Iterator[tuple[Accumulator, Held]]:
         at = 0
@@ -127,22 +139,22 @@ class Combined(Accumulator):
 
 @final
 class Extreme(Accumulator):
-    """The largest or the smallest value, and the first position that has it: -1 before there is any.
+    """The largest or the smallest value, and the first position that has it. nan is the extreme.
 
-    nan is the extreme.
+    Before there is any, it is the lowest value there is, at position 0: if no value is larger, that is where it is.
     """
 
     size = 2
 
     def start(self, lanes: int) -> list[Value]:
-        return [self._before(lanes), self.builder.constant(-1, dtypes.int64, lanes)]
+        return [self._before(lanes), self.builder.constant(0, self.reduction.dtype, lanes)]
 
     def taken(self, held: Held, active: int | None) -> list[Value]:
         emitter, b, position = self.emitter, self.builder, self.reduction.position
         assert position is not None
         best, at = held
-        value, place = self._here(), emitter.position(position)
-        new = self._replaces(value, best, at)
+        value, place = self._here(), emitter.position(position, self.reduction.dtype)
+        new = self._replaces(value, best)
         if emitter.vector is not None and position.coefficient(emitter.vector) and len(position.terms) > 1:
             # The lanes' loop is the innermost, whatever the order of positions: a later round may stand before.
             equal = b.eq(value, best)
@@ -165,8 +177,6 @@ class Extreme(Accumulator):
             same = b.or_(same, b.and_(x_nan, y_nan))
         earlier = b.lt(y[1], x[1])
         takes = b.or_(y_better, b.and_(same, earlier))
-        takes = b.and_(takes, b.ge(y[1], b.like(0, y[1])))
-        takes = b.or_(takes, b.lt(x[1], b.like(0, x[1])))
         return [b.where(takes, y[0], x[0]), b.where(takes, y[1], x[1])]
 
     def folded(self, held: Held) -> list[Value]:
@@ -183,14 +193,13 @@ class Extreme(Accumulator):
         b = self.builder
         return b.gt(x, y) if self.reduction.combine == "argmax" else b.lt(x, y)
 
-    def _replaces(self, value: Value, best: Value, at: Value) -> Value:
-        """Does a later value replace the extreme so far? The first does; a nan does, unless there is one already."""
+    def _replaces(self, value: Value, best: Value) -> Value:
+        """Does a later value replace the extreme so far? A nan does, unless there is one already."""
         b = self.builder
-        better = self._better(value, best)
-        if dtypes.is_float(value.dtype):
-            better = b.or_(better, b.and_(b.isnan(value), b.not_(b.isnan(best))))
-            better = b.and_(better, b.not_(b.isnan(best)))
-        return b.or_(better, b.lt(at, b.like(0, at)))
+        if not dtypes.is_float(value.dtype):
+            return self._better(value, best)
+        no_better = b.le(value, best) if self.reduction.combine == "argmax" else b.ge(value, best)
+        return b.and_(b.not_(no_better), b.not_(b.isnan(best)))
 
 
 def identity(how: Combine, dtype: np.dtype) -> float | int | bool:
