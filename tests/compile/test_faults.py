@@ -89,6 +89,12 @@ LOOKED_UP = {
 }
 
 
+# What the message names; of a gradient alone, the op that sends it back.
+CALLED = {"cross_entropy, weighted": "cross_entropy"} | dict.fromkeys(
+    ("its gradient", "gradient of gather"), "scatter_add"
+)
+
+
 @pytest.mark.parametrize("wrong", [10, -1, -11])
 @pytest.mark.parametrize("name", LOOKED_UP)
 def test_labels_and_indices_out_of_range(name, wrong):
@@ -104,8 +110,37 @@ def test_labels_and_indices_out_of_range(name, wrong):
         return
     with pytest.raises(OutOfRangeError):
         function(*given)
-    with pytest.raises(OutOfRangeError, match="out of range in a compiled function, which has run to its end"):
+    with pytest.raises(OutOfRangeError, match="the compiled function has run to its end") as caught:
         fast(*given)
+    said = str(caught.value)
+    assert f" {wrong} " in said, said
+    assert said.startswith(f"{CALLED.get(name, name)}: "), said
+    assert "test_faults.py:" in said, said
+
+
+def test_a_backward_pass_names_the_op_it_goes_back_through():
+    x = cr.ones(3, 4, requires_grad=True)
+
+    @compiled
+    def step(i):
+        x.gather(1, i).sum().backward()
+
+    with pytest.raises(OutOfRangeError, match=r"^gather: 4 is out of range for a dimension of size 4"):
+        step(cr.tensor([[4], [0], [1]]))
+
+
+def test_an_index_that_was_updated_meanwhile_is_said_to_have_been_wrong():
+    i, x = cr.tensor([1, 9]), cr.ones(3)
+
+    @compiled
+    def step():
+        found = x[i]
+        i.fill_(0)
+        return found
+
+    with pytest.raises(OutOfRangeError, match="was out of range, and is not any more"):
+        step()
+    assert np.array_equal(step().numpy(), [1.0, 1.0])
 
 
 @pytest.mark.parametrize(("kind", "side"), [("", "start"), *((kind, "end") for kind in ("", *KINDS))])

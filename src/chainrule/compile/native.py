@@ -121,10 +121,7 @@ class NativeBinding:
         faults = self._native.faults
         name = self._native.recipe.faults[int(faults[0]) - 1]
         faults[:] = 0
-        raise at_user_line(OutOfRangeError(
-            f"{name}: an index or a label is out of range in a compiled function, which has run to its end, updates "
-            f"included; call it uncompiled (its .eager) with these arguments to see which"
-        ))  # fmt: skip
+        raise OutOfRangeError(f"{name}: an index is out of range in compiled code, which has run to its end")
 
 
 def build(program: Program) -> Native:

@@ -338,7 +338,15 @@ _AT = "\n  at "
 
 def at_user_line(error: ChainruleError) -> ChainruleError:
     """The same error, ending with the line of the user's program that is running."""
-    where = user_place(capture(2, depth=1000))
+    return at_line_of(capture(2, depth=1000), error)
+
+
+SomeError = TypeVar("SomeError", bound=ChainruleError)
+
+
+def at_line_of(trail: Trail | None, error: SomeError) -> SomeError:
+    """The same error, ending with the line of the user's program that a trail comes from."""
+    where = user_place(trail)
     if where is None or not where.text or _AT in str(error):
         return error
     return type(error)(f"{error}{_AT}{where}: {where.text}")

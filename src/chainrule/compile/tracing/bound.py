@@ -12,6 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from chainrule.compile.executable import Executable
+from chainrule.compile.tracing.faults import out_of_range
 from chainrule.compile.tracing.outcome import Outcome
 from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
 from chainrule.compile.tracing.replay import no_graph
@@ -21,6 +22,7 @@ from chainrule.compile.tracing.table import PLAIN_MEMORY, Table
 from chainrule.core.memory import note_change, note_owned, owner_of
 from chainrule.core.node import NO_PARAMS, Node, make, tick
 from chainrule.core.tracing import module_changes
+from chainrule.errors import OutOfRangeError
 from chainrule.tensor import Tensor
 from chainrule.tree import Spec, rebuild
 
@@ -102,12 +104,17 @@ class Bound:
         self.run = self.table.bind(self.executable).run
         return self.run()
 
+    def out_of_range(self) -> OutOfRangeError:
+        """The error for a call in which an index was out of range."""
+        return out_of_range(self.outcome.program, self.table.given, self.outcome.pulls)
+
     def _straight(self) -> Call:
         """The code of a call: the function's result for some arguments, or MISS where the trace does not fit them."""
         code = Straight()
         self._write_checks(code)
         code.line(f"if {code.name(self.table.copied)}: bound.table.copy_in()")
-        code.line("outputs = bound.run()")
+        code.line("try: outputs = bound.run()")
+        code.line(f"except {code.name(OutOfRangeError)}: raise bound.out_of_range() from None")
         self._write_notes(code)
         if self._only:
             tensor, no_params, cut = code.name(Tensor), code.name(NO_PARAMS), code.name(self._cut)
