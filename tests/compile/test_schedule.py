@@ -61,6 +61,16 @@ def test_places_of_extremes_are_as_wide_as_the_values(dtype, width):
     assert {x.dtype.itemsize for e in compared for x in e.inputs} == {width}
 
 
+def test_a_product_of_many_entries_is_not_made_anew_for_each_of_their_gradients():
+    def size(n):
+        found = written(cr.grad(lambda x: x.prod(1).sum()), cr.ones(8, n))
+        return sum(1 for k in kernels(found) for e in walk(*values(k)) if isinstance(e, Compute))
+
+    assert size(256) < 3 * size(32)  # three more halvings, where each entry by itself would be 64 times as much
+    x = cr.tensor(np.random.default_rng(0).uniform(0.5, 1.5, (3, 100)))
+    same(lambda x: [cr.grad(lambda x: x.prod(1).sum())(x)], x)
+
+
 def test_a_weight_is_updated_where_its_gradient_is_made_and_the_gradient_is_not_stored():
     found = written(*page_step())
     updates = [k for k in kernels(found) if isinstance(k, Contract) and stored(k)[0].place == "input"]

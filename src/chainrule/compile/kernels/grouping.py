@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from chainrule.compile.kernels.access import is_free
 from chainrule.compile.kernels.group import Group
 from chainrule.compile.kernels.homes import find_homes
+from chainrule.compile.kernels.repeated import repeated
 from chainrule.compile.kernels.sparing import worth_storing
 from chainrule.compile.kernels.stores import find_stores
 from chainrule.compile.kernels.uses import uses_of
@@ -41,10 +42,11 @@ def grouped(program: Program) -> Grouping:
     """The groups of a program."""
     uses = uses_of(program)
     homes = find_homes(program, uses)
-    stores = find_stores(program, homes, uses)
+    often = repeated(program)
+    stores = find_stores(program, homes, uses, often)
     kept = worth_storing(stores, uses)
     # Who computes for himself what turned out to be stored, reads it then.
     again = any(is_free(node) and homes.of(node) is None for node in kept.values())
     if again or kept.keys() != stores.required.keys():
-        stores = find_stores(program, homes, uses, kept)
+        stores = find_stores(program, homes, uses, often, kept)
     return Grouping(groups=[g for g in stores.homes.groups if g.placed], places=stores.homes.places)

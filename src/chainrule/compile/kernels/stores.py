@@ -34,13 +34,16 @@ class Stores:
     fixed: set[int] = field(default_factory=set)
 
 
-def find_stores(program: Program, homes: Homes, uses: Uses, kept: Collection[int] | None = None) -> Stores:
+def find_stores(
+    program: Program, homes: Homes, uses: Uses, often: Collection[int], kept: Collection[int] | None = None
+) -> Stores:
     """What is stored of a program whose nodes have these homes, which stay as they are.
 
-    kept: ids of what is worth storing, once that is known; else whatever is computed in one group and read in another.
+    often: ids of what would be computed too often, see `repeated.py`. kept: ids of what is worth storing, once that is
+        known; else whatever is computed in one group and read in another.
     """
     stores = Stores(homes.copied())
-    demand = _Demand(stores, uses, kept)
+    demand = _Demand(stores, uses, often, kept)
     for node in program.roots:
         stores.fixed.add(id(node))
         demand.require(node, None)
@@ -51,9 +54,9 @@ def find_stores(program: Program, homes: Homes, uses: Uses, kept: Collection[int
 class _Demand:
     """What is asked for and not yet seen to, the last of the program first; so all who read a node come before it."""
 
-    def __init__(self, stores: Stores, uses: Uses, kept: Collection[int] | None) -> None:
+    def __init__(self, stores: Stores, uses: Uses, often: Collection[int], kept: Collection[int] | None) -> None:
         self._stores, self._homes = stores, stores.homes
-        self._uses, self._kept = uses, kept
+        self._uses, self._often, self._kept = uses, often, kept
         self._heap: list[tuple[int, Node]] = []
         self._pushed: set[int] = set()
         self._asked: dict[int, list[Group]] = {}  # who reads a node from memory, by the node's id
@@ -213,6 +216,9 @@ class _Demand:
         if x.op is None:
             return x.constant is None
         if not is_free(x):
+            return True
+        if id(x) in self._often and x is not root:
+            self._stores.fixed.add(id(x))
             return True
         if self._kept is not None:
             if id(x) not in self._kept:
