@@ -274,7 +274,86 @@ def test_sums_in_parts_say_so():
     x, w = cr.ones(16, 4096), cr.ones(4096, 32)
     product = cr.compile(lambda x, w: x @ w)
     product(x, w)
-    assert formulas(product.report()) == ["t1 = x @ w, in 2 parts", "result = sum(t1, dim 0)"]
+    assert formulas(product.report()) == ["t1 = x @ w, in 2 parts", "result = sum(the parts of t1)"]
+
+
+def test_the_loss_of_a_function_goes_by_the_variable_it_is_assigned_to():
+    w = cr.randn(40, 3, requires_grad=True)
+
+    def error(x):
+        return (x @ w).square().mean()
+
+    @cr.compile
+    def step(x):
+        loss = error(x)
+        loss.backward()
+        return loss
+
+    step(cr.randn(50, 40))
+    assert any(f.startswith("loss = ") for f in formulas(step.report()))
+
+
+def test_adam_is_read_in_its_order_and_said_to_read_what_it_reads():
+    w = cr.randn(30, 20, requires_grad=True)
+    optimizer = cr.optim.AdamW([w], lr=0.1)
+
+    @cr.compile
+    def step(x):
+        optimizer.zero_grad()
+        h = x @ w
+        loss = h.square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(cr.randn(40, 30))
+    step(cr.randn(40, 30))
+    found = step.report()
+    lines = next(k.formulas for k in found.kernels if "w" in k.updated)
+    assert lines[:3] == (
+        "w.g = x^T @ h.g",
+        "w.exp_avg_sq = betas[1] * w.exp_avg_sq + (1 - betas[1]) * w.g^2",
+        "w.exp_avg = betas[0] * w.exp_avg + (1 - betas[0]) * w.g",
+    )
+    assert lines[3].startswith("w = updated by optimizer.step(), from w, w.exp_avg_sq, w.exp_avg, betas[0], ")
+    # A few numbers are float64: the limit is that of what is done at each entry.
+    assert all(k.doubles <= 100 for k in found.kernels)
+    product = next(k for k in found.kernels if k.kind == "product")
+    assert product.operations / product.limit / 1e9 > 1.5 * found.machine["float64"].one
+
+
+def test_what_an_earlier_kernel_has_done_is_not_named_again():
+    @cr.compile
+    def step(x, w, y):
+        return nn.functional.cross_entropy((x @ w).sin(), y)
+
+    step(cr.randn(64, 32), cr.randn(32, 10), cr.tensor(np.arange(64) % 10))
+    told = [f for f in formulas(step.report()) if "cross_entropy" in f]
+    assert told
+    assert not any("matmul" in f for f in told), told
+
+
+def test_of_a_slice_only_its_bytes_are_read():
+    half = cr.compile(lambda x: x[:, :50].exp())
+    half(cr.randn(100, 200))
+    (k,) = half.report().kernels
+    assert dict(k.read) == {"x": 4 * 100 * 50}
+
+
+def test_what_the_function_drops_itself_cannot_be_kept():
+    w = cr.ones(64, 8, requires_grad=True)
+
+    @cr.compile
+    def step(x):
+        (x @ w).square().sum().backward()
+        with cr.no_grad():
+            w.sub_(0.1 * w.grad)
+        w.grad = None
+
+    step(cr.ones(4, 64))
+    said = str(step.report())
+    assert "Never stored: the gradient of w" in said
+    assert "keep_grads" not in said
 
 
 def test_a_loop_over_one_variable_numbers_its_values():

@@ -145,6 +145,8 @@ def fold_tree(nodes: Sequence[Node]) -> Fold:
     while depth and levels[0][depth - 1].kind is None:
         depth -= 1
     root = Fold("root", levels[0][depth - 1].name if depth else "program", nodes=list(nodes))
+    if depth:
+        root.place = _called_at(levels[0], depth - 1)
     _Builder(root, depth).build(nodes, levels, common)
     _drop_transparent(root)
     return root
@@ -170,11 +172,9 @@ class _Builder:
             self._add(self.open[-1][1] if self.open else self.root, node, top=not self.open)
 
     def _enter(self, path_: Sequence[_Level], level: int) -> None:
-        caller = next((p for p in reversed(path_[:level]) if p.kind is not None), None)
-        called_at = place(caller.call) if caller is not None and not is_ours(caller.call[0]) else None
         kind = path_[level].kind
         assert kind is not None
-        fold = Fold(kind, path_[level].name, place=called_at)
+        fold = Fold(kind, path_[level].name, place=_called_at(path_, level))
         (self.open[-1][1] if self.open else self.root).children.append(fold)
         self.open.append((level, fold))
 
@@ -195,6 +195,12 @@ class _Builder:
                     return
             step = Fold("statement", where.text, children=[step], nodes=[node], place=where)
         fold.children.append(step)
+
+
+def _called_at(path_: Sequence[_Level], level: int) -> Place | None:
+    """Where in the user's program the call of a level was made."""
+    caller = next((p for p in reversed(path_[:level]) if p.kind is not None), None)
+    return place(caller.call) if caller is not None and not is_ours(caller.call[0]) else None
 
 
 def _one_execution(before: Sequence[_Level], after: Sequence[_Level], level: int) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.kernels.buffer import Buffer
@@ -14,6 +13,7 @@ from chainrule.compile.kernels.expression import Accumulated, Compute, Expr, Loa
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Nest, Scan, Scatter, Sort
 from chainrule.compile.kernels.limits import terms
 from chainrule.compile.kernels.tasks import Task, values
+from chainrule.core.affine import Affine
 from chainrule.ops import elementwise, movement
 
 # What moves or chooses numbers, and computes none.
@@ -25,15 +25,21 @@ class Count:
     """Operations on numbers: those of products of matrices, and others.
 
     A multiplication and an addition count as two. An exponential, a logarithm or a division counts as one, like an
-    addition; comparing and choosing count as none.
+    addition; comparing and choosing count as none. doubles: those of all that are done in float64.
     """
 
     products: int
     others: int
+    doubles: int
 
     @property
     def total(self) -> int:
         return self.products + self.others
+
+
+def _sum(products: int, *others: tuple[int, int], doubles: int = 0) -> Count:
+    """Of operations of products, and of pairs: others, and those of them in float64."""
+    return Count(products=products, others=sum(n for n, _ in others), doubles=doubles + sum(d for _, d in others))
 
 
 def counted(kernel: Kernel) -> Count:
@@ -42,29 +48,32 @@ def counted(kernel: Kernel) -> Count:
         case Nest():
             points = _points(kernel.extents, kernel.variables)
             parts = [counted(k) for k in kernel.kernels]
-            return Count(products=points * sum(p.products for p in parts), others=points * sum(p.others for p in parts))
+            products, others, doubles = (
+                points * sum(n) for n in zip(*((p.products, p.others, p.doubles) for p in parts), strict=True)
+            )
+            return Count(products=products, others=others, doubles=doubles)
         case Contract():
             every = (*kernel.batch, *kernel.rows, *kernel.columns)
             products = 2 * terms(kernel)
-            operands = sum(_computed((e,), kernel.extents, tuple(variables(e))) for e in (kernel.left, kernel.right))
+            operands = [_computed((e,), kernel.extents, tuple(variables(e))) for e in (kernel.left, kernel.right)]
             stored = _computed([s.value for s in kernel.epilogue], kernel.extents, every)
-            return Count(products=products, others=operands + stored)
+            return _sum(products, *operands, stored, doubles=products * (kernel.accumulate == dtypes.float64))
         case Loops():
-            others = 0
+            found: list[tuple[int, int]] = []
             for stage in kernel.stages:
                 loops = (*kernel.outer, *stage.inner)
                 roots = [*(r.value for r in stage.reductions), *(s.value for s in stage.stores)]
-                others += _computed(roots, kernel.extents, loops, kernel.outer)
-                others += len(stage.reductions) * _points(kernel.extents, loops)
-            return Count(products=0, others=others)
+                found.append(_computed(roots, kernel.extents, loops, kernel.outer))
+                points = _points(kernel.extents, loops)
+                found += [(points, points * (r.value.dtype == dtypes.float64)) for r in stage.reductions]
+            return _sum(0, *found)
         case Scatter() | Scan():
             loops = kernel.loops if isinstance(kernel, Scatter) else (*kernel.outer, kernel.along)
-            roots = list(values(kernel))
-            return Count(
-                products=0, others=_points(kernel.extents, loops) + _computed(roots, kernel.extents, loops)
-            )  # fmt: skip
+            points = _points(kernel.extents, loops)
+            own = points, points * (kernel.value.dtype == dtypes.float64)
+            return _sum(0, own, _computed(list(values(kernel)), kernel.extents, loops))
         case Sort():
-            return Count(products=0, others=_computed((kernel.value,), kernel.extents, (*kernel.outer, kernel.along)))
+            return _sum(0, _computed((kernel.value,), kernel.extents, (*kernel.outer, kernel.along)))
 
 
 def _points(extents: Mapping[int, int], loops: Iterable[int]) -> int:
@@ -73,12 +82,12 @@ def _points(extents: Mapping[int, int], loops: Iterable[int]) -> int:
 
 def _computed(
     roots: Iterable[Expr], extents: Mapping[int, int], loops: tuple[int, ...], outer: tuple[int, ...] = ()
-) -> int:
-    """Operations of expressions at all points of some loops; what does not change along a loop is done once.
+) -> tuple[int, int]:
+    """Operations at all points of some loops, and those in float64; what does not change along a loop is done once.
 
     outer: the loops that a reduction's result changes along.
     """
-    found = 0
+    found = doubles = 0
     along: dict[int, frozenset[int]] = {}
     for e in walk(*roots):
         own = frozenset(v for p in e.positions() for v, _ in p.terms)
@@ -88,8 +97,10 @@ def _computed(
             own = frozenset(outer)
         along[id(e)] = own.union(*(along[id(x)] for x in e.parts))
         if isinstance(e, Compute) and e.op not in _NOT_COUNTED and e.dtype.kind == "f":
-            found += _points(extents, along[id(e)] & set(loops))
-    return found
+            points = _points(extents, along[id(e)] & set(loops))
+            found += points
+            doubles += points * (e.dtype == dtypes.float64)
+    return found, doubles
 
 
 def is_dear(task: Task) -> bool:
@@ -99,15 +110,16 @@ def is_dear(task: Task) -> bool:
 
 def read(task: Task) -> dict[int, int]:
     """The bytes read of each buffer, by its id; a buffer counts once, however often it is read."""
-    picked: dict[int, int] = {}
-    loaded: set[int] = set()
-    points = _points_of(task.kernel)
+    found: Counter[int] = Counter()
+    points, extents = _points_of(task.kernel), _extents_of(task.kernel)
+    loaded: set[tuple[int, Affine]] = set()
     for e in walk(*values(task.kernel)):
-        if isinstance(e, Load):
-            loaded.add(id(e.buffer))
+        if isinstance(e, Load) and (id(e.buffer), e.offset) not in loaded:
+            loaded.add((id(e.buffer), e.offset))
+            found[id(e.buffer)] += math.prod(extents[v] for v, _ in e.offset.terms) * e.buffer.dtype.itemsize
         elif isinstance(e, Pick):
-            picked[id(e.buffer)] = min(e.buffer.used, points * e.buffer.dtype.itemsize)
-    return {id(b): picked[id(b)] if id(b) in picked and id(b) not in loaded else b.used for b in task.reads}
+            found[id(e.buffer)] += points * e.buffer.dtype.itemsize
+    return {id(b): min(found[id(b)] or b.used, b.used) for b in task.reads}
 
 
 def written(task: Task) -> dict[int, int]:
@@ -121,15 +133,12 @@ def claimed(task: Task) -> tuple[Buffer, ...]:
     return task.kernel.claims if isinstance(task.kernel, Contract) else ()
 
 
+def _extents_of(kernel: Kernel) -> dict[int, int]:
+    inside = [_extents_of(k) for k in kernel.kernels] if isinstance(kernel, Nest) else []
+    return {v: n for extents in (*inside, kernel.extents) for v, n in extents.items()}
+
+
 def _points_of(kernel: Kernel) -> int:
     if isinstance(kernel, Nest):
         return _points(kernel.extents, kernel.variables) * max(_points_of(k) for k in kernel.kernels)
     return math.prod(kernel.extents.values())
-
-
-def number_type(task: Task) -> np.dtype:
-    """The element type that limits how fast a kernel can be: float64 where it computes in it, else float32."""
-    found = {e.dtype for e in walk(*values(task.kernel)) if isinstance(e, Compute) and e.op not in _NOT_COUNTED}
-    kernels = task.kernel.kernels if isinstance(task.kernel, Nest) else (task.kernel,)
-    found |= {k.accumulate for k in kernels if isinstance(k, Contract)}
-    return dtypes.float64 if dtypes.float64 in found else dtypes.float32

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from chainrule.compile.report.quantities import bar, duration, listed, number, percent
 
 if TYPE_CHECKING:
     from chainrule.compile.report.kernels import KernelReport
+    from chainrule.compile.report.memory_map import Stretch
     from chainrule.compile.report.report import Report
 
 _WAITING, _WORTH_SAYING = 1.25, 1e-4  # times the kernels' own time; seconds
@@ -100,4 +103,10 @@ def memory_sentence(r: Report) -> str:
     if not r.stretches:
         return "no temporaries"
     kept = f"{number(r.arena, 'B')} for {len(r.stretches)} temporar{'ies' if len(r.stretches) > 1 else 'y'}"
-    return f"{kept}; {number(r.apart, 'B')} if none shared a place" if r.apart > r.arena else kept
+    return f"{kept}; {number(r.apart, 'B')} if none shared a place" if _share_places(r.stretches) else kept
+
+
+def _share_places(stretches: Sequence[Stretch]) -> bool:
+    """Does one lie where another one was, or will be?"""
+    placed = sorted(stretches, key=lambda s: s.start)
+    return any(s.start < before.start + before.size for before, s in pairwise(placed))

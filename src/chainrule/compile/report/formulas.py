@@ -8,12 +8,13 @@ would still say little, the line tells of the user's calls that the value comes 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.tasks import Task
-from chainrule.compile.report.unmoved import formula, is_split
+from chainrule.compile.report.unmoved import formula, is_split, unordered
 from chainrule.core.aval import Aval
 from chainrule.core.node import ancestors
 from chainrule.core.provenance import user_place
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 64  # characters of a formula; a longer one is said in values with names, or else told
 _LONGEST_IN_NAMES = 110  # of one in values with names; a longer one is told by the calls that it came from
-_NAMED = 7  # values said of those that something is computed from
+_NAMED = 10  # values said of those that something is computed from
 # Ops that say more to a machine than to a person: a formula with them is told by the calls that it came from.
 _MACHINERY = frozenset({movement.embed, windows.windows, windows.overlap_add})
 _LONG_NUMBER = re.compile(r"\d+\.\d{6,}(?:e-?\d+)?")
@@ -49,6 +50,7 @@ class Formulas:
         if not self.results:
             to, given = (", ".join(map(meaning.name, sorted(x, key=_by_name))) for x in (task.writes, task.reads))
             return [f"{to} = {given}, copied"]
+        self._define_shared_gradients()
         told: list[Any] = []
         updated: list[Any] = []
         for x, name in zip(self.results, self.names, strict=True):
@@ -58,8 +60,6 @@ class Formulas:
             elif not self._in_names(x, name):
                 (updated if self._is_update(x) else told).append(x)
             self.before[id(x)] = name
-        if updated:
-            self._define_gradients(updated)
         lines = []
         for goes_back in (False, True):
             mine = [x for x in told if meaning.goes_back(x) is goes_back]
@@ -76,6 +76,7 @@ class Formulas:
     def _formula(self, root: Any, named: Mapping[str, Any], longest: int = _LONGEST) -> str | None:
         """A value as mathematics; None where that is long or says little. named: values that go by names here."""
         symbols: dict[int, Any] = {id(x): self._symbol(x, name) for name, x in named.items()}
+        parts: set[str] = set()
         for x in self._behind(root):
             if x is root:
                 continue
@@ -83,13 +84,15 @@ class Formulas:
                 symbols[id(x)] = self._symbol(x, self.before[id(x)])
             elif x.constant is None and self._is_load(x):
                 name = self.meaning.name(self.meaning.schedule.memory[id(x)])
+                if self.meaning.is_in_parts(x):
+                    parts.add(name)
                 symbols[id(x)] = self._symbol(x, f"(old {name})" if name in self.said else name)
         if root.op is movement.embed and id(root.inputs[0]) in symbols:
             return f"{unordered(symbols[id(root.inputs[0])]).symbol}, with zeros around it"
         found = rewrite(rewrite(root, identities.ALL, symbols), (_without_cast, _number_first))
         if any(x.op in _MACHINERY for x in ancestors([found])):
             return None
-        text = formula(found) or write(found, "text", lambda x: None)
+        text = formula(found, parts) or write(found, "text", lambda x: None)
         text = _LONG_NUMBER.sub(lambda match: f"{float(match[0]):.6g}", text)
         return text if len(text) <= longest else None
 
@@ -117,38 +120,45 @@ class Formulas:
         self.said[name] = text
         return True
 
-    def _define_gradients(self, updated: Sequence[Any]) -> None:
-        """Say the gradients that updates are made with, unless they have been said."""
+    def _define_shared_gradients(self) -> None:
+        """Say the gradients that several of the values written are made of, so that these go by their names."""
         written = set(map(self.meaning.name, self.task.writes))
-        for x in (y for root in updated for y in self._behind(root)):
-            name = self.meaning.name_of(x) if x.op is not None and not self._is_load(x) else None
-            if name is not None and name.endswith(".g") and name.removesuffix(".g") in written:
-                self.said.setdefault(name, self._formula(x, {}) or self._told([x]))
+        results = {id(x) for x in self.results}
+        uses: Counter[int] = Counter()
+        named: dict[int, tuple[str, Any]] = {}
+        for root in self.results:
+            for x in self._made_for(root, results - {id(root)}):
+                name = self.meaning.name_of(x) if x.op is not None and x is not root else None
+                if name is not None and name.endswith(".g") and name.removesuffix(".g") in written:
+                    uses[id(x)] += 1
+                    named[id(x)] = name, x
+        for key, count in uses.items():
+            name, node = named[key]
+            if count > 1 and name not in self.names:
+                self.said.setdefault(name, self._formula(node, {}) or self._told([node]))
+                self.before[key] = name
 
     # --- words, where a formula says too little
 
     def _updated_by(self, root: Any) -> str:
         """An update whose formula is long: the line that asks for it, and what it reads."""
-        where = user_place(root.trail)
+        where, memory = user_place(root.trail), self.meaning.schedule.memory
         mine = self.before[id(root)]
-        gradient = f"{mine}.g"
-        inside = {self.meaning.name_of(x) for x in self._behind(root) if x.op is not None}
-        memory = self.meaning.schedule.memory
-        loads = [memory[id(x)] for x in self._behind(root) if self._is_load(x)]
-        others = sorted({
-            name for b in loads
-            if (name := self.meaning.name(b)) not in (mine, gradient) and b.place == "input" and b in self.task.reads
-        })  # fmt: skip
-        given = [mine, *([gradient] if gradient in inside else []), *others]
-        return f"updated by {where.text if where is not None else 'the step'}, from {_some(given)}"
+        stops = self.before.keys() - {id(root)}
+        behind = self._made_for(root, stops)
+        inputs = {id(y): y for x in behind for y in x.inputs if id(y) in stops or self._is_load(y)}
+        given = {mine: None, **{self.before[x]: None for x in inputs if x in stops}}
+        loads = [memory[x] for x, y in inputs.items() if x not in stops and y.constant is None]
+        given |= dict.fromkeys(sorted(self.meaning.name(b) for b in loads if b.place != "constant"))
+        return f"updated by {where.text if where is not None else 'the step'}, from {_some(list(given))}"
 
     def _told(self, roots: Sequence[Any]) -> str:
         """The user's calls that values come from, and what they are computed from."""
         meaning, memory = self.meaning, self.meaning.schedule.memory
         nodes = list({id(x): x for root in roots for x in self._behind(root)}.values())
-        loads = {id(memory[id(x)]): x for x in nodes if self._is_load(x)}
+        loads = {id(memory[id(x)]) for x in nodes if self._is_load(x)}
         reads = sorted((b for b in self.task.reads if id(b) in loads), key=lambda b: (b.place != "arena", b.name))
-        inside = [x for x in nodes if id(x) not in loads]
+        inside = [x for x in nodes if not self._is_load(x)]
         forward, backward = meaning.steps_of(inside, "forward"), meaning.steps_of(inside, "backward")[::-1]
         given = _some([meaning.name(b) for b in reads if b.place != "constant"])
         goes_back = any(map(meaning.goes_back, roots))
@@ -167,6 +177,10 @@ class Formulas:
 
     # --- what is behind a value
 
+    def _made_for(self, root: Any, stops: Collection[int]) -> list[Any]:
+        """What is computed for a value, without what is loaded, or stands behind some others."""
+        return ancestors([root], lambda x: x is root or not (id(x) in stops or self._is_load(x)))
+
     def _behind(self, root: Any) -> list[Any]:
         return self.meaning.behind(root, self.task)
 
@@ -176,13 +190,6 @@ class Formulas:
 
 def _by_name(buffer: Buffer) -> str:
     return buffer.name
-
-
-def unordered(x: Any) -> Any:
-    """What a value is only another order of."""
-    while x.op in (movement.reshape, movement.permute):
-        x = x.inputs[0]
-    return x
 
 
 def _some(names: Sequence[str]) -> str:

@@ -25,8 +25,8 @@ class KernelReport:
         updates in place. unstored: values whose gradient it makes and uses up, without storing it.
     claimed: values whose memory it touches, so that its core has it at hand when a later kernel writes them.
     units: the parts that threads share. threads: how many share it. waits: do all threads wait for each other before?
-    products, operations: those of products of matrices, and all, in floating point. dear: are there among them some
-        that take as long as ten, such as exponentials?
+    products, operations: those of products of matrices, and all, in floating point; doubles: those of all in float64.
+    dear: are there among them some that take as long as ten, such as exponentials?
     read, written: bytes, by name; each buffer once.
     seconds: the shortest of the runs. limit: the least seconds that the machine's limits allow. limited_by: which one.
     """
@@ -46,6 +46,7 @@ class KernelReport:
     waits: bool
     products: int
     operations: int
+    doubles: int
     dear: bool
     read: tuple[tuple[str, int], ...]
     written: tuple[tuple[str, int], ...]

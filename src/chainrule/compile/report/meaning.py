@@ -9,20 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import Task
 from chainrule.compile.report import counting
-from chainrule.compile.report.formulas import Formulas, unordered
+from chainrule.compile.report.formulas import Formulas
 from chainrule.compile.report.naming import Names, Role
+from chainrule.compile.report.unmoved import is_move, unordered
 from chainrule.compile.tracing.outcome import Outcome
 from chainrule.core.node import Node, ancestors
 from chainrule.core.provenance import Place, user_place
-from chainrule.ops import movement
+from chainrule.ops import contraction, movement, reduction
 
 _REORDERED = (movement.reshape, movement.permute)
+_TAKEN_IN_PARTS = (contraction.matmul, reduction.sum_)
 _MOVES = frozenset({movement.expand, movement.reshape, movement.permute, movement.cast})
 
 
@@ -80,8 +83,11 @@ class Meaning:
         return other
 
     def _result(self, buffer: Buffer) -> str:
-        number = next((n for n, b in enumerate(self.schedule.outputs, 1) if b is buffer), 1)
-        return f"result {number}" if len(self.schedule.outputs) > 1 else "result"
+        returned = list(dict.fromkeys(r.value for r in self.outcome.results if r.kind == "output"))
+        number = next((n for n, i in enumerate(returned, 1) if self.schedule.outputs[i] is buffer), None)
+        if number is None:
+            return f"t{self._count()}"
+        return f"result {number}" if len(returned) > 1 else "result"
 
     def _count(self) -> int:
         self._numbers += 1
@@ -108,11 +114,20 @@ class Meaning:
         found = self._by_trail.get(id(node.trail))
         return None if found is None or id(node) in self._inner else found
 
+    def is_in_parts(self, node: Any) -> bool:
+        """Are these the parts of a value that a later kernel puts together?"""
+        return id(node) in self._inner and node.op in _TAKEN_IN_PARTS
+
     def shape_of(self, node: Any) -> tuple[int, ...]:
         """The shape of what a node stands for in the user's program; its own where there is no such value."""
         traced = self._traced(node)
         shape: tuple[int, ...] = (node if traced is None else traced).aval.shape
         return shape if math.prod(shape) == node.aval.size else node.aval.shape
+
+    @cached_property
+    def leaves_out_moves(self) -> bool:
+        """Are there reshapes or reorderings that formulas do not write?"""
+        return any(is_move(x) for x in self.program.nodes)
 
     # --- a task
 
@@ -140,6 +155,8 @@ class Meaning:
             if traced is None or id(x) not in varying:
                 continue
             role = self.names.role(traced)
+            if role == "backward" and id(traced) not in self.names.behind:  # it adds up gradients: no line's alone
+                continue
             if role == "forward" and goes_back:  # a mask that is cheaper to make again than to keep
                 continue
             source = self.names.behind.get(id(traced), traced)

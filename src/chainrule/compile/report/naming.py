@@ -94,7 +94,7 @@ class Names:
                 x for x in fold.nodes
                 if id(x) in results or not users.get(id(x)) or any(id(u) not in inside for u in users[id(x)])
             ]  # fmt: skip
-            if fold.kind == "root" or len(outputs) != 1:
+            if len(outputs) != 1:
                 continue
             target = None if fold.place is None else fold.place.target
             if target is not None and not (fold.kind == "op" and id(outputs[0]) in unfinished):

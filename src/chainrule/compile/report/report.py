@@ -9,9 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
-
-from chainrule import dtypes
 from chainrule.compile import writing
 from chainrule.compile.caches import SECOND
 from chainrule.compile.llvm.phases import Placed
@@ -108,7 +105,7 @@ class Report:
             for found in (counting.read, counting.written)
         )
         total = sum(n for _, n in (*read, *written))
-        limit, limited_by = self._limit(count.total, total, threads, counting.number_type(task))
+        limit, limited_by = self._limit(count, total, threads)
         return KernelReport(
             number=number,
             function=f"k{placed.number}",
@@ -125,6 +122,7 @@ class Report:
             waits=waits,
             products=count.products,
             operations=count.total,
+            doubles=count.doubles,
             dear=counting.is_dear(task),
             read=read,
             written=written,
@@ -133,9 +131,14 @@ class Report:
             limited_by=limited_by,
         )
 
-    def _limit(self, operations: int, size: int, threads: int, dtype: np.dtype) -> tuple[float, LimitedBy]:
+    def _arithmetic(self, operations: int, doubles: int, threads: int) -> float:
+        """The least seconds for so many operations, of which some are done in float64."""
+        single, double = (_of(self.machine[name], threads) * 1e9 for name in ("float32", "float64"))
+        return (operations - doubles) / single + doubles / double
+
+    def _limit(self, count: counting.Count, size: int, threads: int) -> tuple[float, LimitedBy]:
         """The least seconds that the machine's limits allow, and which of them says so."""
-        arithmetic = operations / (_of(self.machine[dtype.name], threads) * 1e9)
+        arithmetic = self._arithmetic(count.total, count.doubles, threads)
         near = size <= SECOND * threads or self.is_cached
         memory = size / (_of(self.machine["copy L2" if near else "copy memory"], threads) * 1e9)
         return (arithmetic, "arithmetic") if arithmetic >= memory else (memory, "memory")
@@ -158,6 +161,11 @@ class Report:
         return [placed for phase in self._written.module.phases for placed in phase]
 
     # --- of the whole step
+
+    @property
+    def could_keep_grads(self) -> bool:
+        """Are there gradients that are not kept only since the step has used them up?"""
+        return any(g.used_up for g in self._bound.outcome.gradients)
 
     @property
     def given(self) -> list[str]:
@@ -197,8 +205,7 @@ class Report:
     @property
     def limits(self) -> tuple[float, float]:
         """The least seconds that arithmetic takes, and that memory takes."""
-        dtype = max((counting.number_type(p.task) for p in self._placed), key=lambda d: d.itemsize, default=None)
-        arithmetic = self.operations / (_of(self.machine[(dtype or dtypes.float32).name], self.threads) * 1e9)
+        arithmetic = self._arithmetic(self.operations, sum(k.doubles for k in self.kernels), self.threads)
         memory = self.bytes / (_of(self.machine["copy L2" if self.is_cached else "copy memory"], self.threads) * 1e9)
         return arithmetic, memory
 

@@ -97,8 +97,9 @@ def legend(r: Report, gap: str = "an empty line") -> str:
     if any("^T" in f for f in formulas):
         signs.append("X^T is X transposed")
     says += f" {'; '.join(signs)}." if signs else ""
+    says += " Reshapes and reorderings go unwritten." if r.meaning.leaves_out_moves else ""
     if any(" parts" in f for f in formulas):
-        says += " In parts: a sum of many terms is made in parts, which a later kernel adds."
+        says += " In parts: of sums of many terms, parts are made, which a later kernel adds."
     if any(k.waits for k in r.kernels):
         says += f" At {gap} all threads wait for each other."
     near = "the second cache" if r.is_cached else "memory"
@@ -228,9 +229,8 @@ def remarks(r: Report) -> list[str]:
         which = f"the gradient{'s' * several} of {listed(unstored)}"
         which = "their gradients" if several and unstored == updated else which
         says = f"the kernel that makes {'one' if several else 'it'} uses each entry up at once, for the update"
-        said.append(
-            f"Never stored: {which}; {says}. compile(..., keep_grads=True) stores {'them' if several else 'it'}."
-        )
+        keep = f" compile(..., keep_grads=True) stores {'them' if several else 'it'}." if r.could_keep_grads else ""
+        said.append(f"Never stored: {which}; {says}.{keep}")
     return said
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from typing import Any, final
 
 from chainrule.core.aval import Aval
@@ -20,8 +21,11 @@ from chainrule.ops.printing import Written, written
 Atoms = list[tuple[int, int]]
 
 
-def formula(root: Any) -> str | None:
-    """An expression as text, where reordering goes unwritten; None where that would not say what is computed."""
+def formula(root: Any, parts: Collection[str] = ()) -> str | None:
+    """An expression as text, where reordering goes unwritten; None where that would not say what is computed.
+
+    parts: names of values that are parts of others, made by an earlier kernel: sums of those put them together.
+    """
     base, reordered = root, False
     while is_move(base):
         reordered = reordered or base.op is movement.permute
@@ -29,11 +33,18 @@ def formula(root: Any) -> str | None:
     if base.op is None:
         return f"{base.symbol}, in another order" if reordered else None
     try:
-        names = _Unmoved(base)
+        names = _Unmoved(base, parts)
         text = names.text(base).text
     except _Unsayable:
         return None
     return text if names.parts == 1 else f"{text}, in {names.parts} parts"
+
+
+def unordered(x: Any) -> Any:
+    """What a value is only another order of."""
+    while x.op in (movement.reshape, movement.permute):
+        x = x.inputs[0]
+    return x
 
 
 def is_move(x: Any) -> bool:
@@ -54,8 +65,8 @@ class _Unmoved:
     parts: how many parts the root's sums are taken in, each an entry of its own of the result.
     """
 
-    def __init__(self, root: Any) -> None:
-        self.root = root
+    def __init__(self, root: Any, in_parts: Collection[str]) -> None:
+        self.root, self.in_parts = root, in_parts
         self.parts = 1
         self._found: dict[int, Written | None] = {}
         if root.op is contraction.matmul:
@@ -85,6 +96,9 @@ class _Unmoved:
 
     def _reduction(self, x: Any) -> Written | None:
         """Along dimensions of the value behind the reordering: all of each, or of some a part."""
+        inner = unordered(x.inputs[0])
+        if inner.op is None and inner.symbol in self.in_parts:
+            return Written(f"sum(the parts of {inner.symbol})")
         shape, dims = dims_of(x.inputs[0])
         if dims == _own(x.inputs[0].aval.shape):
             return None
@@ -98,8 +112,7 @@ class _Unmoved:
         self.parts *= parts
         params = {**x.params, "dim": tuple(sorted(reduced))}
         template = x.op.notation.template("text", (Aval(shape, x.aval.dtype),), params)
-        inner = self.text(x.inputs[0])
-        return Written(template.format(inner.text, **params), x.op.notation.strength("text"))
+        return Written(template.format(self.text(x.inputs[0]).text, **params), x.op.notation.strength("text"))
 
 
 _SAYABLE = frozenset({contraction.matmul, movement.expand, movement.reshape, movement.permute, movement.cast})

@@ -301,7 +301,7 @@ class Bound:
             entries[name] = counts[n]
 
     def _store(self, leaves: Sequence[Any], outputs: list[np.ndarray]) -> None:
-        for holder, output, value in self._stored:
+        for holder, output, value, _ in self._stored:
             _held(holder, leaves)._grad = value if output is None else Tensor.leaf(outputs[output])
         for place, output in self.outcome.created:
             place.optimizer.state.setdefault(place.param, {})[place.name] = outputs[output]

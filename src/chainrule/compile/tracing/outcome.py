@@ -46,11 +46,15 @@ class Result(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """What `.grad` of a tensor is after the call: output number `output`, or `value` itself (None, or a tensor)."""
+    """What `.grad` of a tensor is after the call: output number `output`, or `value` itself (None, or a tensor).
+
+    used_up: there is one, but the function itself has used it: it is not kept unless somebody asks for that.
+    """
 
     holder: Holder
     output: int | None
     value: Any
+    used_up: bool = False
 
 
 @final
@@ -237,7 +241,7 @@ class _Finish:
             if t.is_input(grad):
                 continue  # the one that was there; what became of it is an update
             if (id(now) in used or id(grad) in used) and id(owner) not in t.first_reads and not self.keep_grads:
-                found.append(Gradient(holder, None, None))
+                found.append(Gradient(holder, None, None, used_up=True))
             else:
                 found.append(Gradient(holder, self._output(now), None))
         return tuple(found)
