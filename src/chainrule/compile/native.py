@@ -17,7 +17,8 @@ from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.target import host
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe, key_of
-from chainrule.core.alignment import aligned_bytes, aligned_copy, aligned_empty
+from chainrule.compile.results import Results
+from chainrule.core.alignment import aligned_bytes, aligned_copy
 from chainrule.core.node import at_user_line
 from chainrule.errors import OutOfMemoryError, OutOfRangeError
 
@@ -64,9 +65,9 @@ class NativeBinding:
         self._native = native
         addresses = [array.ctypes.data for array in (*arrays, *native.constants)]
         first = len(addresses)
-        # A large result gets memory of its own at each run; a small one is written to the same place, and copied.
+        # A large result gets memory that nobody holds; a small one is written to the same place each time, and copied.
         self._results: list[np.ndarray | None] = []
-        self._large: list[tuple[int, int, tuple[int, ...], np.dtype]] = []
+        self._large: list[tuple[int, int, Results]] = []
         for number, x in enumerate(native.program.outputs):
             size = x.aval.size * x.aval.dtype.itemsize
             if size <= _SMALL:
@@ -74,7 +75,7 @@ class NativeBinding:
                 addresses.append(self._results[-1].ctypes.data)  # type: ignore[union-attr]
             else:
                 self._results.append(None)
-                self._large.append((number, first + number, *x.aval))
+                self._large.append((number, first + number, Results(*x.aval)))
                 addresses.append(0)
         addresses += [native.memory.ctypes.data, native.faults.ctypes.data, native.ticks.ctypes.data]
         self._table = np.array(addresses, np.int64)
@@ -112,9 +113,8 @@ class NativeBinding:
 
     def _allocated(self) -> list[np.ndarray]:
         outputs: list[np.ndarray] = [self._table] * len(self._results)
-        for number, entry, shape, dtype in self._large:
-            outputs[number] = array = aligned_empty(shape, dtype)
-            self._table[entry] = array.ctypes.data
+        for number, entry, results in self._large:
+            outputs[number], self.addresses[entry] = results.free()
         return outputs
 
     def _raise_fault(self) -> None:

@@ -24,7 +24,10 @@ def aligned(size: int) -> int:
 
 def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> np.ndarray:
     """Zeros: so many bytes, that begin at a multiple of the alignment; by default at a cache line."""
-    room = np.zeros(size + alignment, np.uint8)
+    return _first_aligned(np.zeros(size + alignment, np.uint8), size, alignment)
+
+
+def _first_aligned(room: np.ndarray, size: int, alignment: int) -> np.ndarray:
     start = -room.ctypes.data % alignment
     return room[start : start + size]
 
@@ -37,7 +40,8 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if size < _LEAST:
         return np.empty(shape, dtype)
-    room = (ctypes.c_char * size).from_buffer(aligned_bytes(size).data)
+    found = _first_aligned(np.empty(size + ALIGNMENT, np.uint8), size, ALIGNMENT)
+    room = (ctypes.c_char * size).from_buffer(found.data)
     return np.ndarray(shape, dtype, room)  # type: ignore[arg-type]  # any buffer will do; these types list a few
 
 

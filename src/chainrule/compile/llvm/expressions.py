@@ -227,10 +227,12 @@ class Emitter(Levels):
         self.mask = outer
         return value
 
-    def picked_offset(self, offset: Affine, indices: Sequence[tuple[Expr, int, int]], name: str) -> Value:
-        """An offset plus computed indices times strides: see `Pick`."""
+    def picked_offset(
+        self, offset: Affine, indices: Sequence[tuple[Expr, int, int]], name: str, *, first: bool = False
+    ) -> Value:
+        """An offset plus computed indices times strides: see `Pick`. first: that of the first lane alone."""
         b = self.builder
-        at: Value = self.position(offset)
+        at: Value = b.index_value(self.index(offset)) if first else self.position(offset)
         bad: Value | None = None
         for index, size, stride in indices:
             given = b.cast(self.value(index), dtypes.int64)
@@ -253,14 +255,23 @@ class Emitter(Levels):
 
     def _picked(self, expr: Pick) -> Value:
         b = self.builder
-        at = self.picked_offset(expr.offset, expr.indices, expr.name)
         pointer = self.pointer(expr.buffer)
+        if self._picks_neighbours(expr):
+            at = self.picked_offset(expr.offset, expr.indices, expr.name, first=True)
+            return b.load(pointer, at, expr.buffer.dtype, self.lanes, self.active)
+        at = self.picked_offset(expr.offset, expr.indices, expr.name)
         if at.lanes == SCALAR:
             return b.load(pointer, at, expr.buffer.dtype)
         picked = b.undefined(dtypes.work_dtype(expr.buffer.dtype), at.lanes)
         for i in range(at.lanes if self.active is None else self.active):
             picked = b.insert(picked, b.load(pointer, b.lane(at, i), expr.buffer.dtype), i)
         return picked
+
+    def _picks_neighbours(self, expr: Pick) -> bool:
+        """Do all lanes look up the same index, and read what lies side by side there, as of a row of a table?"""
+        if self.vector is None or self.lanes == SCALAR or self.mask is not None:
+            return False
+        return expr.offset.coefficient(self.vector) == 1 and not any(self._varies(x) for x, _, _ in expr.indices)
 
     def _only_masked(self, inside: Value, wrapped: Value) -> tuple[Value, Value]:
         """Where the mask does not hold, index 0 is right."""

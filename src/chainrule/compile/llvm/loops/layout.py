@@ -234,8 +234,14 @@ def _stage_cost(kernel: Loops, stage: Stage, vector: int | None, lanes: int) -> 
     for affine in _accesses(stage):
         step = 0 if vector is None else affine.coefficient(vector)
         accesses += 1.0 if step in (0, 1) else _STRIDED * lanes
-    picks = sum(lanes * 2.0 for e in walk(*_roots(stage)) if isinstance(e, Pick))
+    picks = sum(_pick_cost(e, vector, lanes) for e in walk(*_roots(stage)) if isinstance(e, Pick))
     return rounds * (arithmetic + accesses + picks)
+
+
+def _pick_cost(e: Pick, vector: int | None, lanes: int) -> float:
+    """Of looking up in each lane; or once for all of them, which then read what lies side by side."""
+    alike = e.offset.coefficient(vector) == 1 if vector is not None else False
+    return 2.0 if alike and vector not in variables(*(x for x, _, _ in e.indices)) else lanes * 2.0
 
 
 def _roots(stage: Stage) -> list[Expr]:
