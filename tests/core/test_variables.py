@@ -46,6 +46,11 @@ def test_a_variable_of_its_own_comes_first():
     assert variable_names({"all": [x], "w": x}) == {id(x): "w"}
 
 
+def test_the_shortest_way_to_a_tensor_is_its_name():
+    weights = [unnamed()]
+    assert variable_names({"all": {"weights": weights}, "weights": weights}) == {id(weights[0]): "weights[0]"}
+
+
 def test_what_the_line_called_it_that_made_it_is_left_to_that_line():
     w1 = cr.zeros(1)
     assert variable_names({"all": [w1]}) == {}

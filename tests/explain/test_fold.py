@@ -180,6 +180,30 @@ def test_tensors_in_containers_go_by_their_place():
     assert [run.name(x) for x in run.leaves][1:] == ['params["b"]', "layers[0]"]
 
 
+def test_a_value_without_a_name_gets_none_that_the_users_code_uses():
+    def forward(x):
+        e = 2.0  # a number; and the name that is made up for what exp gives, where nobody uses it
+        h = x @ W
+        return (h * e).exp().sum()
+
+    loss = forward(X)
+    said = str(cr.explain(loss, wrt=W, depth=2))
+    assert "e2 = exp(m)" in said
+
+
+def test_of_many_lines_the_last_is_shown_too():
+    h = X @ W
+    h = h * 2.0
+    h = h.exp()
+    h = h + 1.0
+    h = h.log()
+    h = h * h
+    loss = h.sum()
+    said = str(cr.explain(loss, wrt=W))
+    assert "h = X @ W" in said
+    assert "3 lines between" in said
+
+
 def test_tensors_that_one_line_made_go_by_their_place():
     def initial():
         return [cr.randn(3, 3, requires_grad=True), cr.zeros(3, requires_grad=True)]

@@ -27,13 +27,14 @@ def variable_names(variables: Mapping[str, Any]) -> dict[int, str]:
     for name, value in plain.items():
         if isinstance(value, Node):
             names.setdefault(id(value), name)
-    for name, value in plain.items():
-        inside = list(islice(_tensors(name, value, _DEPTH), _LARGEST_CONTAINER))
-        targets = [assigned_to(x) for _, x in inside]
-        uses = Counter(targets)
-        for (where, x), target in zip(inside, targets, strict=True):
-            if target in (None, name) or uses[target] > 1:
-                names.setdefault(id(x), where)
+    for depth in range(1, _DEPTH + 1):  # the shortest way to a tensor first
+        for name, value in plain.items():
+            inside = list(islice(_tensors(name, value, depth), _LARGEST_CONTAINER))
+            targets = [assigned_to(x) for _, x in inside]
+            uses = Counter(targets)
+            for (where, x), target in zip(inside, targets, strict=True):
+                if target in (None, name) or uses[target] > 1:
+                    names.setdefault(id(x), where)
     return names
 
 

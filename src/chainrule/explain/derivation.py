@@ -100,7 +100,7 @@ class Derivation:
         self._auto: dict[int, str] = {}
         self._values: dict[int, np.ndarray] = {}
         self._meaning: dict[int, Node] = {}
-        self.names_used: set[str] = {n for x in (*run.nodes, *run.leaves) if (n := run.name(x))}
+        self.names_used: set[str] = {n for x in (*run.nodes, *run.leaves) if (n := run.name(x))} | run.variables
         self._links: dict[int, Link] = {}
         self._combined: dict[int, Any | None] = {}
         self._consumers: dict[int, list[Step]] = {}

@@ -36,6 +36,7 @@ class Run:
     users: the ops that read a value, by its id.
     asked: the values somebody asked about: each is the end of a step, however deep inside one it was made.
     held: the variable that holds each tensor where explain was called, by the tensor's id.
+    variables: names that the functions use in which the ops stand: a value without a name gets another one.
     """
 
     def __init__(self, loss: Any, variables: Variables) -> None:
@@ -61,6 +62,8 @@ class Run:
         self.tree = fold_tree(self.nodes)
         self.held = variable_names(variables)
         self._computed = {next(user_calls(x.trail), None) for x in self.nodes}
+        codes = {call[0] for call in self._computed if call is not None}
+        self.variables = {name for x in codes for name in (*x.co_varnames, *x.co_cellvars, *x.co_freevars, *x.co_names)}
         with recording(ENGINE_OFF):
             self._gradients = pull([(self.loss, type(self.loss).leaf(seed))], order)
         self._names = name_values(self, self.held)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chainrule.explain.explanation import Explanation
 
 LONGEST_COMBINED = 12  # links; a longer chain is read link by link
+_SOURCES = 5  # lines of the user's beside the chain rule
 _WIDTH = 100
 _LONGEST_RULE = 60
 _PLAIN_STEP = 3  # a linear layer is three ops; a step of more says what is folded in it
@@ -99,14 +100,16 @@ def _chain(e: Explanation, room: int) -> str:
 
 
 def _sources(e: Explanation) -> list[str]:
-    """The user's own lines, from the loss down."""
+    """The user's own lines, from the loss down; of many, the first and the last."""
     seen: dict[str, str] = {}
     for link in e.links:
         for part in link.parts:
             place = part.step.fold.place
             if place is not None and place.text:
                 seen.setdefault(place.text, str(place))
-    shown = list(seen.items())[:5]
+    shown = list(seen.items())
+    if len(shown) > _SOURCES:
+        shown = [*shown[: _SOURCES - 2], ("...", f"{len(shown) - _SOURCES + 1} lines between"), shown[-1]]
     width = max((len(t) for t, _ in shown), default=0)
     return [f"{text:<{width}}    {where}" for text, where in shown]
 
