@@ -74,6 +74,7 @@ class _Writing:
         self.table = (*schedule.inputs, *constants, *schedule.outputs)
         self.entry = {id(b): i for i, b in enumerate(self.table)}
         self.faults: list[str] = []
+        self.bounds: dict[tuple[int, int], tuple[str, ...]] = {}  # of a thread's rows, where threads share so many
 
     def module(self) -> Module:
         """All kernels, then the step."""
@@ -228,7 +229,11 @@ class _Writing:
         b, units = self.builder, placed.plan.units
         split = placed.split or Split.of_units(units)
         following = b.let("add i64 %thread, 1")
-        lo, hi = (split.write_first(b, thread, "%threads") for thread in ("%thread", following))
+        known = self.bounds.get((split.rows, split.height))  # several tasks share rows alike; a division takes a while
+        if known is None:
+            known = tuple(split.write_first(b, thread, "%threads") for thread in ("%thread", following))
+            self.bounds[split.rows, split.height] = known
+        lo, hi = known
         if split.each > 1:
             lo, hi = (b.let(f"mul i64 {x}, {split.each}") for x in (lo, hi))
         last = b.let(f"icmp eq i64 {following}, %threads")
