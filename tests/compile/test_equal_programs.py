@@ -128,6 +128,40 @@ def test_random_numbers_are_the_same_wherever_they_lie(shape, function):
         assert_equal(arrays(compiled_(*given))[0], w, size=60.0)
 
 
+SHAPES_OF_NUMBERS = [
+    (4,),
+    (7,),
+    (100,),
+    (1000,),
+    (1001,),
+    (3, 32),
+    (3, 33),
+    (5, 36),
+    (1, 2, 64),
+    (2, 3, 5, 8),
+    (6, 1, 40),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES_OF_NUMBERS, ids=str)
+@pytest.mark.parametrize("dtype", [cr.float32, cr.float64, cr.bfloat16], ids=str)
+def test_uniform_numbers_are_the_same_bit_by_bit(shape, dtype, target):
+    """Where four vectors are drawn together, what is left over at the end, and where rows begin within a block."""
+
+    def drawn_numbers():
+        return cr.rand(*shape, dtype=dtype), cr.rand(*shape, dtype=dtype), cr.rand(*reversed(shape), dtype=dtype).mT
+
+    if len(shape) == 1:
+        drawn_numbers = lambda: (cr.rand(*shape, dtype=dtype), cr.rand(*shape, dtype=dtype))  # noqa: E731
+    cr.manual_seed(3)
+    wanted = [arrays(drawn_numbers()) for _ in range(2)]
+    cr.manual_seed(3)
+    function = compiled(drawn_numbers, target)
+    for each in wanted:
+        for found, w in zip(arrays(function()), each, strict=True):
+            assert found.tobytes() == w.tobytes()
+
+
 def test_targets(target):
     @given(programs())
     @drawn_few

@@ -232,13 +232,22 @@ def _along(group: Group, buffers: Buffers) -> Scan | Sort:
 def _random(group: Group, buffers: Buffers) -> Loops:
     (seed,) = group.seeds
     op: Any = seed.op
-    # Counted row by row, as eagerly, wherever the entries lie in memory.
-    number = Affine.total(zip(group.points, row_major(group.frame), strict=True))
     (key,) = seed.inputs
     load = buffers.load(key, (Affine(),))
     assert isinstance(load, Load)
-    value = Random(op.name, load.buffer, seed.params["offset"], number, seed.aval.size, seed.params, seed.aval.dtype)
-    return _entry_by_entry(op.name, group.frame, buffers.store(seed, group.points, value))
+
+    def value(number: Affine) -> Random:
+        params, aval = seed.params, seed.aval
+        return Random(op.name, load.buffer, params["offset"], number, aval.size, params, aval.dtype)
+
+    buffer, frame = buffers.of(seed), group.frame
+    if len(frame) > 2 and buffer.strides == row_major(frame):  # one loop along all that lies side by side
+        shape = frame[0], math.prod(frame[1:])
+        number = Affine.total(zip(points_of(shape), row_major(shape), strict=True))
+        return _entry_by_entry(op.name, shape, Store(buffer=buffer, offset=number, value=value(number)))
+    # Counted row by row, as eagerly, wherever the entries lie in memory.
+    number = Affine.total(zip(group.points, row_major(frame), strict=True))
+    return _entry_by_entry(op.name, frame, buffers.store(seed, group.points, value(number)))
 
 
 def _dot(place: tuple[Affine, ...], strides: tuple[int, ...]) -> Affine:

@@ -31,7 +31,7 @@ from chainrule.compile.kernels.expression import (
 from chainrule.compile.kernels.kernel import Store
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.levels import Levels
-from chainrule.compile.llvm.random import drawn
+from chainrule.compile.llvm.random import are_quads, drawn, drawn_together
 from chainrule.core.affine import Affine
 
 
@@ -51,6 +51,8 @@ class Emitter(Levels):
         self.lanes = SCALAR
         self.active: int | None = None
         self.mask: Value | None = None
+        self.quarter: int | None = None  # which of four whole vectors of neighbours, worked on at once, this is
+        self._quads: dict[int, list[Value]] = {}
         self._mentioned: dict[int, tuple[Expr, frozenset[Any]]] = {}
 
     @contextmanager
@@ -286,5 +288,10 @@ class Emitter(Levels):
         b, pointer = self.builder, self.pointer(expr.key)
         seed = b.load(pointer, 0, dtypes.int64)
         counter = b.add(b.load(pointer, 1, dtypes.int64), b.constant(expr.offset, dtypes.int64))
+        if self.quarter is not None and are_quads(expr.kind, expr.dtype, expr.number, self.vector, self.lanes):
+            if self.quarter == 0:
+                first = b.index_value(self.index(expr.number))
+                self._quads[id(expr)] = drawn_together(b, (seed, counter), first, self.lanes, expr.dtype)
+            return self._quads[id(expr)][self.quarter]
         number = self.position(expr.number)
         return drawn(b, expr.kind, (seed, counter), number, expr.count, expr.params, expr.dtype)

@@ -1,7 +1,8 @@
 """Random numbers as code: Philox4x32-10, the same stream that `ops/source.py` draws from.
 
 Every lane makes the block that its own number stands in, and takes its word: no lane waits for another, and any part of
-a stream can be drawn anywhere.
+a stream can be drawn anywhere. Where four vectors of neighbours are wanted at once, each lane makes another block, and
+its four words are dealt out: a quarter of the work.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.llvm.builder import Builder, Value
+from chainrule.core.affine import Affine
 from chainrule.ops.source import MULTIPLIERS, WEYL
 
 
@@ -36,6 +38,31 @@ def drawn(
     low, high = params["low"], params["high"]
     steps = b.floor(b.mul(u, b.like(float(high - low), u)))
     return b.cast(b.add(b.cast(steps, dtypes.int64), b.constant(low, dtypes.int64, steps.lanes)), dtype)
+
+
+TOGETHER = 4  # vectors that the words of one vector of blocks make
+
+
+def are_quads(kind: str, dtype: np.dtype, number: Affine, vector: int | None, lanes: int) -> bool:
+    """Are the numbers of four vectors of neighbours all the words of some blocks, wherever they begin?"""
+    if kind != "rand" or dtypes.work_dtype(dtype) != dtypes.float32 or vector is None or lanes % 4 or not lanes:
+        return False
+    others = [number.constant, *(c for v, c in number.terms if v != vector)]
+    return number.coefficient(vector) == 1 and not any(n % 4 for n in others)
+
+
+def drawn_together(b: Builder, key: tuple[Value, Value], first: Value, lanes: int, dtype: np.dtype) -> list[Value]:
+    """Four vectors of uniform numbers, from number `first` on (an int64 scalar, a multiple of four)."""
+    block = b.spread(b.shift_right(first, 2), lanes)
+    words = _block(b, key, b.add(block, b.iota(dtypes.int64, lanes)))
+    found = []
+    for number in range(TOGETHER):
+        places = [divmod(number * lanes + lane, 4) for lane in range(lanes)]  # (block, word) of each lane
+        early = b.shuffle(words[0], words[1], [j + lanes * w if w < 2 else j for j, w in places])
+        late = b.shuffle(words[2], words[3], [j + lanes * (w - 2) if w > 1 else j for j, w in places])
+        word = b.shuffle(early, late, [lane + lanes * (w > 1) for lane, (_, w) in enumerate(places)])
+        found.append(_rounded(b, _fraction(b, word), dtype))
+    return found
 
 
 def _rounded(b: Builder, x: Value, dtype: np.dtype) -> Value:
@@ -68,6 +95,11 @@ def _uniform(b: Builder, key: tuple[Value, Value], number: Value, work: np.dtype
     odd = b.ne(b.and_(place, b.like(1, place)), b.like(0, place))
     late = b.ge(place, b.like(2, place))
     word = b.where(late, b.where(odd, words[3], words[2]), b.where(odd, words[1], words[0]))
+    return _fraction(b, word)
+
+
+def _fraction(b: Builder, word: Value) -> Value:
+    """The top 24 bits of a word, as a float32 from 0 to below 1."""
     bits = b.reinterpret(b.shift_right(word, 8), dtypes.int32)
     return b.mul(b.cast(bits, dtypes.float32), b.constant(2.0**-24, dtypes.float32, bits.lanes))
 

@@ -22,6 +22,7 @@ from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
 from chainrule.compile.kernels.relocation import Places, relocated
+from chainrule.compile.llvm.random import TOGETHER, are_quads
 from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.target import Target
 from chainrule.compile.llvm.values import SCALAR
@@ -104,6 +105,8 @@ def decide(kernel: Loops, target: Target) -> Layout:
         extent = max((kernel.extents[v] for v in inner.values() if v is not None), default=1)
     lanes = min(full, 1 << max(extent - 1, 0).bit_length())
     pieces, base = _pieces(kernel, extent, lanes, target.registers), None
+    if any(_in_quads(e, vector, lanes) for stage in kernel.stages for e in walk(*_roots(stage))):
+        pieces = TOGETHER
     if vector is not None and (kept := _remembered(kernel)):
         pieces, base = 1, max(kernel.extents) + 1
         kernel = _side_by_side(kernel, kept, lanes, Affine.variable(vector) - Affine.variable(base))
@@ -139,6 +142,10 @@ def _pieces(kernel: Loops, extent: int, lanes: int, registers: int) -> int:
     size = sum(_weight(e) for e in walk(*(e for stage in kernel.stages for e in _roots(stage))))
     most = -(-extent // max(lanes, 1))
     return max(1, min(_CHAINS if size <= _LARGE else 2, most, (registers - _OTHERS) // most_sums))
+
+
+def _in_quads(e: Expr, vector: int | None, lanes: int) -> bool:
+    return isinstance(e, Random) and are_quads(e.kind, e.dtype, e.number, vector, lanes)
 
 
 # --- element types

@@ -18,6 +18,7 @@ from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.loops.layout import Layout
 from chainrule.compile.llvm.loops.reductions import Accumulators
+from chainrule.compile.llvm.random import TOGETHER
 
 # What a loop does in a round: from the values that it carries to those that the next round is given.
 Round = Callable[[Sequence[Value]], list[Value]]
@@ -113,7 +114,9 @@ class Writing:
 
         def point(carried: Sequence[Value]) -> list[Value]:
             after: list[Value] = []
+            whole = len(pieces) == TOGETHER and all(piece.active == lanes for piece in pieces)
             for number, piece in enumerate(pieces):
+                emitter.quarter = number if whole else None
                 with (
                     emitter.at({vector: self.builder.index_add(base, piece.offset)}),
                     emitter.lanes_over(vector, lanes, piece.active),
@@ -122,6 +125,7 @@ class Writing:
                         emitter.define(reduction, value)
                     after += sums.taken(carried[number * sums.size : (number + 1) * sums.size])
                     self._stores(stage)
+            emitter.quarter = None
             return after
 
         final = self._nest(stage.inner, point, sums.start(lanes) * len(pieces))
