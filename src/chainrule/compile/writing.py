@@ -6,7 +6,7 @@ only when it is needed: with what it stands on, it is two thirds of the compiler
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from chainrule.compile import cache
@@ -49,6 +49,10 @@ class Written:
             is_long=module.work >= _LONG,
             faults=module.faults,
         )
+
+    def untimed(self) -> Written:
+        """The same without counters, which what is timed has."""
+        return replace(self, module=written(self.schedule, self.arena, self.target, self.threads))
 
     def native(self) -> Native:
         """Ready to run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -23,6 +23,7 @@ from chainrule.compile.report.measuring import Times, measured
 from chainrule.compile.report.memory_map import Stretch
 from chainrule.compile.tracing.bound import Bound
 from chainrule.compile.tracing.places import Argument
+from chainrule.compile.writing import Written
 from chainrule.core.node import at_user_line
 from chainrule.core.provenance import is_ours
 from chainrule.errors import ArgumentError, TraceError
@@ -70,10 +71,10 @@ class Report:
         executable = bound.executable
         threads = executable.threads if isinstance(executable, Native) else None
         self.is_native = isinstance(executable, Native)
-        self._written = writing.write(program, threads=threads)
+        self._written = writing.write(program, threads=threads, timed=True)
         self.target = str(self._written.target)
-        timed = writing.write(program, threads=threads, timed=True).native()
-        step = executable if isinstance(executable, Native) else self._written.native()
+        timed = self._written.native()
+        step = executable if isinstance(executable, Native) else self._plain.native()
         self.threads = timed.threads
         self.times: Times = measured(step, timed, bound.table.given, self._written.target)
         self.meaning = Meaning(bound.outcome, self._written.schedule)
@@ -81,7 +82,7 @@ class Report:
         self.kernels: tuple[KernelReport, ...] = tuple(self._kernels())
         if any(k.limited_by == "arithmetic" and k.share > _IMPOSSIBLE for k in self.kernels):
             self.machine = machine(refresh=True)  # something else ran while its limits were measured
-            self.kernels = tuple(self._kernels())
+            self.kernels = tuple(self._limited(k) for k in self.kernels)
         self.stretches = self._stretches()
         self.arena, self.apart = self._written.arena.size, self._written.arena.apart
         self.phases = len(self._written.module.phases)
@@ -105,7 +106,7 @@ class Report:
             for found in (counting.read, counting.written)
         )
         total = sum(n for _, n in (*read, *written))
-        limit, limited_by = self._limit(count, total, threads)
+        limit, limited_by = self._limit(count.total, count.doubles, total, threads)
         return KernelReport(
             number=number,
             function=f"k{placed.number}",
@@ -136,9 +137,14 @@ class Report:
         single, double = (_of(self.machine[name], threads) * 1e9 for name in ("float32", "float64"))
         return (operations - doubles) / single + doubles / double
 
-    def _limit(self, count: counting.Count, size: int, threads: int) -> tuple[float, LimitedBy]:
+    def _limited(self, k: KernelReport) -> KernelReport:
+        """The same with the machine's limits as they are known now."""
+        limit, limited_by = self._limit(k.operations, k.doubles, k.bytes, k.threads)
+        return replace(k, limit=limit, limited_by=limited_by)
+
+    def _limit(self, operations: int, doubles: int, size: int, threads: int) -> tuple[float, LimitedBy]:
         """The least seconds that the machine's limits allow, and which of them says so."""
-        arithmetic = self._arithmetic(count.total, count.doubles, threads)
+        arithmetic = self._arithmetic(operations, doubles, threads)
         near = size <= SECOND * threads or self.is_cached
         memory = size / (_of(self.machine["copy L2" if near else "copy memory"], threads) * 1e9)
         return (arithmetic, "arithmetic") if arithmetic >= memory else (memory, "memory")
@@ -234,7 +240,7 @@ class Report:
 
     def ir(self, kernel: int) -> str:
         """The LLVM IR of one kernel's functions, by its number."""
-        found = _functions(self._written.module.text, self._chosen(kernel), r"^define [^@]*@{}\(.*?^\}}")
+        found = _functions(self._plain.module.text, self._chosen(kernel), r"^define [^@]*@{}\(.*?^\}}")
         return "\n\n".join([self._heading(kernel, ";"), *found])
 
     def assembly(self, kernel: int) -> str:
@@ -249,7 +255,12 @@ class Report:
 
     @cached_property
     def _assembly(self) -> str:
-        return self._written.assembly()
+        return self._plain.assembly()
+
+    @cached_property
+    def _plain(self) -> Written:
+        """The code as it runs when nobody measures it."""
+        return self._written.untimed()
 
     def _chosen(self, kernel: int) -> str:
         if kernel not in range(1, len(self.kernels) + 1):
