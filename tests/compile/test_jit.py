@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.compile import native
+from chainrule.compile import patience
 from chainrule.compile.interpret import interpret
 from chainrule.errors import ArgumentError
 
@@ -391,11 +391,15 @@ def test_a_long_compilation_gives_a_sign_of_life(monkeypatch, tmp_path):
         return Status()
 
     monkeypatch.setenv("CHAINRULE_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(native, "_status", status)
+    monkeypatch.setattr(patience, "_status", status)
     cr.compile(lambda x: x * 2.0)(cr.ones(3))
     assert shown == []
-    monkeypatch.setattr(native, "_PATIENCE", 0.0)
-    cr.compile(lambda x: (x * 3.0).softmax(0))(cr.ones(3))
+    monkeypatch.setattr(patience, "_PATIENCE", 0.0)
+    function = cr.compile(lambda x: (x * 3.0).softmax(0))
+    function(cr.ones(3))
     assert shown[0].startswith("compile: ")
     assert "operations become machine code" in shown[0]
     assert shown[1:] == ["stopped"]
+    function.report()
+    assert "are written with clocks around them" in shown[2]
+    assert shown[-1] == "stopped"

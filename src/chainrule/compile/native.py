@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from typing import final
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from chainrule.compile import cache
 from chainrule.compile.executable import Binding
 from chainrule.compile.llvm import engine, pool
 from chainrule.compile.llvm.target import host
+from chainrule.compile.patience import sign_of_life
 from chainrule.compile.program import Program
 from chainrule.compile.recipe import Recipe, key_of
 from chainrule.compile.results import Results
@@ -22,7 +21,6 @@ from chainrule.core.alignment import aligned_bytes, aligned_copy
 from chainrule.core.node import at_user_line
 from chainrule.errors import OutOfMemoryError, OutOfRangeError
 
-_PATIENCE = 2.0  # seconds of compiling before it is said
 _SMALL = 4096  # bytes: a result up to this size is copied out of memory of its own, which costs less than an address
 
 
@@ -131,39 +129,11 @@ def build(program: Program) -> Native:
     kept = cache.lookup(key)
     if kept is not None:
         return Native(program, Recipe.unpacked(kept), threads)
-    with _sign_of_life(program):
+    with sign_of_life(f"compile: {len(program.nodes):,} operations become machine code; loops are unrolled"):
         recipe = importlib.import_module("chainrule.compile.writing").recipe_of(program, target, threads)
     native = Native(program, recipe, threads)
     cache.store(key, recipe.packed())
     return native
-
-
-@contextlib.contextmanager
-def _sign_of_life(program: Program) -> Iterator[None]:
-    """Says on a terminal what goes on, if it goes on for long."""
-    shown: list[Any] = []
-
-    def show() -> None:
-        shown.append(_status(f"compile: {len(program.nodes):,} operations become machine code; loops are unrolled"))
-
-    timer = threading.Timer(_PATIENCE, show)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        for status in shown:
-            status.stop()
-
-
-def _status(text: str) -> Any:
-    from rich.console import Console  # half the time of an import of the library, and seldom needed
-
-    status = Console(stderr=True).status(text)
-    status.start()
-    return status
 
 
 def _memory(size: int, program: Program) -> np.ndarray:

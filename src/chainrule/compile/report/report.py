@@ -14,6 +14,7 @@ from chainrule.compile.caches import SECOND
 from chainrule.compile.llvm.phases import Placed
 from chainrule.compile.machine import Limit, Machine, last_cache, machine
 from chainrule.compile.native import Native
+from chainrule.compile.patience import sign_of_life
 from chainrule.compile.pipeline import PASSES, optimised
 from chainrule.compile.program import Program
 from chainrule.compile.report import counting, page, text
@@ -331,7 +332,8 @@ def report_of(compiled: Any) -> Report:
         raise at_user_line(
             TraceError(f"report: {name} has not been called yet, so nothing is compiled; call it once, then ask again")
         )
-    return Report(name, compiled.eager, last[0])
+    with sign_of_life(f"report: the kernels of {name} are written with clocks around them, and measured"):
+        return Report(name, compiled.eager, last[0])
 
 
 def _kernel_dict(k: KernelReport) -> dict[str, Any]:
