@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-_LEAST = 1 << 14  # bytes: smaller arrays are of no consequence, and NumPy makes them in less time
+LEAST = 1 << 14  # bytes: smaller arrays are of no consequence, and NumPy makes them in less time
 
 
 def aligned(size: int) -> int:
@@ -38,10 +38,17 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     It is the first array of its memory, no view of another array: its `base` is no array.
     """
     size = math.prod(shape) * dtype.itemsize
-    if size < _LEAST:
-        return np.empty(shape, dtype)
+    return np.empty(shape, dtype) if size < LEAST else array_in(aligned_room(size), shape, dtype)
+
+
+def aligned_room(size: int) -> ctypes.Array[ctypes.c_char]:
+    """Memory of so many bytes that begins at a cache line, for an array; what was there before is there still."""
     found = _first_aligned(np.empty(size + ALIGNMENT, np.uint8), size, ALIGNMENT)
-    room = (ctypes.c_char * size).from_buffer(found.data)
+    return (ctypes.c_char * size).from_buffer(found.data)
+
+
+def array_in(room: ctypes.Array[ctypes.c_char], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array in this memory, which it holds; so does, through it, each view of it."""
     return np.ndarray(shape, dtype, room)  # type: ignore[arg-type]  # any buffer will do; these types list a few
 
 

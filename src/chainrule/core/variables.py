@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, GetSetDescriptorType, MethodType, ModuleType
 from typing import Any
 
 from chainrule.core.node import Node
@@ -49,23 +49,52 @@ def assigned_to(leaf: Node) -> str | None:
 
 def _tensors(name: str, value: Any, depth: int) -> Iterator[tuple[str, Node]]:
     """The tensors inside a container, and how one writes where they are."""
-    for where, item in _items(name, value):
+    for write, key, item in _items(value):
         if isinstance(item, Node):
-            yield where, item
-        elif depth > 1:
-            yield from _tensors(where, item, depth - 1)
+            yield write(name, key), item
+        elif depth > 1 and _is_container(item):
+            yield from _tensors(write(name, key), item, depth - 1)
 
 
-def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a dict with names for keys, a list, a tuple or an object of the user's holds."""
-    if isinstance(value, dict):
-        if len(value) <= _LARGEST_CONTAINER:
-            for key, item in value.items():
-                if isinstance(key, str | int):
-                    yield f"{name}[{key!r}]".replace("'", '"'), item
-    elif isinstance(value, list | tuple):
-        if len(value) <= _LARGEST_CONTAINER:
-            yield from ((f"{name}[{i}]", item) for i, item in enumerate(value))
-    elif not isinstance(value, _NOT_CONTAINERS) and not type(value).__module__.startswith("chainrule."):
-        attributes = getattr(value, "__dict__", {})
-        yield from ((f"{name}.{key}", item) for key, item in attributes.items() if not key.startswith("_"))
+def _items(value: Any) -> Iterator[tuple[Callable[[str, Any], str], Any, Any]]:
+    """What a dict with names for keys, a list, a tuple or an object of the user's holds, if that is not too much."""
+    if isinstance(value, list | tuple):
+        found: Any = enumerate(value) if len(value) <= _LARGEST_CONTAINER else ()
+        yield from ((_index, key, item) for key, item in found)
+        return
+    is_dict = isinstance(value, dict)
+    held = value if is_dict else _attributes(value)
+    if len(held) > _LARGEST_CONTAINER:
+        return
+    for key, item in held.items():
+        if is_dict and isinstance(key, str | int):
+            yield _index, key, item
+        elif not is_dict and isinstance(key, str) and not key.startswith("_"):
+            yield _attribute, key, item
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, dict | list | tuple) or bool(_attributes(value))
+
+
+def _attributes(value: Any) -> dict[Any, Any]:
+    """What an object of the user's holds under names of its own, asked without running code of theirs."""
+    cls = type(value)
+    if issubclass(cls, _NOT_CONTAINERS) or str(vars(cls).get("__module__")).startswith("chainrule."):
+        return {}
+    for base in cls.__mro__:
+        found = vars(base).get("__dict__")
+        if isinstance(found, GetSetDescriptorType):
+            held = found.__get__(value)
+            return held if type(held) is dict else {}
+        if found is not None:  # a stand-in for something else says what it holds in a way of its own
+            return {}
+    return {}
+
+
+def _index(name: str, key: Any) -> str:
+    return f"{name}[{key!r}]".replace("'", '"')
+
+
+def _attribute(name: str, key: Any) -> str:
+    return f"{name}.{key}"

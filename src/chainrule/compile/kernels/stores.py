@@ -217,7 +217,7 @@ class _Demand:
             return x.constant is None
         if not is_free(x):
             return True
-        if id(x) in self._often and x is not root:
+        if id(x) in self._often and x is not root and not self._waits(x, group):
             self._stores.fixed.add(id(x))
             return True
         if self._kept is not None:

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import dtypes
 from chainrule.compile.program import Program
 from chainrule.compile.tracing.trace import Pull
 from chainrule.core.node import at_line_of, compute
 from chainrule.core.provenance import calls, is_composite, is_ours
 from chainrule.errors import OutOfRangeError
-from chainrule.ops import elementwise
+from chainrule.ops import comparison, elementwise, movement
 
 _RAN = "the compiled function has run to its end, updates included"
 
@@ -46,14 +45,22 @@ def out_of_range(program: Program, arrays: Sequence[np.ndarray], pulls: Sequence
 
 
 def _of_label(node: Any, values: dict[int, Any]) -> str | None:
-    """Of labels, which do not count from the end: one below 0 was made too large, so that the op refuses it."""
+    """Of labels, which do not count from the end: one below 0 was made too large, so that the op refuses it.
+
+    So `none_below_zero` writes it: where(label < 0, size, label), for a number `size`.
+    """
     for x in node.inputs:
-        while len(x.inputs) == 1:  # moved, or of another type
+        while x.op in (*movement.VIEWS, movement.expand, movement.cast):
             (x,) = x.inputs
-        if x.op is elementwise.where and dtypes.is_integer(x.aval.dtype):
-            _, size, labels = (values[id(y)] for y in x.inputs)
-            worst = labels.min() if labels.min() < 0 else labels.max()
-            return f"{worst} is out of range; use 0 to {size.max() - 1}"
+        if x.op is not elementwise.where or x.inputs[0].op is not comparison.lt:
+            continue
+        below, size, labels = x.inputs
+        found, count = values[id(labels)], values[id(size)]
+        if below.inputs[0] is not labels or not found.size or (count != count.flat[0]).any():
+            continue
+        worst, most = found.min() if found.min() < 0 else found.max(), count.flat[0]
+        if not 0 <= worst < most:
+            return f"{worst} is out of range; use 0 to {most - 1}"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any, final
 
 from chainrule.compile.program import Program
@@ -57,12 +57,19 @@ class InputNames:
 
     def _held(self) -> dict[int, str]:
         """Of tensors that the variables hold which the function reads, and the modules in them."""
-        variables = {v.name: v.value for v in named_values(self._function)}
+        variables: dict[str, Any] = {}
         if isinstance(self._function, MethodType):
-            variables[self._function.__func__.__code__.co_varnames[0]] = self._function.__self__
+            code = getattr(self._function.__func__, "__code__", None)
+            variables[code.co_varnames[0] if code is not None and code.co_argcount else "self"] = (
+                self._function.__self__
+            )
+        read = [(v.name, v.value) for v in named_values(self._function)]
+        others = [(name, value) for name, value in read if variables.setdefault(name, value) is not value]
         names = variable_names(variables)
-        for name, value in variables.items():
-            if hasattr(value, "named_parameters"):
+        for name, value in others:
+            names = variable_names({name: value}) | names
+        for name, value in (*variables.items(), *others):
+            if isinstance(getattr(type(value), "named_parameters", None), FunctionType):
                 for inner, parameter in value.named_parameters():
                     names.setdefault(id(parameter), f"{name}.{inner}")
         return names
