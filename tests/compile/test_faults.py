@@ -129,6 +129,15 @@ def test_a_backward_pass_names_the_op_it_goes_back_through():
         step(cr.tensor([[4], [0], [1]]))
 
 
+def test_an_index_of_the_users_own_choice_is_no_label():
+    x, either = cr.ones(3, 4), cr.tensor([True, False])
+    with pytest.raises(OutOfRangeError, match=r"^index: 50 is out of range for a dimension of size 3; use -3 to 2"):
+        compiled(lambda x, i, j: x[cr.where(either, i, j)])(x, cr.tensor([50, 1]), cr.tensor([0, 0]))
+    table = cr.tensor([[1, 2], [3, 4]])
+    with pytest.raises(OutOfRangeError, match=r"^index: 5 is out of range for a dimension of size 2"):
+        compiled(lambda t, k: cr.where(t > 1, t, t * 2)[k])(table, cr.tensor([5]))
+
+
 def test_an_index_that_was_updated_meanwhile_is_said_to_have_been_wrong():
     i, x = cr.tensor([1, 9]), cr.ones(3)
 

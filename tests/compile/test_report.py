@@ -2,6 +2,7 @@
 
 import io
 import re
+import types
 import weakref
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -275,6 +276,30 @@ def test_sums_in_parts_say_so():
     product = cr.compile(lambda x, w: x @ w)
     product(x, w)
     assert formulas(product.report()) == ["t1 = x @ w, in 2 parts", "result = sum(the parts of t1)"]
+
+
+def test_a_method_that_is_another_callable_object_has_a_report():
+    class Called:
+        def __init__(self, function):
+            self.function = function
+
+        def __call__(self, *args):
+            return self.function(*args)
+
+        def __get__(self, instance, owner=None):
+            return types.MethodType(self, instance)
+
+    class Net:
+        def __init__(self):
+            self.w = cr.randn(40, 30)
+
+        @Called
+        def forward(self, x):
+            return x @ self.w
+
+    forward = cr.compile(Net().forward)
+    forward(cr.randn(5, 40))
+    assert formulas(forward.report()) == ["result = argument 0 @ self.w"]
 
 
 def test_the_loss_of_a_function_goes_by_the_variable_it_is_assigned_to():

@@ -52,6 +52,28 @@ def test_what_somebody_holds_is_not_written_to(holder):
         held.backward()
 
 
+def test_what_is_done_to_an_array_stays_with_it():
+    f, x = doubled(), cr.ones(SIZE)
+    a, b, c = (f(x).numpy() for _ in range(3))
+    a.dtype = np.int32
+    b.setflags(write=False)
+    c.shape = (50, SIZE // 50)
+    del a, b, c
+    for _ in range(3):
+        y = f(x).numpy()
+        assert (y.dtype, y.shape, y.flags.writeable) == (np.float32, (SIZE,), True)
+        assert y[0] == 2.0
+        del y
+
+
+def test_memory_that_is_held_without_its_array_is_not_written_to():
+    f = doubled()
+    room = f(cr.ones(SIZE)).numpy().base
+    for _ in range(4):
+        f(cr.zeros(SIZE))
+    assert np.frombuffer(room, np.float32)[0] == 2.0
+
+
 def test_results_held_one_by_one_are_all_their_own():
     f = doubled()
     held = [f(cr.full((SIZE,), float(n))) for n in range(6)]
@@ -89,7 +111,7 @@ def test_what_is_large_is_not_kept(monkeypatch):
     monkeypatch.setattr(results, "_MOST", 4 * SIZE - 1)
     kept = Results((SIZE,), np.dtype(np.float32))
     array, _ = kept.free()
-    gone = weakref.ref(array)
+    gone = weakref.ref(array.base)
     del array
     gc.collect()
     assert gone() is None
@@ -99,6 +121,6 @@ def test_without_a_count_of_references_every_result_is_fresh(monkeypatch):
     monkeypatch.setattr(results, "_count", None)
     kept = Results((SIZE,), np.dtype(np.float32))
     first, _ = kept.free()
-    gone = weakref.ref(first)
+    gone = weakref.ref(first.base)
     del first
     assert gone() is None

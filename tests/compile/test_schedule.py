@@ -61,6 +61,19 @@ def test_places_of_extremes_are_as_wide_as_the_values(dtype, width):
     assert {x.dtype.itemsize for e in compared for x in e.inputs} == {width}
 
 
+def test_what_is_computed_often_may_stand_between_two_reductions_of_one_kernel():
+    """Stored for its many readers, it would have to be known before the kernel that the reductions share."""
+    w = cr.tensor(np.random.default_rng(0).uniform(0.5, 1.5, (8, 2)))
+
+    def moved(x):
+        z = x - x.mean(0)
+        for _ in range(2):
+            z = F.pad(z, (0, 0, 1, 1), value=0.5).tanh()
+        return (cr.cat([z[8:] * z[8:], z[:8]], 0) * 1.5).sum()
+
+    same(lambda x: cr.value_and_grad(moved)(x), w)
+
+
 def test_a_product_of_many_entries_is_not_made_anew_for_each_of_their_gradients():
     def size(n):
         found = written(cr.grad(lambda x: x.prod(1).sum()), cr.ones(8, n))

@@ -46,6 +46,26 @@ def test_a_variable_of_its_own_comes_first():
     assert variable_names({"all": [x], "w": x}) == {id(x): "w"}
 
 
+class Absent:
+    """As a web framework's `request` outside of one."""
+
+    @property
+    def __dict__(self):
+        raise RuntimeError("nothing is here")
+
+
+class Slots:
+    __slots__ = ("w",)
+
+
+def test_objects_that_stand_in_for_others_are_passed_over():
+    odd = Holder(w=unnamed())
+    vars(odd)[3] = unnamed()
+    large = Holder(**{f"a{i}": i for i in range(2000)})
+    found = variable_names({"absent": Absent(), "slots": Slots(), "odd": odd, "large": large, "cls": Holder, "n": None})
+    assert list(found.values()) == ["odd.w"]
+
+
 def test_the_shortest_way_to_a_tensor_is_its_name():
     weights = [unnamed()]
     assert variable_names({"all": {"weights": weights}, "weights": weights}) == {id(weights[0]): "weights[0]"}
