@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from chainrule.compile.kernels.buffer import Buffer
@@ -127,7 +127,7 @@ class Formulas:
         uses: Counter[int] = Counter()
         named: dict[int, tuple[str, Any]] = {}
         for root in self.results:
-            for x in self._made_for(root, results - {id(root)}):
+            for x in self.meaning.made_for(root, self.task, results - {id(root)}):
                 name = self.meaning.name_of(x) if x.op is not None and x is not root else None
                 if name is not None and name.endswith(".g") and name.removesuffix(".g") in written:
                     uses[id(x)] += 1
@@ -145,8 +145,8 @@ class Formulas:
         where, memory = user_place(root.trail), self.meaning.schedule.memory
         mine = self.before[id(root)]
         stops = self.before.keys() - {id(root)}
-        behind = self._made_for(root, stops)
-        inputs = {id(y): y for x in behind for y in x.inputs if id(y) in stops or self._is_load(y)}
+        made = self.meaning.made_for(root, self.task, stops)
+        inputs = {id(y): y for x in made for y in x.inputs if id(y) in stops or self._is_load(y)}
         given = {mine: None, **{self.before[x]: None for x in inputs if x in stops}}
         loads = [memory[x] for x, y in inputs.items() if x not in stops and y.constant is None]
         given |= dict.fromkeys(sorted(self.meaning.name(b) for b in loads if b.place != "constant"))
@@ -176,10 +176,6 @@ class Formulas:
         return self.meaning.name_of(x) is not None or (buffer is not None and buffer.place == "input")
 
     # --- what is behind a value
-
-    def _made_for(self, root: Any, stops: Collection[int]) -> list[Any]:
-        """What is computed for a value, without what is loaded, or stands behind some others."""
-        return ancestors([root], lambda x: x is root or not (id(x) in stops or self._is_load(x)))
 
     def _behind(self, root: Any) -> list[Any]:
         return self.meaning.behind(root, self.task)

@@ -7,7 +7,7 @@ again in the traced program, and there among the calls, lines and variables of t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,13 +18,12 @@ from chainrule.compile.kernels.tasks import Task
 from chainrule.compile.report import counting
 from chainrule.compile.report.formulas import Formulas
 from chainrule.compile.report.naming import Names, Role
-from chainrule.compile.report.unmoved import is_move, unordered
+from chainrule.compile.report.unmoved import REORDERINGS, is_move, unordered
 from chainrule.compile.tracing.outcome import Outcome
 from chainrule.core.node import Node, ancestors
 from chainrule.core.provenance import Place, user_place
 from chainrule.ops import contraction, movement, reduction
 
-_REORDERED = (movement.reshape, movement.permute)
 _TAKEN_IN_PARTS = (contraction.matmul, reduction.sum_)
 _MOVES = frozenset({movement.expand, movement.reshape, movement.permute, movement.cast})
 
@@ -104,7 +103,7 @@ class Meaning:
             if node.op is movement.embed:
                 inner = self.name_of(node.inputs[0])
                 return None if inner is None else f"{inner} padded"
-            if node.op not in _REORDERED or node.inputs[0].aval.size != count:
+            if node.op not in REORDERINGS or node.inputs[0].aval.size != count:
                 return None
             node = node.inputs[0]
         return node.symbol if node.constant is None else None
@@ -133,10 +132,7 @@ class Meaning:
 
     def inside(self, task: Task) -> list[Any]:
         """The nodes that a task computes, each after what it is computed from."""
-        found = {
-            id(x): x for root in self.results(task) for x in self.behind(root, task)
-            if x is root or not self.is_load(x, task)
-        }  # fmt: skip
+        found = {id(x): x for root in self.results(task) for x in self.made_for(root, task)}
         return sorted(found.values(), key=lambda x: x.made)
 
     def results(self, task: Task) -> list[Any]:
@@ -145,8 +141,7 @@ class Meaning:
 
     def lines(self, task: Task) -> list[Line]:
         """The lines of the user's program that a task works for, each once, in the order in which they ran."""
-        found: dict[tuple[Role, str], Line] = {}
-        ran: dict[Line, int] = {}
+        found: dict[tuple[Role, str], tuple[Line, int]] = {}  # each with when it ran
         goes_back = all(self.goes_back(x) for x in self.results(task))
         inside = self.inside(task)
         varying = self._varying(inside)
@@ -162,10 +157,9 @@ class Meaning:
             source = self.names.behind.get(id(traced), traced)
             place = user_place(source.trail)
             if place is not None:
-                line = found.setdefault((role, str(place)), Line(role, place))
-                ran.setdefault(line, source.made)
+                found.setdefault((role, str(place)), (Line(role, place), source.made))
         order = ("forward", "backward", "update")
-        return sorted(ran, key=lambda line: (order.index(line.role), ran[line]))
+        return [line for line, _ in sorted(found.values(), key=lambda each: (order.index(each[0].role), each[1]))]
 
     def ops(self, task: Task) -> list[str]:
         """The ops that were fused, by name, in the order in which they are computed."""
@@ -205,10 +199,12 @@ class Meaning:
 
     def behind(self, root: Any, task: Task) -> list[Any]:
         """What a value is computed from inside a task, the values that it loads included."""
-        return ancestors([root], lambda x: x is root or not self.is_load(x, task)) + [
-            y for x in ancestors([root], lambda x: x is root or not self.is_load(x, task))
-            for y in x.inputs if self.is_load(y, task)
-        ]  # fmt: skip
+        made = self.made_for(root, task)
+        return made + [y for x in made for y in x.inputs if self.is_load(y, task)]
+
+    def made_for(self, root: Any, task: Task, stops: Collection[int] = ()) -> list[Any]:
+        """What is computed for a value inside a task; not what it loads, nor, by id, some others and what is behind."""
+        return ancestors([root], lambda x: x is root or not (id(x) in stops or self.is_load(x, task)))
 
     def is_load(self, x: Any, task: Task) -> bool:
         buffer = self.schedule.memory.get(id(x))
@@ -243,7 +239,7 @@ def _inner(nodes: Sequence[Node]) -> set[int]:
     """Nodes that are on the way to another one with the same trail, other than to the same in another order."""
     found: set[int] = set()
     for node in reversed(nodes):
-        if node.op not in _REORDERED or id(node) in found:
+        if node.op not in REORDERINGS or id(node) in found:
             found |= {id(x) for x in node.inputs if x.trail is not None and x.trail is node.trail}
     return found
 

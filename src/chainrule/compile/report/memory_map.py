@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from chainrule.compile.report.quantities import number
+
 _ROWS = 12
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase
 _WIDEST = 4  # characters a kernel
@@ -45,7 +47,7 @@ def chart(stretches: Sequence[Stretch], arena: int, kernels: int, room: int) -> 
             largest = max(here, key=lambda s: min(high, s.start + s.size) - max(low, s.start), default=None)
             drawn.add(id(largest))
             cells.append((letters[id(largest)] if largest is not None else ".") * each)
-        lines.append(f"{_bytes(low):>{edge - 2}}  {''.join(cells)}".rstrip())
+        lines.append(f"{number(low, 'B'):>{edge - 2}}  {''.join(cells)}".rstrip())
     ruler = "".join(f"{n:<{each}}" if n == 1 or n % 5 == 0 else " " * each for n in range(1, kernels + 1))
     if each > 1 and shown == kernels:
         lines.append(f"{'kernel':>{edge - 2}}  {ruler}".rstrip())
@@ -55,7 +57,7 @@ def chart(stretches: Sequence[Stretch], arena: int, kernels: int, room: int) -> 
 def _key(stretches: Sequence[Stretch], letters: dict[int, str], room: int) -> list[str]:
     """What the letters mean; a line stands for what is too small to be drawn."""
     entries = [
-        f"{letters[id(s)]} {s.name}  {_bytes(s.size)}, {'kernel' if s.first == s.last else 'kernels'} "
+        f"{letters[id(s)]} {s.name}  {number(s.size, 'B')}, {'kernel' if s.first == s.last else 'kernels'} "
         f"{s.first}{f'-{s.last}' if s.last != s.first else ''}"
         for s in stretches
     ]  # fmt: skip
@@ -65,10 +67,3 @@ def _key(stretches: Sequence[Stretch], letters: dict[int, str], room: int) -> li
     return [
         "  " + "".join(f"{entries[i]:<{width}}" for i in range(row, len(entries), down)).rstrip() for row in range(down)
     ]
-
-
-def _bytes(size: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.3g} {unit}"
-    return f"{size} B"

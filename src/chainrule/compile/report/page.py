@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chainrule.compile.report import quantities, text
-from chainrule.compile.report.facts import facts
+from chainrule.compile.report.facts import facts, memory_sentence
 
 if TYPE_CHECKING:
     from chainrule.compile.report.kernels import KernelReport
@@ -44,7 +44,8 @@ def _rendered(template: str, r: Report, **more: Any) -> str:
         _templates()
         .get_template(template)
         .render(
-            r=r, t=text, q=quantities, facts=facts(r), kernels=[_row(k) for k in r.kernels], remarks=text.remarks(r),
+            r=r, t=text, q=quantities, facts=facts(r), memory=memory_sentence(r),
+            kernels=[_row(k) for k in r.kernels], remarks=text.remarks(r),
             legend=text.legend(r, "a double line"), method=text.method(r),
             css=_read(template.replace(".html.j2", ".css")),
             boxes=_boxes(r.stretches, r.arena, len(r.kernels)), width=_WIDTH, height=_HEIGHT,

@@ -151,7 +151,7 @@ def _kernel(k: KernelReport, room: int) -> list[Row]:
 
 def numbers(k: KernelReport) -> Row:
     """Time, speed and share of the limit."""
-    width = 8 + 1 + 13 + 2 + len(bar(0)) - 2 + 2 + 6
+    width = 8 + 1 + 13 + 2 + len(bar(0)) + 6
     if k.seconds < SHORTEST:
         return [(f"{TOO_SHORT:>{width}}", "dim")]
     if k.seconds < RATED:

@@ -17,6 +17,8 @@ from chainrule.core.origin import Shape
 from chainrule.ops import contraction, movement
 from chainrule.ops.printing import Written, written
 
+REORDERINGS = (movement.reshape, movement.permute)
+
 # What a dimension runs over: (dimension of another value, size) for each part of one, the outermost first.
 Atoms = list[tuple[int, int]]
 
@@ -42,7 +44,7 @@ def formula(root: Any, parts: Collection[str] = ()) -> str | None:
 
 def unordered(x: Any) -> Any:
     """What a value is only another order of."""
-    while x.op in (movement.reshape, movement.permute):
+    while x.op in REORDERINGS:
         x = x.inputs[0]
     return x
 
@@ -119,7 +121,7 @@ _SAYABLE = frozenset({contraction.matmul, movement.expand, movement.reshape, mov
 
 
 def _has_moved(x: Any) -> bool:
-    while x.op in (movement.reshape, movement.permute):
+    while x.op in REORDERINGS:
         if is_move(x):
             return True
         x = x.inputs[0]
@@ -144,7 +146,7 @@ def dims_of(x: Any) -> tuple[Shape, list[Atoms]]:
     Entry by entry, an op reorders as its operands do: as the one with most dimensions, where they differ.
     """
     moves = []
-    while x.op in (movement.reshape, movement.permute):
+    while x.op in REORDERINGS:
         moves.append(x)
         x = x.inputs[0]
     shape, dims = x.aval.shape, _own(x.aval.shape)
