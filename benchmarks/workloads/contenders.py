@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workloads.problems import Problem, Task
 
-NETS = ("dense", "lenet", "block")
+NETS = ("dense", "lenet", "block", "transformer")
 
 
 @dataclass(frozen=True, kw_only=True)

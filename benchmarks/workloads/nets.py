@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from workloads.problems import FILTERS, HEADS, HIDDEN, Problem
+from workloads.problems import BLOCK, FILTERS, HEADS, HIDDEN, Problem
 
 
 def loss_of(problem: Problem, functional: Any, linear: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
@@ -28,21 +28,33 @@ def loss_of(problem: Problem, functional: Any, linear: Callable[[Any, Any, Any],
         h = functional.max_pool2d(functional.relu(functional.conv2d(h, w2, b2)), 2)
         return dense(rest, h.flatten(1))
 
-    def block(weights: Sequence[Any], x: Any) -> Any:
+    def drop(h: Any) -> Any:
+        return functional.dropout(h, problem.dropout) if problem.dropout else h
+
+    def block(weights: Sequence[Any], x: Any, *, causal: bool = False) -> Any:
         g1, b1, w_in, b_in, w_out, b_out, g2, b2, w_up, b_up, w_down, b_down = weights
         batch, length, d = x.shape
         h = linear(functional.layer_norm(x, (d,), g1, b1), w_in, b_in)
         q, k, v = h.reshape(batch, length, 3, HEADS, d // HEADS).permute(2, 0, 3, 1, 4).unbind(0)
-        h = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, length, d)
-        x = x + linear(h, w_out, b_out)
+        h = functional.scaled_dot_product_attention(q, k, v, dropout_p=problem.dropout, is_causal=causal)
+        x = x + drop(linear(h.transpose(1, 2).reshape(batch, length, d), w_out, b_out))
         h = linear(functional.layer_norm(x, (d,), g2, b2), w_up, b_up)
-        return x + linear(functional.gelu(h, approximate="tanh"), w_down, b_down)
+        return x + drop(linear(functional.gelu(h, approximate="tanh"), w_down, b_down))
 
-    net = {"dense": dense, "lenet": lenet, "block": block}[problem.net]
+    def transformer(weights: Sequence[Any], x: Any) -> Any:
+        characters, positions, *blocks, g, b, w_out, b_out = weights
+        h = drop(functional.embedding(x, characters) + positions)
+        for i in range(0, len(blocks), BLOCK):
+            h = block(blocks[i : i + BLOCK], h, causal=True)
+        return linear(functional.layer_norm(h, (h.shape[-1],), g, b), w_out, b_out)
+
+    net = {"dense": dense, "lenet": lenet, "block": block, "transformer": transformer}[problem.net]
 
     def loss(weights: Sequence[Any], x: Any, y: Any) -> Any:
         out = net(weights, x)
         if problem.has_labels:
+            if y.ndim > 1:
+                out, y = out.flatten(0, 1), y.flatten()
             return functional.cross_entropy(out, y)
         return functional.mse_loss(out.squeeze(1) if problem.net == "dense" else out, y)
 

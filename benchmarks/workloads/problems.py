@@ -6,16 +6,19 @@ Knows NumPy alone, so that each contender's process loads its own library and no
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import prod, sqrt
+from math import sqrt
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-RATE = 1e-3  # of SGD
+RATE = 1e-3  # of SGD and of AdamW, whose other numbers are PyTorch's defaults, which are these:
+BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.01
 CLASSES = 10
-HEADS = 4  # of the transformer block
+HEADS = 4  # of a transformer's block
+BLOCKS, CHARACTERS, WIDTH = 4, 65, 128  # the character transformer's
+BLOCK = 12  # parameters of a block
 FILTERS = (6, 16)  # LeNet's; all of 5×5, the first padded by 2, each followed by a maximum over 2×2
 HIDDEN = (400, 120, 84, CLASSES)  # LeNet's dense layers
 
@@ -27,20 +30,30 @@ class Problem:
     """A net and the shape of its input.
 
     name: as on the command line. title: what a table calls it.
-    net: "dense" layers with ReLU between them; "lenet"; or "block", one of a pre-norm transformer.
+    net: "dense" layers with ReLU between them; "lenet"; "block", one of a pre-norm transformer; or "transformer", of
+    characters with their positions, causal.
     shape: of the input, the batch first. widths: of dense layers, from input to output.
+    dropout: its probability, in the transformer: where the blocks begin, at the attention's weights and at what each
+    block's halves add. optimizer: its name in `optim`.
     """
 
     name: str
     title: str
-    net: Literal["dense", "lenet", "block"]
+    net: Literal["dense", "lenet", "block", "transformer"]
     shape: tuple[int, ...]
     widths: tuple[int, ...] = ()
+    dropout: float = 0.0
+    optimizer: Literal["SGD", "AdamW"] = "SGD"
 
     @property
     def has_labels(self) -> bool:
         """Whether the loss is the cross-entropy; else it is the mean squared error."""
         return self.net != "block" and self.widths[-1:] != (1,)
+
+    @property
+    def without_dropout(self) -> Problem:
+        """The same, but that all compute the same numbers."""
+        return replace(self, name=f"{self.name}-without-dropout", dropout=0.0) if self.dropout else self
 
 
 TRAINING = (
@@ -50,7 +63,15 @@ TRAINING = (
         name="c", title="batch 256, 784-512-512-10", net="dense", shape=(256, 784), widths=(784, 512, 512, CLASSES)
     ),
     Problem(name="d", title="LeNet, batch 64", net="lenet", shape=(64, 1, 28, 28)),
-    Problem(name="e", title="transformer block, batch 8", net="block", shape=(8, 128, 128)),
+    Problem(name="e", title="transformer block, batch 8", net="block", shape=(8, 128, WIDTH)),
+    Problem(
+        name="f",
+        title="character transformer, batch 16",
+        net="transformer",
+        shape=(16, 128),
+        dropout=0.1,
+        optimizer="AdamW",
+    ),
 )
 INFERENCE = tuple(
     problem
@@ -66,7 +87,7 @@ INFERENCE = tuple(
         Problem(name=f"lenet-{batch}", title=f"LeNet, batch {batch}", net="lenet", shape=(batch, 1, 28, 28)),
     )
 )
-ALL = {problem.name: problem for problem in (*TRAINING, *INFERENCE)}
+ALL = {problem.name: problem for problem in (*TRAINING, *INFERENCE, *(x.without_dropout for x in TRAINING))}
 
 
 # --- first values
@@ -75,7 +96,8 @@ ALL = {problem.name: problem for problem in (*TRAINING, *INFERENCE)}
 def weights(problem: Problem) -> list[np.ndarray]:
     """The parameters, layer by layer, weight before bias; a dense weight is (inputs, outputs). float32.
 
-    The block: norm, queries with keys and values, projection, norm, expansion, contraction.
+    A block: norm, queries with keys and values, projection, norm, expansion, contraction. The transformer: characters,
+    positions, its blocks, norm, and a dense layer.
     """
     rng = np.random.default_rng(0)
 
@@ -91,6 +113,13 @@ def weights(problem: Problem) -> list[np.ndarray]:
     def convolution(inputs: int, outputs: int) -> list[np.ndarray]:
         return [draw(outputs, inputs, 5, 5, scale=1 / (5 * sqrt(inputs))), np.zeros(outputs, np.float32)]
 
+    def norm(d: int) -> list[np.ndarray]:
+        return [np.ones(d, np.float32), np.zeros(d, np.float32)]
+
+    def block(d: int) -> list[np.ndarray]:
+        attention, expansion = [*dense(d, 3 * d), *dense(d, d)], [*dense(d, 4 * d), *dense(4 * d, d)]
+        return [*norm(d), *attention, *norm(d), *expansion]
+
     match problem.net:
         case "dense":
             return layers(problem.widths)
@@ -98,17 +127,22 @@ def weights(problem: Problem) -> list[np.ndarray]:
             first, second = FILTERS
             return [*convolution(1, first), *convolution(first, second), *layers(HIDDEN)]
         case "block":
-            d = problem.shape[-1]
-            norm = [np.ones(d, np.float32), np.zeros(d, np.float32)]
-            attention, expansion = [*dense(d, 3 * d), *dense(d, d)], [*dense(d, 4 * d), *dense(4 * d, d)]
-            return [*norm, *attention, *(a.copy() for a in norm), *expansion]
+            return block(problem.shape[-1])
+        case "transformer":
+            tables = [draw(rows, WIDTH, scale=0.02) for rows in (CHARACTERS, problem.shape[1])]
+            blocks = [w for _ in range(BLOCKS) for w in block(WIDTH)]
+            return [*tables, *blocks, *norm(WIDTH), *dense(WIDTH, CHARACTERS)]
 
 
 def batches(problem: Problem, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Inputs with their targets: numbers, or labels as int64."""
+    """Inputs with their targets: numbers, or labels as int64; the transformer's are both characters."""
     rng = np.random.default_rng(1)
     drawn = []
     for _ in range(count):
+        if problem.net == "transformer":
+            text = rng.integers(0, CHARACTERS, (problem.shape[0], problem.shape[1] + 1))
+            drawn.append((text[:, :-1].copy(), text[:, 1:].copy()))
+            continue
         x = rng.standard_normal(problem.shape).astype(np.float32)
         if problem.has_labels:
             y = rng.integers(0, CLASSES, len(x))
@@ -125,13 +159,18 @@ def operations(problem: Problem) -> int:
     """Floating-point operations of the products in a training step, a multiply-add counted as two.
 
     Each product comes three times, in the forward pass and once for each factor's gradient, but for the first layer's,
-    whose input needs none.
+    whose input needs none. Of causal attention, the half that counts.
     """
 
     def dense(rows: int, widths: tuple[int, ...]) -> list[int]:
         return [2 * rows * m * n for m, n in pairwise(widths)]
 
     batch = problem.shape[0]
+
+    def block(d: int, pairs: int) -> int:  # pairs: of positions, one of which attends to the other
+        layers = [2 * batch * length * d * n for n in (3 * d, d, 4 * d, 4 * d)]
+        return sum(layers) + 2 * (2 * batch * pairs * d)  # queries with keys, weights with values; all heads
+
     match problem.net:
         case "dense":
             products = dense(batch, problem.widths)
@@ -141,10 +180,11 @@ def operations(problem: Problem) -> int:
             products = [*convolutions, *dense(batch, HIDDEN)]
         case "block":
             _, length, d = problem.shape
-            rows = prod(problem.shape[:-1])
-            products = [2 * rows * d * n for n in (3 * d, d, 4 * d, 4 * d)]
-            products += [2 * batch * length * length * d] * 2  # queries with keys, weights with values; all heads
-            return 3 * sum(products)  # the norm comes first, so that all inputs need gradients
+            return 3 * block(d, length * length)  # the norm comes first, so that all inputs need gradients
+        case "transformer":
+            _, length = problem.shape
+            head = dense(batch * length, (WIDTH, CHARACTERS))
+            return 3 * (BLOCKS * block(WIDTH, length * (length + 1) // 2) + sum(head))
     return 3 * sum(products) - products[0]
 
 

@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +238,21 @@ def race(task: Task, problem: Problem, settings: Settings, bar: Progress) -> lis
         if settings.busy:
             stack.enter_context(spinning(cores()[0]))
         racers: list[tuple[Entry, Racer]] = []
+        results: list[tuple[Entry, list[list[float]]]] = []
         for entry in running:
             bar.update(shown, description=f"{problem.name}: {entry.contender.title} starts, {plural(entry.threads)}")
             with noting(entry):
-                racer = Racer(entry.contender, task, problem, entry.threads, settings.batches, folder)
+                start = partial(Racer, entry.contender, task, threads=entry.threads, batches=settings.batches)
+                racer = start(problem, folder=folder)
                 stack.callback(racer.end)
                 racers.append((entry, racer))
+                checked = racer
+                if problem.dropout:  # no two draw the same numbers
+                    checked = start(problem.without_dropout, folder=folder)
+                    checked.end()
+                results.append((entry, checked.first["results"]))
             bar.advance(shown)
-        compare(racers)
+        compare(results)
         for number in range(settings.rounds):
             for entry, racer in racers[:: -1 if number % 2 else 1]:
                 if not entry.note:
@@ -266,13 +274,13 @@ def noting(entry: Entry) -> Iterator[None]:
         entry.note = f"failed: {error}"
 
 
-def compare(racers: Sequence[tuple[Entry, Racer]]) -> None:
+def compare(results: Sequence[tuple[Entry, list[list[float]]]]) -> None:
     """Note of each whose results are not those of most others: it does not compute the same, or not right."""
-    if not racers:
+    if not results:
         return
-    results = np.array([racer.first["results"] for _, racer in racers])
-    expected = np.median(results, axis=0)
-    for (entry, _), found in zip(racers, results, strict=True):
+    arrays = [np.array(numbers) for _, numbers in results]
+    expected = np.median(arrays, axis=0)
+    for (entry, _), found in zip(results, arrays, strict=True):
         error = np.abs(found - expected).max() / np.abs(expected).max()
         if not error < TOLERANCE:
             entry.note = f"disagrees: {error:.1e} off what most others compute"

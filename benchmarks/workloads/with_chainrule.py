@@ -13,7 +13,7 @@ from workloads.problems import RATE, Job, Running
 
 def training(job: Job) -> Running:
     weights = [cr.tensor(w, requires_grad=True) for w in job.weights]
-    optimizer = cr.optim.SGD(weights, lr=RATE)
+    optimizer = getattr(cr.optim, job.problem.optimizer)(weights, lr=RATE)
     loss_function = loss_of(job.problem, cr.nn.functional, lambda x, w, b: x @ w + b)
 
     def step(x: Any, y: Any) -> Any:

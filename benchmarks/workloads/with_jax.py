@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from workloads.problems import FILTERS, HEADS, RATE, Job, Problem, Running
+from workloads.problems import BETAS, BLOCK, DECAY, EPS, FILTERS, HEADS, RATE, Job, Problem, Running
 
 
 def training(job: Job) -> Running:
@@ -18,15 +18,18 @@ def training(job: Job) -> Running:
     weights = [jnp.asarray(w) for w in (images_last(job.weights) if channels_last else job.weights)]
     inputs = [(x.transpose(0, 2, 3, 1) if channels_last else x, y) for x, y in job.batches]
     loss_function = loss_of(job.problem)
+    updated, state = {"SGD": sgd, "AdamW": adamw}[job.problem.optimizer](weights)
+    key = jax.random.key(0, impl="rbg") if job.problem.dropout else None  # on a CPU faster than the default
 
-    @partial(jax.jit, donate_argnums=0)
-    def update(weights: list[Any], x: Any, y: Any) -> tuple[list[Any], Any]:
-        loss, gradients = jax.value_and_grad(loss_function)(weights, x, y)
-        return [w - RATE * g for w, g in zip(weights, gradients, strict=True)], loss
+    @partial(jax.jit, donate_argnums=(0, 1, 2))
+    def update(weights: list[Any], state: Any, key: Any, x: Any, y: Any) -> tuple[list[Any], Any, Any, Any]:
+        key, used = (None, None) if key is None else jax.random.split(key)
+        loss, gradients = jax.value_and_grad(loss_function)(weights, x, y, used)
+        return *updated(weights, state, gradients), key, loss
 
     def step(x: Any, y: Any) -> Any:
-        nonlocal weights
-        weights, loss = update(weights, x, y)
+        nonlocal weights, state, key
+        weights, state, key, loss = update(weights, state, key, x, y)
         return loss
 
     def finish(loss: Any) -> np.ndarray:
@@ -40,6 +43,34 @@ def training(job: Job) -> Running:
     )
 
 
+def sgd(_: list[Any]) -> tuple[Any, None]:
+    """The update and its state."""
+
+    def updated(weights: list[Any], _: None, gradients: list[Any]) -> tuple[list[Any], None]:
+        return [w - RATE * g for w, g in zip(weights, gradients, strict=True)], None
+
+    return updated, None
+
+
+def adamw(weights: list[Any]) -> tuple[Any, Any]:
+    """The update and its state: the steps so far, means and mean squares."""
+
+    def updated(weights: list[Any], state: Any, gradients: list[Any]) -> tuple[list[Any], Any]:
+        (steps, means, squares), (beta1, beta2) = state, BETAS
+        steps += 1
+        mean = [beta1 * m + (1 - beta1) * g for m, g in zip(means, gradients, strict=True)]
+        square = [beta2 * s + (1 - beta2) * g * g for s, g in zip(squares, gradients, strict=True)]
+        rate, root = RATE / (1 - beta1**steps), jnp.sqrt(1 - beta2**steps)
+        new = [
+            w * (1 - RATE * DECAY) - rate * m / (jnp.sqrt(s) / root + EPS)
+            for w, m, s in zip(weights, mean, square, strict=True)
+        ]
+        return new, (steps, mean, square)
+
+    zeros = [[jnp.zeros_like(w) for w in weights] for _ in range(2)]
+    return updated, (jnp.zeros(()), *zeros)
+
+
 def images_last(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
     """LeNet's weights where channels come last, in which XLA's convolutions are fastest on a CPU."""
     w1, b1, w2, b2, dense, *rest = weights
@@ -48,15 +79,36 @@ def images_last(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def loss_of(problem: Problem) -> Callable[..., Any]:
-    net = {"dense": dense, "lenet": lenet, "block": block}[problem.net]
+    nets = {"dense": dense, "lenet": lenet, "block": block}
 
-    def loss(weights: list[Any], x: Any, y: Any) -> Any:
-        out = net(weights, x)
+    def loss(weights: list[Any], x: Any, y: Any, key: Any) -> Any:
+        if problem.net == "transformer":
+            out = transformer(weights, x, Dropout(problem.dropout, key))
+            out, y = out.reshape(-1, out.shape[-1]), y.reshape(-1)
+        else:
+            out = nets[problem.net](weights, x)
         if problem.has_labels:
             return -jax.nn.log_softmax(out)[jnp.arange(len(y)), y].mean()
         return ((out - y.reshape(out.shape)) ** 2).mean()
 
     return loss
+
+
+class Dropout:
+    """Dropout, each time with a key of its own; none without a key."""
+
+    def __init__(self, p: float = 0.0, key: Any = None) -> None:
+        self._p, self._key, self._times = p, key, 0
+
+    def __call__(self, h: Any) -> Any:
+        if self._key is None:
+            return h
+        self._times += 1
+        kept = jax.random.bernoulli(jax.random.fold_in(self._key, self._times), 1 - self._p, h.shape)
+        return jnp.where(kept, h / (1 - self._p), 0)
+
+
+NO_DROPOUT = Dropout()
 
 
 def dense(weights: Sequence[Any], h: Any) -> Any:
@@ -84,16 +136,26 @@ def lenet(weights: Sequence[Any], x: Any) -> Any:
     return dense(rest, h.reshape(len(h), -1))
 
 
-def block(weights: Sequence[Any], x: Any) -> Any:
+def block(weights: Sequence[Any], x: Any, *, causal: bool = False, dropout: Dropout = NO_DROPOUT) -> Any:
     g1, b1, w_in, b_in, w_out, b_out, g2, b2, w_up, b_up, w_down, b_down = weights
     batch, length, d = x.shape
-
-    def norm(h: Any, g: Any, b: Any) -> Any:
-        centred = h - h.mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * g + b
-
     q, k, v = jnp.moveaxis((norm(x, g1, b1) @ w_in + b_in).reshape(batch, length, 3, HEADS, d // HEADS), 2, 0)
     scores = jnp.einsum("bshd,bthd->bhst", q, k) * (d // HEADS) ** -0.5
-    h = jnp.einsum("bhst,bthd->bshd", jax.nn.softmax(scores), v).reshape(batch, length, d)
-    x = x + (h @ w_out + b_out)
-    return x + jax.nn.gelu(norm(x, g2, b2) @ w_up + b_up) @ w_down + b_down
+    if causal:
+        scores = jnp.where(jnp.tril(jnp.ones((length, length), bool)), scores, -jnp.inf)
+    h = jnp.einsum("bhst,bthd->bshd", dropout(jax.nn.softmax(scores)), v).reshape(batch, length, d)
+    x = x + dropout(h @ w_out + b_out)
+    return x + dropout(jax.nn.gelu(norm(x, g2, b2) @ w_up + b_up) @ w_down + b_down)
+
+
+def norm(h: Any, g: Any, b: Any) -> Any:
+    centred = h - h.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * g + b
+
+
+def transformer(weights: Sequence[Any], x: Any, dropout: Dropout) -> Any:
+    characters, positions, *blocks, g, b, w_out, b_out = weights
+    h = dropout(characters[x] + positions)
+    for i in range(0, len(blocks), BLOCK):
+        h = block(blocks[i : i + BLOCK], h, causal=True, dropout=dropout)
+    return norm(h, g, b) @ w_out + b_out

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tinygrad import Device, Tensor, TinyJit
 from tinygrad.helpers import Context
-from tinygrad.nn.optim import SGD
+from tinygrad.nn import optim
 
-from workloads.problems import HEADS, RATE, Job, Problem, Running
+from workloads.problems import BLOCK, HEADS, RATE, Job, Problem, Running
 
 
 def training(job: Job) -> Running:
     weights = [Tensor(w).contiguous().realize() for w in job.weights]
     for w in weights:
         w.is_param_()
-    optimizer = SGD(weights, lr=RATE)
+    optimizer = getattr(optim, job.problem.optimizer)(weights, lr=RATE)
     loss_function = loss_of(job.problem)
 
     @TinyJit
@@ -39,7 +40,9 @@ def training(job: Job) -> Running:
 
 
 def loss_of(problem: Problem) -> Callable[..., Tensor]:
-    net = {"dense": dense, "lenet": lenet, "block": block}[problem.net]
+    dropout = problem.dropout
+    nets = {"dense": dense, "lenet": lenet, "block": block, "transformer": partial(transformer, dropout=dropout)}
+    net = nets[problem.net]
 
     def loss(weights: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
         out = net(weights, x)
@@ -65,12 +68,20 @@ def lenet(weights: Sequence[Tensor], x: Tensor) -> Tensor:
     return dense(rest, h.flatten(1))
 
 
-def block(weights: Sequence[Tensor], x: Tensor) -> Tensor:
+def block(weights: Sequence[Any], x: Any, *, causal: bool = False, dropout: float = 0.0) -> Any:
     g1, b1, w_in, b_in, w_out, b_out, g2, b2, w_up, b_up, w_down, b_down = weights
     batch, length, d = x.shape
     h = (x.layernorm() * g1 + b1) @ w_in + b_in
-    parts: Any = h.reshape(batch, length, 3, HEADS, d // HEADS).permute(2, 0, 3, 1, 4)
-    h = parts[0].scaled_dot_product_attention(parts[1], parts[2]).transpose(1, 2).reshape(batch, length, d)
-    x = x + (h @ w_out + b_out)
+    q, k, v = h.reshape(batch, length, 3, HEADS, d // HEADS).permute(2, 0, 3, 1, 4)
+    h = q.scaled_dot_product_attention(k, v, dropout_p=dropout, is_causal=causal)
+    x = x + (h.transpose(1, 2).reshape(batch, length, d) @ w_out + b_out).dropout(dropout)
     h = (x.layernorm() * g2 + b2) @ w_up + b_up
-    return x + h.gelu() @ w_down + b_down
+    return x + (h.gelu() @ w_down + b_down).dropout(dropout)
+
+
+def transformer(weights: Sequence[Any], x: Any, *, dropout: float) -> Any:
+    characters, positions, *blocks, g, b, w_out, b_out = weights
+    h = (characters[x] + positions).dropout(dropout)
+    for i in range(0, len(blocks), BLOCK):
+        h = block(blocks[i : i + BLOCK], h, causal=True, dropout=dropout)
+    return (h.layernorm() * g + b) @ w_out + b_out

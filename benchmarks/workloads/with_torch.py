@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from workloads.nets import loss_of, model_of
-from workloads.problems import RATE, Job, Running
+from workloads.problems import BETAS, DECAY, EPS, RATE, Job, Running
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "compiled": {"cpp_wrapper": True},
@@ -26,14 +26,15 @@ def linear(x: Any, w: Any, b: Any) -> Any:
 def training(job: Job) -> Running:
     weights = list(map(torch.tensor, job.weights))
     loss_function = loss_of(job.problem, functional, linear)
-    step = eager_step(weights, loss_function) if job.variant == "eager" else one_graph(weights, loss_function, job)
+    prepare = eager_step if job.variant == "eager" else one_graph
+    step = prepare(weights, loss_function, job)
     return Running(step, [tuple(map(torch.from_numpy, pair)) for pair in job.batches], as_array)
 
 
-def eager_step(weights: list[Any], loss_function: Any) -> Any:
+def eager_step(weights: list[Any], loss_function: Any, job: Job) -> Any:
     for w in weights:
         w.requires_grad_()
-    optimizer = torch.optim.SGD(weights, lr=RATE, fused=True)
+    optimizer = getattr(torch.optim, job.problem.optimizer)(weights, lr=RATE, fused=True)
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
@@ -47,16 +48,42 @@ def eager_step(weights: list[Any], loss_function: Any) -> Any:
 
 def one_graph(weights: list[Any], loss_function: Any, job: Job) -> Any:
     derivative = torch.func.grad_and_value(loss_function)
+    update, state = {"SGD": sgd, "AdamW": adamw}[job.problem.optimizer](weights)
     torch.set_grad_enabled(False)  # what is differentiated is so inside; one less check at each call
 
     @torch.compile(fullgraph=True, options=OPTIONS[job.variant])
-    def graph(weights: list[Any], x: Any, y: Any) -> Any:
+    def graph(weights: list[Any], state: Any, x: Any, y: Any) -> Any:
         gradients, loss = derivative(weights, x, y)
-        for w, g in zip(weights, gradients, strict=True):
-            w.sub_(g, alpha=RATE)
+        update(weights, state, gradients)
         return loss
 
-    return lambda x, y: graph(weights, x, y)
+    return lambda x, y: graph(weights, state, x, y)
+
+
+def sgd(_: list[Any]) -> tuple[Any, None]:
+    """The update, written out for the compiler, and its state."""
+
+    def update(weights: list[Any], _: None, gradients: list[Any]) -> None:
+        for w, g in zip(weights, gradients, strict=True):
+            w.sub_(g, alpha=RATE)
+
+    return update, None
+
+
+def adamw(weights: list[Any]) -> tuple[Any, Any]:
+    """The update, written out for the compiler, and its state: the steps so far, means and mean squares."""
+
+    def update(weights: list[Any], state: Any, gradients: list[Any]) -> None:
+        (steps, means, squares), (beta1, beta2) = state, BETAS
+        steps += 1
+        rate, root = RATE / (1 - beta1**steps), (1 - beta2**steps).sqrt()
+        for w, g, mean, square in zip(weights, gradients, means, squares, strict=True):
+            mean.lerp_(g, 1 - beta1)
+            square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            w.mul_(1 - RATE * DECAY).sub_(rate * mean / (square.sqrt() / root + EPS))
+
+    zeros = [[torch.zeros_like(w) for w in weights] for _ in range(2)]
+    return update, (torch.zeros(()), *zeros)
 
 
 def inference(job: Job) -> Running:
