@@ -84,6 +84,26 @@ def test_a_product_of_many_entries_is_not_made_anew_for_each_of_their_gradients(
     same(lambda x: [cr.grad(lambda x: x.prod(1).sum())(x)], x)
 
 
+def test_what_is_moved_between_two_means_is_not_made_anew_for_each_place_it_goes_to():
+    """A reduction that needs it does not share the loops of an earlier one that it comes from."""
+
+    def moved(rounds):
+        def loss(x):
+            z = x - x.mean(0)
+            for _ in range(rounds):
+                z = cr.cat([z[1:] * z[:-1], z[:1]])
+            return (z - z.mean(0)).square().sum()
+
+        return cr.grad(loss)
+
+    def size(rounds):
+        found = written(moved(rounds), cr.ones(16, 3))
+        return sum(1 for k in kernels(found) for e in walk(*values(k)) if isinstance(e, Compute))
+
+    assert size(7) < 3 * size(4)  # each round made anew for two places would be 8 times as much, and more
+    same(lambda x: [moved(6)(x)], cr.tensor(np.random.default_rng(0).uniform(0.5, 1.5, (16, 3))))
+
+
 def test_a_weight_is_updated_where_its_gradient_is_made_and_the_gradient_is_not_stored():
     found = written(*page_step())
     updates = [k for k in kernels(found) if isinstance(k, Contract) and stored(k)[0].place == "input"]

@@ -41,8 +41,8 @@ class Grouping:
 def grouped(program: Program) -> Grouping:
     """The groups of a program."""
     uses = uses_of(program)
-    homes = find_homes(program, uses)
     often = repeated(program)
+    homes = find_homes(program, uses, often)
     stores = find_stores(program, homes, uses, often)
     kept = worth_storing(stores, uses)
     # Who computes for himself what turned out to be stored, reads it then.

@@ -6,7 +6,7 @@ a node without a home is computed where it is read, and gets a home only if it h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from chainrule.compile.kernels.access import Flat, Lowering, MisfitError, Where, is_free, is_move
@@ -70,9 +70,12 @@ class Homes:
         return Homes(groups, home, dict(self.places), self.sources)
 
 
-def find_homes(program: Program, uses: Uses) -> Homes:
-    """A group for every heavy node of a program, and a place there for what can be computed along with one."""
-    finding = _Finding(uses)
+def find_homes(program: Program, uses: Uses, often: Collection[int]) -> Homes:
+    """A group for every heavy node of a program, and a place there for what can be computed along with one.
+
+    often: ids of what would be computed too often, see `repeated.py`.
+    """
+    finding = _Finding(uses, often)
     for node in program.nodes:
         finding.add(node)
     return finding.homes
@@ -86,9 +89,9 @@ def is_same(where: Where, place: Sequence[Affine] | None) -> bool:
 class _Finding:
     """Homes, node after node in the program's order."""
 
-    def __init__(self, uses: Uses) -> None:
+    def __init__(self, uses: Uses, often: Collection[int]) -> None:
         self.homes = Homes()
-        self._uses = uses
+        self._uses, self._often = uses, often
         self._behind: dict[int, frozenset[int]] = {}  # what was said by `_stops`, by id of the node
 
     def add(self, node: Node) -> None:
@@ -215,6 +218,9 @@ class _Finding:
             own = homes.of(x)
             if x is node and is_free(x):
                 return None
+            if id(x) in self._often and not (own is group and is_same(where, homes.places.get(id(x)))):
+                found.update(homes.sources[id(x)])  # it lies in memory, and what it is computed from has run
+                return Number(0, x.aval.dtype)
             if own is group:
                 if group.holds(x):
                     fits = fits and is_same(where, homes.places.get(id(x)))
