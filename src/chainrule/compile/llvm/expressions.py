@@ -210,10 +210,16 @@ class Emitter(Levels):
         b = self.builder
         inside: Value | None = None
         for affine, low, high in expr.bounds:
+            reach = self.reach(affine)
+            if reach is not None and (reach[1] < low or reach[0] >= high):
+                return self.value(expr.outside)
+            if reach is not None and low <= reach[0] and reach[1] < high:
+                continue
             at = self.position(affine)
             holds = b.and_(b.ge(at, b.like(low, at)), b.lt(at, b.like(high, at)))
             inside = holds if inside is None else b.and_(inside, holds)
-        assert inside is not None
+        if inside is None:
+            return self.value(expr.inside)
         # Neither part is read where the other one counts: of arrays joined, each has an end.
         value = self._masked(expr.inside, inside)
         return b.where(inside, value, self._masked(expr.outside, b.not_(inside)))

@@ -27,10 +27,12 @@ class Level:
     known: values computed at this level, by expression and lanes.
     lent: entries of outer levels' `known` whose code stands before this loop; a loop that may have no round may not
         reach it, so they are forgotten where the loop ends.
+    reach: the least and the greatest value of a variable in here, in any lane, where that is of use.
     """
 
     before: list[Any] | None
     values: Mapping[int, Index]
+    reach: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     known: dict[Key, Any] = field(default_factory=dict)
     lent: list[tuple[dict[Key, Any], Key]] = field(default_factory=list)
 
@@ -53,19 +55,26 @@ class Levels:
         step: int,
         body: Callable[[Sequence[Value]], Sequence[Value] | None],
         carry: Sequence[Value] = (),
+        reach: tuple[int, int] | None = None,
     ) -> list[Value]:
-        """A loop over a variable; see `Builder.loop`."""
+        """A loop over a variable; see `Builder.loop`. reach: see `Level`."""
+        reaches = {} if reach is None else {variable: reach}
 
         def inside(i: Index, carried: Sequence[Value], before: list[Any] | None) -> Sequence[Value] | None:
-            with self.at({variable: i}, before):
+            with self.at({variable: i}, before, reaches):
                 return body(carried)
 
         return self.builder.loop_with_hoist(start, stop, step, inside, carry)
 
     @contextmanager
-    def at(self, values: Mapping[int, Index], before: list[Any] | None = None) -> Iterator[None]:
-        """Variables have values here."""
-        self._levels.append(Level(before, values))
+    def at(
+        self,
+        values: Mapping[int, Index],
+        before: list[Any] | None = None,
+        reach: Mapping[int, tuple[int, int]] | None = None,
+    ) -> Iterator[None]:
+        """Variables have values here; one whose reach is known keeps within it."""
+        self._levels.append(Level(before, values, reach or {}))
         yield
         for known, key in self._levels.pop().lent:
             known.pop(key, None)
@@ -84,6 +93,16 @@ class Levels:
     def counter(self, variable: int) -> Index:
         """The value of a variable, as the innermost level has it."""
         return next(level.values[variable] for level in reversed(self._levels) if variable in level.values)
+
+    def reach(self, affine: Affine) -> tuple[int, int] | None:
+        """The least and the greatest value of a position here, in any lane, if they are known."""
+        low = high = affine.constant
+        for v, c in affine.terms:
+            found = next((level.reach[v] for level in reversed(self._levels) if v in level.reach), None)
+            if found is None:
+                return None
+            low, high = low + min(c * x for x in found), high + max(c * x for x in found)
+        return low, high
 
     def index(self, affine: Affine) -> Index:
         """A position at the point of the loops (of lane 0), each part computed at its own level."""

@@ -239,15 +239,15 @@ class SortPlan:
         limit = b.constant(n, dtypes.int64)
 
         def pair(start: Index, _: Sequence[Value]) -> None:
-            middle = _least(b, b.index_value(b.index_add(start, width)), limit)
-            stop = _least(b, b.index_value(b.index_add(start, 2 * width)), limit)
+            middle = b.minimum(b.index_value(b.index_add(start, width)), limit)
+            stop = b.minimum(b.index_value(b.index_add(start, 2 * width)), limit)
 
             def entry(k: Index, carried: Sequence[Value]) -> list[Value]:
                 left, right = carried
                 has_left, has_right = b.lt(left, middle), b.lt(right, stop)
                 last = b.constant(n - 1, dtypes.int64)
-                at_left = b.load(source, _least(b, left, last), dtypes.int64)
-                at_right = b.load(source, _least(b, right, last), dtypes.int64)
+                at_left = b.load(source, b.minimum(left, last), dtypes.int64)
+                at_right = b.load(source, b.minimum(right, last), dtypes.int64)
                 x = b.load(b.pointer(keys, at_left, dtypes.int64), 0, dtype)
                 y = b.load(b.pointer(keys, at_right, dtypes.int64), 0, dtype)
                 right_first = b.and_(has_right, b.or_(b.not_(has_left), self._before(b, y, x)))
@@ -270,7 +270,3 @@ class SortPlan:
             return b.or_(better, b.and_(b.isnan(x), b.not_(b.isnan(y)))) if floats else better
         better = b.lt(x, y)
         return b.or_(better, b.and_(b.isnan(y), b.not_(b.isnan(x)))) if floats else better
-
-
-def _least(b: Builder, x: Value, y: Value) -> Value:
-    return b.where(b.lt(x, y), x, y)

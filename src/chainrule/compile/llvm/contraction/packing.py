@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 
 from chainrule.compile.llvm.builder import Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
-from chainrule.compile.llvm.contraction.grid import index_min, index_sub, repeat
+from chainrule.compile.llvm.contraction.grid import repeat
 from chainrule.compile.llvm.contraction.sources import Memory, Source
 from chainrule.compile.llvm.contraction.tile import Segment
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.indices import index_min, index_sub
 
 Loops = Sequence[tuple[Axis, Index]]  # axes with how many of their positions
 

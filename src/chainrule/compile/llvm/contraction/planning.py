@@ -9,10 +9,10 @@ from chainrule.compile.kernels.kernel import Contract
 from chainrule.compile.kernels.limits import terms
 from chainrule.compile.llvm.builder import Index
 from chainrule.compile.llvm.contraction.axes import Axes, Axis, product
-from chainrule.compile.llvm.contraction.grid import index_divmod
 from chainrule.compile.llvm.contraction.layout import Layout, decide
 from chainrule.compile.llvm.contraction.writing import Writing
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.indices import index_divmod
 from chainrule.compile.llvm.shares import Rows, Share
 from chainrule.compile.llvm.target import Target
 

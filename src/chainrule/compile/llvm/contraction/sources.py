@@ -10,8 +10,8 @@ import numpy as np
 from chainrule.compile.kernels.expression import Expr, Load
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
-from chainrule.compile.llvm.contraction.grid import opaque
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.indices import opaque
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Memory:
         return replace(self, at=b.index_add(self.at, b.index_mul(by, stride)))
 
     def opaque(self) -> Memory:
-        """The same, from a place of which LLVM knows nothing: see `grid.opaque`."""
+        """The same, from a place of which LLVM knows nothing: see `indices.opaque`."""
         return replace(self, at=opaque(self.builder, self.at))
 
     def further(self, elements: int) -> Memory:

@@ -10,7 +10,7 @@ from chainrule.compile.caches import LINE
 from chainrule.compile.llvm.builder import SCALAR, Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
 from chainrule.compile.llvm.contraction.forms import beside
-from chainrule.compile.llvm.contraction.grid import Kind, index_divmod, index_max, index_min, index_sub, opaque, repeat
+from chainrule.compile.llvm.contraction.grid import Kind, repeat
 from chainrule.compile.llvm.contraction.layout import Layout
 from chainrule.compile.llvm.contraction.operands import ALL, Operands, Part, Pieces, Point, Run
 from chainrule.compile.llvm.contraction.packing import transposed
@@ -25,6 +25,7 @@ from chainrule.compile.llvm.contraction.tile import (
     vector_step,
 )
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.indices import index_divmod, index_max, index_min, index_sub, opaque
 from chainrule.compile.llvm.shares import Share
 
 

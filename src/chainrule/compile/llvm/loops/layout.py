@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -19,7 +19,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, variables, walk
+from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, Within, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
 from chainrule.compile.kernels.relocation import Places, relocated
 from chainrule.compile.llvm.random import TOGETHER, are_quads
@@ -37,6 +37,7 @@ _FEW = 8  # rounds: fewer are not easily shared
 _DEAR = 16  # instructions that a dear op is, as exp
 _FEW_OF_ALL = 8  # times: work that is so much smaller than all there is decides nothing
 _RANDOM = 40.0  # what a random number costs, against an op
+_WRITTEN = 400  # expressions that a body may be, with all its copies, for loops to be cut at edges
 
 
 @final
@@ -49,6 +50,8 @@ class Layout:
     inner: of each stage, by number, the inner variable that lanes may run over.
     lanes: of a vector, or SCALAR. pieces: vectors that are worked on at once.
     base: a variable that stands for the first point of those; None where nothing mentions it.
+    edges: of variables, where what is read changes, as from one of arrays that are joined to the next: loops are cut
+        there, so that no entry is asked for its side.
     work: roughly the cycles that one thread takes for it all.
     """
 
@@ -59,6 +62,7 @@ class Layout:
     lanes: int
     pieces: int
     base: int | None
+    edges: Mapping[int, Sequence[int]]
     work: float
 
     @property
@@ -118,6 +122,7 @@ def decide(kernel: Loops, target: Target) -> Layout:
         lanes=lanes if lanes > 1 else SCALAR,
         pieces=pieces,
         base=base,
+        edges=_edges(kernel, {vector} if vector is not None else set(inner.values())),
         work=work,
     )
 
@@ -142,6 +147,29 @@ def _pieces(kernel: Loops, extent: int, lanes: int, registers: int) -> int:
     size = sum(_weight(e) for e in walk(*(e for stage in kernel.stages for e in _roots(stage))))
     most = -(-extent // max(lanes, 1))
     return max(1, min(_CHAINS if size <= _LARGE else 2, most, (registers - _OTHERS) // most_sums))
+
+
+def _edges(kernel: Loops, along: Collection[int | None]) -> dict[int, Sequence[int]]:
+    """Where loops are cut, as long as the body is short; along: the variables that lanes run over.
+
+    They come first: of a vector that lies across an edge each lane is asked, in a copy of the body of its own.
+    """
+    expressions = list(walk(*(e for stage in kernel.stages for e in _roots(stage))))
+    found = defaultdict[int, set[int]](set)
+    for e in expressions:
+        for position, low, high in e.bounds if isinstance(e, Within) else ():
+            if len(position.terms) == 1 and abs(position.terms[0][1]) == 1:
+                ((v, c),) = position.terms
+                found[v] |= {c * (at - position.constant) + (c < 0) for at in (low, high)}
+    edges: dict[int, Sequence[int]] = {}
+    copies = len(expressions)
+    for v in sorted(found, key=lambda v: (v not in along, v)):
+        inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v])
+        copies *= 1 + len(inside) * (2 if v in along else 1)
+        if copies > _WRITTEN:
+            break
+        edges[v] = inside
+    return edges
 
 
 def _in_quads(e: Expr, vector: int | None, lanes: int) -> bool:

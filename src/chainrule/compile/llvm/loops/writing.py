@@ -9,6 +9,7 @@ Several vectors are worked on at once where a reduction would else wait for its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple, final
 
 from chainrule import dtypes
@@ -16,12 +17,13 @@ from chainrule.compile.kernels.expression import Reduction
 from chainrule.compile.kernels.kernel import Stage
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.expressions import Emitter
+from chainrule.compile.llvm.indices import index_max, index_min
 from chainrule.compile.llvm.loops.layout import Layout
 from chainrule.compile.llvm.loops.reductions import Accumulators
 from chainrule.compile.llvm.random import TOGETHER
 
 # What a loop does in a round: from the values that it carries to those that the next round is given.
-Round = Callable[[Sequence[Value]], list[Value]]
+Round = Callable[[Sequence[Value]], list[Value] | None]
 
 
 class Piece(NamedTuple):
@@ -59,7 +61,7 @@ class Writing:
         if first == self.layout.vector:
             self._blocks(first, lo, hi)
         else:
-            self.emitter.loop(first, lo, hi, 1, lambda _: self._deeper(rest))
+            self._parts(first, lo, hi, 1, lambda _: self._deeper(rest))
 
     def _deeper(self, order: Sequence[int]) -> None:
         if order:
@@ -72,19 +74,15 @@ class Writing:
         b, block, lanes = self.builder, self.layout.block, max(self.layout.lanes, 1)
         whole, rest = divmod(self.kernel.extents[variable], block)
         known = isinstance(lo, int) and isinstance(hi, int)
-        if known or not rest:
-            stop: Index = whole if known else hi
-        else:
-            limit = b.constant(whole, dtypes.int64)
-            stop = b.where(b.lt(b.index_value(hi), limit), b.index_value(hi), limit)
+        stop = index_min(b, hi, whole) if rest else hi
         # The loop counts elements, so that the variable is the counter itself.
         start, pieces = b.index_mul(lo, block), _pieces(block, lanes)
-        self.emitter.loop(variable, start, b.index_mul(stop, block), block, lambda _: self._block(pieces, variable))
+        self._parts(variable, start, b.index_mul(stop, block), block, lambda _: self._block(pieces, variable))
         if not rest:
             return
 
         def tail() -> None:
-            with self.emitter.at({variable: whole * block}):
+            with self.emitter.at({variable: whole * block}, reach=self._last(variable, whole * block)):
                 self._block(_pieces(rest, lanes), variable)
 
         if known:
@@ -178,10 +176,13 @@ class Writing:
             pieces = _pieces(block, lanes)
             after = list(carried)
             if whole:
-                after = emitter.loop(
+                after = self._parts(
                     vector, 0, whole, block, lambda inner: work(emitter.counter(vector), pieces, inner), carried
                 )
-            return work(whole, _pieces(extent - whole, lanes), after) if whole < extent else after
+            if whole == extent:
+                return after
+            with emitter.at({}, reach=self._last(vector, whole)):
+                return work(whole, _pieces(extent - whole, lanes), after)
 
         outside = tuple(v for v in stage.inner if v != vector)
         final = self._nest(outside, row, sums.start(lanes) * chains)
@@ -191,11 +192,30 @@ class Writing:
 
     def _nest(self, variables: Sequence[int], body: Round, carry: Sequence[Value]) -> list[Value]:
         if not variables:
-            return body(carry)
+            return body(carry) or []
         first, rest = variables[0], variables[1:]
-        return self.emitter.loop(
-            first, 0, self.kernel.extents[first], 1, lambda inner: self._nest(rest, body, inner), carry
-        )
+        return self._parts(first, 0, self.kernel.extents[first], 1, lambda inner: self._nest(rest, body, inner), carry)
+
+    def _parts(
+        self, variable: int, lo: Index, hi: Index, step: int, body: Round, carry: Sequence[Value] = ()
+    ) -> list[Value]:
+        """A loop over a variable, cut at its edges: what lies across one, in a step, is a part of its own."""
+        emitter, b = self.emitter, self.builder
+        edges = self.layout.edges.get(variable)
+        if not edges:
+            return emitter.loop(variable, lo, hi, step, body, carry)
+        extent = -(-self.kernel.extents[variable] // step) * step
+        cuts = sorted({0, extent, *(x // step * step for x in edges), *(-(-x // step) * step for x in edges)})
+        after = list(carry)
+        for start, stop in pairwise(cuts):
+            first, last = index_max(b, lo, start), index_min(b, hi, stop)
+            after = emitter.loop(variable, first, last, step, body, after, (start, stop - 1))
+        return after
+
+    def _last(self, variable: int, start: int) -> dict[int, tuple[int, int]]:
+        """How far the rest of a variable reaches."""
+        extent = self.kernel.extents[variable]
+        return {variable: (start, extent - 1)} if self.layout.edges.get(variable) else {}
 
     def _stores(self, stage: Stage) -> None:
         # Every value before the first store: what is updated in place may be read by several of them.
