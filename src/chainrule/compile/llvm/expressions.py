@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -32,7 +32,19 @@ from chainrule.compile.kernels.kernel import Store
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.levels import Levels
 from chainrule.compile.llvm.random import are_quads, drawn, drawn_together
+from chainrule.compile.llvm.squares import transposed
 from chainrule.core.affine import Affine
+
+
+class Across(NamedTuple):
+    """A square of points being written: `row` of `variable`, of as many as there are lanes over another one.
+
+    read: vectors along the square's rows, by id of the load.
+    """
+
+    variable: int
+    row: int
+    read: dict[int, list[Value]]
 
 
 @final
@@ -53,6 +65,7 @@ class Emitter(Levels):
         self.mask: Value | None = None
         self.quarter: int | None = None  # which of four whole vectors of neighbours, worked on at once, this is
         self._quads: dict[int, list[Value]] = {}
+        self.across: Across | None = None
         self._mentioned: dict[int, tuple[Expr, frozenset[Any]]] = {}
 
     @contextmanager
@@ -136,7 +149,7 @@ class Emitter(Levels):
         value: Value
         match expr:
             case Load():
-                value = self._loaded(expr.buffer, expr.offset)
+                value = self._turned(expr) if self._is_turned(expr) else self._loaded(expr.buffer, expr.offset)
             case Compute():
                 value = expr.op.scalar(b, *[self.value(x) for x in expr.inputs], **expr.params)
             case Cast():
@@ -179,6 +192,24 @@ class Emitter(Levels):
                 where = b.where(inside, b.index_value(where), b.constant(0, dtypes.int64))
             gathered = b.insert(gathered, b.load(pointer, where, buffer.dtype), i)
         return gathered
+
+    def _is_turned(self, expr: Load) -> bool:
+        """Does what lanes read lie far apart, and next to it what they read at the other rows of the square?"""
+        if self.across is None or self.vector is None or self.mask is not None or self.active not in (None, self.lanes):
+            return False
+        return is_across(expr.offset, self.vector, self.across.variable)
+
+    def _turned(self, expr: Load) -> Value:
+        """A row of the square, which is read along its columns, each a vector, at the first one."""
+        assert self.across is not None
+        assert self.vector is not None
+        b, read = self.builder, self.across.read
+        if id(expr) not in read:
+            assert self.across.row == 0
+            pointer, at, step = self.pointer(expr.buffer), self.index(expr.offset), expr.offset.coefficient(self.vector)
+            places = [b.index_add(at, i * step) for i in range(self.lanes)]
+            read[id(expr)] = transposed(b, [b.load(pointer, x, expr.buffer.dtype, self.lanes) for x in places])
+        return read[id(expr)][self.across.row]
 
     def _loaded_scalar(self, pointer: str, at: Index, buffer: Buffer) -> Value:
         b = self.builder
@@ -301,3 +332,8 @@ class Emitter(Levels):
             return self._quads[id(expr)][self.quarter]
         number = self.position(expr.number)
         return drawn(b, expr.kind, (seed, counter), number, expr.count, expr.params, expr.dtype)
+
+
+def is_across(offset: Affine, vector: int, other: int) -> bool:
+    """Are places far apart along one variable, and neighbours along the other?"""
+    return offset.coefficient(vector) not in (0, 1) and offset.coefficient(other) == 1

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from chainrule.compile.llvm.builder import Builder, Index, Value
+from chainrule.compile.llvm.builder import Index, Value
 from chainrule.compile.llvm.contraction.axes import Axis
 from chainrule.compile.llvm.contraction.grid import repeat
 from chainrule.compile.llvm.contraction.sources import Memory, Source
 from chainrule.compile.llvm.contraction.tile import Segment
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.indices import index_min, index_sub
+from chainrule.compile.llvm.squares import transposed
 
 Loops = Sequence[tuple[Axis, Index]]  # axes with how many of their positions
 
@@ -112,19 +113,3 @@ def turn(
             there.moved(inner, i).store(vector)
 
     repeat(emitter, 0, size, lanes, lambda j, _: repeat(emitter, 0, depth, lanes, lambda k, _: square(k, j)) and None)
-
-
-def transposed(b: Builder, rows: Sequence[Value]) -> list[Value]:
-    """A square of as many vectors as they have lanes, rows as columns."""
-    n = len(rows)
-    held, width = list(rows), 1
-    while width < n:
-        low = [i if not i & width else n + (i ^ width) for i in range(n)]
-        high = [i | width if not i & width else n + i for i in range(n)]
-        after = list(held)
-        for i in range(n):
-            if not i & width:
-                after[i] = b.shuffle(held[i], held[i | width], low)
-                after[i | width] = b.shuffle(held[i], held[i | width], high)
-        held, width = after, width * 2
-    return held

@@ -13,7 +13,6 @@ from chainrule.compile.llvm.contraction.forms import beside
 from chainrule.compile.llvm.contraction.grid import Kind, repeat
 from chainrule.compile.llvm.contraction.layout import Layout
 from chainrule.compile.llvm.contraction.operands import ALL, Operands, Part, Pieces, Point, Run
-from chainrule.compile.llvm.contraction.packing import transposed
 from chainrule.compile.llvm.contraction.sources import Memory, Source
 from chainrule.compile.llvm.contraction.summation import Summation, sets_for, zero
 from chainrule.compile.llvm.contraction.tile import (
@@ -27,6 +26,7 @@ from chainrule.compile.llvm.contraction.tile import (
 from chainrule.compile.llvm.expressions import Emitter
 from chainrule.compile.llvm.indices import index_divmod, index_max, index_min, index_sub, opaque
 from chainrule.compile.llvm.shares import Share
+from chainrule.compile.llvm.squares import transposed
 
 
 class Writing:

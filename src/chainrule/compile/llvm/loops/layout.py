@@ -22,6 +22,7 @@ from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, Within, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
 from chainrule.compile.kernels.relocation import Places, relocated
+from chainrule.compile.llvm.expressions import is_across
 from chainrule.compile.llvm.random import TOGETHER, are_quads
 from chainrule.compile.llvm.shares import Rows
 from chainrule.compile.llvm.target import Target
@@ -29,6 +30,7 @@ from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
 
 _STRIDED = 1.5  # what an element costs that is not next to the last, against a whole vector of neighbours
+_TURNED = 1.0  # what an element of a square that is turned costs, for each of the doublings that make up its side
 _CHAINS = 4  # additions in flight: a sum waits four cycles for the last one
 _LARGE = 24  # ops; what is larger finds no registers for so many chains, and has two
 _OTHERS = 4  # registers for what is added up: sums take no more than the rest
@@ -47,6 +49,8 @@ class Layout:
 
     order: the outer variables that have more than one round, outermost first; threads share the first.
     vector: the outer variable that lanes run over, or None: then each stage has one of its own, see `inner`.
+    across: an outer variable along which lies what lanes read far apart: with as many points of it as there are lanes
+        they are worked on as squares, read along one side and turned; or None.
     inner: of each stage, by number, the inner variable that lanes may run over.
     lanes: of a vector, or SCALAR. pieces: vectors that are worked on at once.
     base: a variable that stands for the first point of those; None where nothing mentions it.
@@ -58,6 +62,7 @@ class Layout:
     kernel: Loops
     order: tuple[int, ...]
     vector: int | None
+    across: int | None
     inner: Mapping[int, int | None]
     lanes: int
     pieces: int
@@ -111,6 +116,7 @@ def decide(kernel: Loops, target: Target) -> Layout:
     pieces, base = _pieces(kernel, extent, lanes, target.registers), None
     if any(_in_quads(e, vector, lanes) for stage in kernel.stages for e in walk(*_roots(stage))):
         pieces = TOGETHER
+    across = None if vector is None else _across(kernel, vector, lanes)
     if vector is not None and (kept := _remembered(kernel)):
         pieces, base = 1, max(kernel.extents) + 1
         kernel = _side_by_side(kernel, kept, lanes, Affine.variable(vector) - Affine.variable(base))
@@ -118,11 +124,12 @@ def decide(kernel: Loops, target: Target) -> Layout:
         kernel=kernel,
         order=_order(kernel, vector),
         vector=vector,
+        across=across,
         inner=inner,
         lanes=lanes if lanes > 1 else SCALAR,
         pieces=pieces,
         base=base,
-        edges=_edges(kernel, {vector} if vector is not None else set(inner.values())),
+        edges=_edges(kernel, {vector} if vector is not None else set(inner.values()), across),
         work=work,
     )
 
@@ -149,7 +156,20 @@ def _pieces(kernel: Loops, extent: int, lanes: int, registers: int) -> int:
     return max(1, min(_CHAINS if size <= _LARGE else 2, most, (registers - _OTHERS) // most_sums))
 
 
-def _edges(kernel: Loops, along: Collection[int | None]) -> dict[int, Sequence[int]]:
+def _across(kernel: Loops, vector: int, lanes: int) -> int | None:
+    """The side of squares: see `Layout`. Only of values that are computed and stored point by point."""
+    (stage, *others), extents = kernel.stages, kernel.extents
+    if others or stage.inner or lanes == 1 or extents[vector] < lanes:
+        return None
+    expressions = list(walk(*_roots(stage)))
+    if len(expressions) * lanes > _WRITTEN:
+        return None
+    loads = [e.offset for e in expressions if isinstance(e, Load)]
+    possible = [v for v in kernel.outer if extents[v] >= lanes and any(is_across(x, vector, v) for x in loads)]
+    return possible[0] if possible else None
+
+
+def _edges(kernel: Loops, along: Collection[int | None], across: int | None) -> dict[int, Sequence[int]]:
     """Where loops are cut, as long as the body is short; along: the variables that lanes run over.
 
     They come first: of a vector that lies across an edge each lane is asked, in a copy of the body of its own.
@@ -164,7 +184,7 @@ def _edges(kernel: Loops, along: Collection[int | None]) -> dict[int, Sequence[i
     edges: dict[int, Sequence[int]] = {}
     copies = len(expressions)
     for v in sorted(found, key=lambda v: (v not in along, v)):
-        inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v])
+        inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v] and v != across)
         copies *= 1 + len(inside) * (2 if v in along else 1)
         if copies > _WRITTEN:
             break
@@ -242,8 +262,8 @@ def _best_outer(kernel: Loops, full: int) -> tuple[int | None, float]:
 
 
 def _outer_cost(kernel: Loops, vector: int, full: int) -> float:
-    points = math.prod(kernel.extents[v] for v in kernel.outer)
-    stages = sum(_stage_cost(kernel, stage, vector, full) for stage in kernel.stages)
+    points, across = math.prod(kernel.extents[v] for v in kernel.outer), _across(kernel, vector, full)
+    stages = sum(_stage_cost(kernel, stage, vector, full, across) for stage in kernel.stages)
     return points * stages * _vectors(kernel.extents[vector], full)
 
 
@@ -261,7 +281,7 @@ def _inner_cost(kernel: Loops, stage: Stage, full: int, vector: int) -> float:
     return _stage_cost(kernel, stage, vector, full) * _vectors(max(kernel.extents[vector], 1), full) + fold
 
 
-def _stage_cost(kernel: Loops, stage: Stage, vector: int | None, lanes: int) -> float:
+def _stage_cost(kernel: Loops, stage: Stage, vector: int | None, lanes: int, across: int | None = None) -> float:
     """Of one run of the stage's loops: vectors of work, and what each access takes."""
     rounds = math.prod(kernel.extents[v] for v in stage.inner)
     arithmetic = sum(_weight(e) for e in walk(*_roots(stage)))
@@ -269,6 +289,10 @@ def _stage_cost(kernel: Loops, stage: Stage, vector: int | None, lanes: int) -> 
     for affine in _accesses(stage):
         step = 0 if vector is None else affine.coefficient(vector)
         accesses += 1.0 if step in (0, 1) else _STRIDED * lanes
+    if across is not None:
+        loads = [e.offset for e in walk(*_roots(stage)) if isinstance(e, Load)]
+        turned = sum(is_across(x, vector, across) for x in loads) if vector is not None else 0
+        accesses -= turned * (_STRIDED * lanes - _TURNED * math.log2(lanes))
     picks = sum(_pick_cost(e, vector, lanes) for e in walk(*_roots(stage)) if isinstance(e, Pick))
     return rounds * (arithmetic + accesses + picks)
 

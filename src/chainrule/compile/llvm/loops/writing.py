@@ -16,8 +16,8 @@ from chainrule import dtypes
 from chainrule.compile.kernels.expression import Reduction
 from chainrule.compile.kernels.kernel import Stage
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
-from chainrule.compile.llvm.expressions import Emitter
-from chainrule.compile.llvm.indices import index_max, index_min
+from chainrule.compile.llvm.expressions import Across, Emitter
+from chainrule.compile.llvm.indices import index_divmod, index_max, index_min, index_sub
 from chainrule.compile.llvm.loops.layout import Layout
 from chainrule.compile.llvm.loops.reductions import Accumulators
 from chainrule.compile.llvm.random import TOGETHER
@@ -45,6 +45,7 @@ class Writing:
     def __init__(self, layout: Layout, emitter: Emitter) -> None:
         self.layout, self.kernel, self.emitter = layout, layout.kernel, emitter
         self.builder: Builder = emitter.builder
+        self._in_square = False
 
     # --- outer loops
 
@@ -60,8 +61,24 @@ class Writing:
         first, rest = order[0], order[1:]
         if first == self.layout.vector:
             self._blocks(first, lo, hi)
+        elif first == self.layout.across:
+            self._squares(first, rest, lo, hi)
         else:
             self._parts(first, lo, hi, 1, lambda _: self._deeper(rest))
+
+    def _squares(self, variable: int, rest: Sequence[int], lo: Index, hi: Index) -> None:
+        """As many points at once as there are lanes, then those left over one by one."""
+        b, emitter, lanes = self.builder, self.emitter, self.layout.lanes
+        whole = index_sub(b, index_sub(b, hi, lo), index_divmod(b, index_sub(b, hi, lo), lanes)[1])
+        middle = b.index_add(lo, whole)
+
+        def square(_: Sequence[Value]) -> None:
+            self._in_square = True
+            self._deeper(rest)
+            self._in_square = False
+
+        emitter.loop(variable, lo, middle, lanes, square)
+        emitter.loop(variable, middle, hi, 1, lambda _: self._deeper(rest))
 
     def _deeper(self, order: Sequence[int]) -> None:
         if order:
@@ -97,7 +114,25 @@ class Writing:
     # --- a block of points of the outer loops: lanes over an outer variable
 
     def _block(self, pieces: Sequence[Piece], vector: int) -> None:
-        """All stages, for all the pieces of a block of points."""
+        """All stages, for all the pieces of a block of points, at each row if they are columns of a square."""
+        across = self.layout.across
+        if not self._in_square or across is None:
+            self._row(pieces, vector)
+            return
+        emitter, start = self.emitter, self.emitter.counter(across)
+        read: dict[int, list[Value]] = {}
+        if any(piece.active != self.layout.lanes for piece in pieces):
+            stop = self.builder.index_add(start, self.layout.lanes)
+            emitter.loop(across, start, stop, 1, lambda _: self._row(pieces, vector))
+            return
+        for row in range(self.layout.lanes):
+            emitter.across = Across(across, row, read)
+            with emitter.at({across: self.builder.index_add(start, row)}):
+                self._row(pieces, vector)
+        emitter.across = None
+
+    def _row(self, pieces: Sequence[Piece], vector: int) -> None:
+        """All stages, for all the pieces."""
         reduced: list[list[tuple[Reduction, Value]]] = [[] for _ in pieces]
         base = self.layout.base
         with self.emitter.at({} if base is None else {base: self.emitter.counter(vector)}):
