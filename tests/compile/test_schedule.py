@@ -112,6 +112,25 @@ def test_a_weight_is_updated_where_its_gradient_is_made_and_the_gradient_is_not_
     assert not any(s.buffer.shape == (100, 50) for s in found.arena.stays)
 
 
+def test_a_convolution_of_images_made_here_keeps_the_batch_innermost_and_its_result_is_turned():
+    w = drawn(8, 4, 3, 3)
+    x = drawn(16, 4, 10, 10)
+
+    def made(x):
+        return F.conv2d(x.tanh(), w, padding=1).relu()
+
+    *_, product, copy = kernels(written(made, x))
+    (kept,) = stored(product)
+    assert isinstance(product, Contract)
+    assert kept.place == "arena"
+    assert kept.strides[0] == 1
+    assert [b.place for b in stored(copy)] == ["output"]
+    same(made, x)
+    # Images that are given lie in rows, and so does the result: lanes go along the rows then, and nothing is turned.
+    (product,) = kernels(written(lambda x: F.conv2d(x, w), x))
+    assert [b.place for b in stored(product)] == ["output"]
+
+
 def test_an_update_waits_for_whoever_reads_the_old_weight():
     found = written(*page_step())
     names = [b for task in found.schedule.tasks for b in task.writes if b.place == "input"]

@@ -7,7 +7,6 @@ which order kernels run; what the stages of loops are is told in `stages.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,13 @@ from chainrule import dtypes
 from chainrule.compile.kernels.access import Leaf, Lowering, Where, is_free
 from chainrule.compile.kernels.buffer import Buffer, row_major
 from chainrule.compile.kernels.expression import Accumulated, Cast, Expr, Load, Random, Reduced, Reduction
-from chainrule.compile.kernels.group import Group, points_of
+from chainrule.compile.kernels.group import Group, Places, points_of
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops, Scan, Scatter, Sort, Stage, Store
 from chainrule.compile.kernels.stages import staged
 from chainrule.compile.kernels.storage import Buffers, offset_in
 from chainrule.core.affine import Affine
 from chainrule.core.node import Node
 from chainrule.ops import indexing, movement, windows
-
-Places = Mapping[int, tuple[Affine, ...]]  # where a node stands in the loops of its group, by the node's id
 
 
 def kernel_of(group: Group, places: Places, buffers: Buffers) -> Kernel:

@@ -7,7 +7,7 @@ values are stored (`stores.py`), and how a group becomes a kernel (`building.py`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,9 @@ from chainrule.core.affine import Affine
 from chainrule.core.family import Reduction
 from chainrule.core.node import Node
 from chainrule.ops import contraction, indexing, movement, source, windows
+
+# Where nodes stand in the loops of the groups that compute them, by id of the node.
+Places = Mapping[int, tuple[Affine, ...]]
 
 Kind = Literal["loops", "contract", "scatter", "scan", "sort", "random"]
 

@@ -13,29 +13,25 @@ Knows only these steps and their order: `homes.py`, `stores.py` and `sparing.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chainrule.compile.kernels.access import is_free
-from chainrule.compile.kernels.group import Group
+from chainrule.compile.kernels.group import Group, Places
 from chainrule.compile.kernels.homes import find_homes
 from chainrule.compile.kernels.repeated import repeated
 from chainrule.compile.kernels.sparing import worth_storing
 from chainrule.compile.kernels.stores import find_stores
 from chainrule.compile.kernels.uses import uses_of
 from chainrule.compile.program import Program
-from chainrule.core.affine import Affine
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Grouping:
-    """The groups of a program, each with what it reads and writes.
-
-    places: where a node that a group computes stands in its loops, by the node's id.
-    """
+    """The groups of a program, each with what it reads and writes; and where it computes them."""
 
     groups: Sequence[Group]
-    places: Mapping[int, tuple[Affine, ...]]
+    places: Places
 
 
 def grouped(program: Program) -> Grouping:

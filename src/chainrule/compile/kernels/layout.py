@@ -14,9 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from chainrule.compile.caches import LINE, PAGE
-from chainrule.compile.kernels.access import is_free
+from chainrule.compile.kernels.access import Flat, Lowering, Where, is_free
 from chainrule.compile.kernels.buffer import Buffer, row_major
-from chainrule.compile.kernels.group import Group
+from chainrule.compile.kernels.expression import Expr, Number
+from chainrule.compile.kernels.group import Group, Places
+from chainrule.core.affine import Affine
 from chainrule.core.node import Node
 from chainrule.ops import windows
 
@@ -53,6 +55,39 @@ def batch_innermost(groups: Sequence[Group], memory: Mapping[int, Buffer], flat:
             if near and group.kind == "loops":
                 growing = choose(group) or growing
     return {key: _turned(memory[key]) for key in chosen}
+
+
+def better_turned(groups: Sequence[Group], places: Places) -> set[int]:
+    """The ids of what convolutions store that is better kept with the batch innermost and copied to where it is wanted.
+
+    That is so where the batch lies innermost in what they read, for which it has to be computed.
+    """
+    found: set[int] = set()
+    for group in groups:
+        if group.kind == "contract" and any(_slides(x, group) for x in group.seeds[0].inputs):
+            batches = _batches(group)
+            for node in group.placed:
+                first = places[id(node)][0] if node.aval.ndim > 2 else None
+                found |= {id(node)} if first in batches else set()
+    return found
+
+
+def _batches(group: Group) -> list[Affine]:
+    """The loops over batches of a convolution: where it reads the first dimension of what is computed."""
+    found: list[Affine] = []
+
+    def leaf(x: Node, where: Where) -> Expr | None:
+        if id(x) not in group.loads:
+            return None
+        is_long = x.op is not None and x.aval.ndim > 2 and x.aval.shape[0] >= BATCH
+        if is_long and not isinstance(where, Flat) and isinstance(where[0], Affine):
+            found.append(where[0])
+        return Number(0, x.aval.dtype)
+
+    lowering = Lowering(leaf, group.extents)
+    for x, place in zip(group.seeds[0].inputs, group.operands(), strict=True):
+        lowering.lowered(x, place)
+    return [first for first in found if len(first.terms) == 1 and first.terms[0][0] < len(group.frame)]
 
 
 def rows_spread(groups: Sequence[Group], memory: Mapping[int, Buffer], flat: Collection[int]) -> dict[int, Buffer]:

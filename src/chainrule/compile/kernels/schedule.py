@@ -6,15 +6,15 @@ copied at the end. Refuses to know how kernels are made (`building.py`) and how 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.building import Places, copy_of, kernel_of
-from chainrule.compile.kernels.group import Group
+from chainrule.compile.kernels.building import copy_of, kernel_of
+from chainrule.compile.kernels.group import Group, Places
 from chainrule.compile.kernels.grouping import grouped
-from chainrule.compile.kernels.layout import batch_innermost, rows_spread
+from chainrule.compile.kernels.layout import batch_innermost, better_turned, rows_spread
 from chainrule.compile.kernels.order import ordered
 from chainrule.compile.kernels.storage import Buffers, buffer_like
 from chainrule.compile.kernels.tasks import Task, task_of
@@ -53,7 +53,7 @@ def scheduled(program: Program) -> Schedule:
     outputs = tuple(buffer_like(x, "output", f"out{i}") for i, x in enumerate(program.outputs))
     for x, buffer in zip(program.inputs, inputs, strict=True):
         buffers.give(x, buffer)
-    copies = list(_given_back(program, outputs, buffers))
+    copies = list(_given_back(program, outputs, buffers, better_turned(grouping.groups, grouping.places)))
     order = ordered(program, grouping)
     for x, value in order.in_place:
         buffers.give(value, buffers.of(x))
@@ -98,10 +98,15 @@ class _Copy(NamedTuple):
     origin: Buffer | None = None
 
 
-def _given_back(program: Program, outputs: Iterable[Buffer], buffers: Buffers) -> Iterator[_Copy]:
-    """Outputs are computed where they are wanted; copied is what lies elsewhere: a leaf, an output given back twice."""
+def _given_back(
+    program: Program, outputs: Iterable[Buffer], buffers: Buffers, elsewhere: Collection[int]
+) -> Iterator[_Copy]:
+    """Outputs are computed where they are wanted; copied is what lies elsewhere: a leaf, an output given back twice.
+
+    elsewhere: ids of what is better computed elsewhere, and copied.
+    """
     for node, buffer in zip(program.outputs, outputs, strict=True):
-        if node.op is None or buffers.holds(node):
+        if node.op is None or buffers.holds(node) or id(node) in elsewhere:
             yield _Copy(node, buffer)
         else:
             buffers.give(node, buffer)

@@ -129,7 +129,7 @@ def decide(kernel: Loops, target: Target) -> Layout:
         lanes=lanes if lanes > 1 else SCALAR,
         pieces=pieces,
         base=base,
-        edges=_edges(kernel, {vector} if vector is not None else set(inner.values()), across),
+        edges=_edges(kernel, {vector} if vector is not None else set(inner.values()), 1 if across is None else lanes),
         work=work,
     )
 
@@ -169,8 +169,8 @@ def _across(kernel: Loops, vector: int, lanes: int) -> int | None:
     return possible[0] if possible else None
 
 
-def _edges(kernel: Loops, along: Collection[int | None], across: int | None) -> dict[int, Sequence[int]]:
-    """Where loops are cut, as long as the body is short; along: the variables that lanes run over.
+def _edges(kernel: Loops, along: Collection[int | None], rows: int) -> dict[int, Sequence[int]]:
+    """Where loops are cut, as long as the body is short; along: the variables that lanes run over; rows: of a square.
 
     They come first: of a vector that lies across an edge each lane is asked, in a copy of the body of its own.
     """
@@ -182,9 +182,9 @@ def _edges(kernel: Loops, along: Collection[int | None], across: int | None) -> 
                 ((v, c),) = position.terms
                 found[v] |= {c * (at - position.constant) + (c < 0) for at in (low, high)}
     edges: dict[int, Sequence[int]] = {}
-    copies = len(expressions)
+    copies = len(expressions) * rows
     for v in sorted(found, key=lambda v: (v not in along, v)):
-        inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v] and v != across)
+        inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v])
         copies *= 1 + len(inside) * (2 if v in along else 1)
         if copies > _WRITTEN:
             break

@@ -8,7 +8,7 @@ Several vectors are worked on at once where a reduction would else wait for its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, final
 
@@ -69,16 +69,17 @@ class Writing:
     def _squares(self, variable: int, rest: Sequence[int], lo: Index, hi: Index) -> None:
         """As many points at once as there are lanes, then those left over one by one."""
         b, emitter, lanes = self.builder, self.emitter, self.layout.lanes
-        whole = index_sub(b, index_sub(b, hi, lo), index_divmod(b, index_sub(b, hi, lo), lanes)[1])
-        middle = b.index_add(lo, whole)
 
         def square(_: Sequence[Value]) -> None:
             self._in_square = True
             self._deeper(rest)
             self._in_square = False
 
-        emitter.loop(variable, lo, middle, lanes, square)
-        emitter.loop(variable, middle, hi, 1, lambda _: self._deeper(rest))
+        for first, last, reach in self._between_edges(variable, lo, hi, 1):
+            size = index_max(b, index_sub(b, last, first), 0)
+            middle = b.index_add(first, index_sub(b, size, index_divmod(b, size, lanes)[1]))
+            emitter.loop(variable, first, middle, lanes, square, reach=reach)
+            emitter.loop(variable, middle, last, 1, lambda _: self._deeper(rest), reach=reach)
 
     def _deeper(self, order: Sequence[int]) -> None:
         if order:
@@ -235,17 +236,23 @@ class Writing:
         self, variable: int, lo: Index, hi: Index, step: int, body: Round, carry: Sequence[Value] = ()
     ) -> list[Value]:
         """A loop over a variable, cut at its edges: what lies across one, in a step, is a part of its own."""
-        emitter, b = self.emitter, self.builder
-        edges = self.layout.edges.get(variable)
+        after = list(carry)
+        for first, last, reach in self._between_edges(variable, lo, hi, step):
+            after = self.emitter.loop(variable, first, last, step, body, after, reach)
+        return after
+
+    def _between_edges(
+        self, variable: int, lo: Index, hi: Index, step: int
+    ) -> Iterator[tuple[Index, Index, tuple[int, int] | None]]:
+        """The parts of a loop: where each begins and ends, and how far the variable reaches there if that is of use."""
+        edges, b = self.layout.edges.get(variable), self.builder
         if not edges:
-            return emitter.loop(variable, lo, hi, step, body, carry)
+            yield lo, hi, None
+            return
         extent = -(-self.kernel.extents[variable] // step) * step
         cuts = sorted({0, extent, *(x // step * step for x in edges), *(-(-x // step) * step for x in edges)})
-        after = list(carry)
         for start, stop in pairwise(cuts):
-            first, last = index_max(b, lo, start), index_min(b, hi, stop)
-            after = emitter.loop(variable, first, last, step, body, after, (start, stop - 1))
-        return after
+            yield index_max(b, lo, start), index_min(b, hi, stop), (start, stop - 1)
 
     def _last(self, variable: int, start: int) -> dict[int, tuple[int, int]]:
         """How far the rest of a variable reaches."""
