@@ -198,6 +198,13 @@ MISTAKES = [
     (lambda: x().add_(cr.ones(4, 2, 3)), ShapeError, "add_: float32[4,2,3] does not fit into float32[2,3]"),
     (lambda: cr.arange(3).add_(0.5), DTypeError, "add_: the result is float32 and does not fit in place into int64[3]"),
     (lambda: x().__setitem__(0, np.ones(7)), ShapeError, "setitem: "),
+    (lambda: x().__setitem__(0, w()[:, 0]), InPlaceError, "write y = y … instead, with cr.where(…), or collect the"),
+    (lambda: cr.ones(3, 4).add_(w()), InPlaceError, "add_: the new value requires a gradient"),
+    (lambda: cr.ones(3, 4).mul_(w()), InPlaceError, "mul_: the new value requires a gradient"),
+    (lambda: setattr(w(), "data", 3.0), DTypeError, "data: expected a tensor; got float"),
+    (lambda: setattr(w(), "data", cr.ones(3).double()), DTypeError, "data: expected float32[3,4], as it was"),
+    (lambda: setattr(w(), "data", cr.ones(3)), ShapeError, "data: expected float32[3,4], as it was; got float32[3];"),
+    (lambda: setattr(w() * 2, "data", w()), InPlaceError, "data: this tensor was computed by mul"),
 ]
 
 

@@ -197,6 +197,14 @@ def test_updates_in_place_write_into_the_same_memory():
     assert not data.any()
 
 
+@pytest.mark.parametrize("offset", [0, 1, -2, 5])
+def test_a_diagonal_is_a_view(offset):
+    x, y = cr.zeros(3, 4), np.zeros((3, 4), np.float32)
+    x.diagonal(offset).fill_(1)
+    y[np.eye(3, 4, offset, dtype=bool)] = 1
+    np.testing.assert_array_equal(x.numpy(), y)
+
+
 def test_a_leaf_that_needs_a_gradient_changes_only_under_no_grad():
     x = leaf(3)
     for update in (lambda: x.zero_(), lambda: x.__iadd__(1), lambda: x.__setitem__(0, 1.0)):
@@ -206,6 +214,22 @@ def test_a_leaf_that_needs_a_gradient_changes_only_under_no_grad():
             update()
     assert x.requires_grad
     assert x.is_leaf
+
+
+def test_data_is_the_value_without_its_gradient():
+    for library in (cr, torch):
+        x = library.ones(3, requires_grad=True)
+        loss = (x * x).sum()
+        assert not x.data.requires_grad
+        x.data *= 2
+        x.data.add_(1)
+        assert x.tolist() == [3.0] * 3
+        assert x.requires_grad
+        x.data = library.zeros(3)
+        assert x.tolist() == [0.0] * 3
+        if library is cr:  # which PyTorch lets pass, with a gradient of the new value
+            with pytest.raises(cr.errors.StaleValueError):
+                loss.backward()
 
 
 def test_augmented_assignment_of_a_computed_value_makes_a_new_one():

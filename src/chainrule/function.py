@@ -37,9 +37,9 @@ class Context:
 def _twin(value: Any, twins: dict[int, Any], name: str) -> Any:
     if id(value) in twins:
         return twins[id(value)]
-    if not isinstance(value, Tensor) or value.data is None:
+    if not isinstance(value, Tensor) or value.array is None:
         return value
-    named = Tensor.leaf(value.data)
+    named = Tensor.leaf(value.array)
     named.symbol = value.symbol or name
     return named
 
@@ -107,7 +107,7 @@ class Function:
             pullback=_backward(cls, ctx, inputs, value),
             saved=ctx.saved_tensors,
         )
-        data = None if value.data is None else value.data.view()
+        data = None if value.array is None else value.array.view()
         out: Tensor = make(Tensor, op, tensors, NO_PARAMS, data, value.aval, True, capture(2))
         out.scope = current_scope()
         if tracing is not None:
@@ -123,7 +123,7 @@ def _rerun(cls: type[Function], inputs: tuple[Any, ...], options: dict[str, Any]
         again = [Tensor.leaf(next(values)) if isinstance(x, Node) else x for x in inputs]
         with recording(ENGINE_OFF):
             out = cls.forward(Context(), *again, **options)
-        return np.asarray(out.data)
+        return np.asarray(out.array)
 
     return kernel
 

@@ -73,12 +73,12 @@ class Tensor(Node):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        data = self.data
+        data = self.array
         return self.aval.shape if data is None else data.shape
 
     @property
     def dtype(self) -> np.dtype:
-        data = self.data
+        data = self.array
         return self.aval.dtype if data is None else data.dtype
 
     @property
@@ -116,13 +116,13 @@ class Tensor(Node):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        if self.data is None:
+        if self.array is None:
             return f"tensor(symbol {self.symbol or '?'}: {self.aval})"
-        if not self.data.size:
+        if not self.array.size:
             size = f", size={self.shape}" if self.ndim != 1 else ""
             kind = "" if self.dtype == dtypes.DEFAULT_FLOAT else f", dtype={self.dtype}"
             return f"tensor([]{size}{kind}{', requires_grad=True' if self.requires_grad else ''})"
-        text = np.array2string(self.data, separator=", ", prefix="tensor(", precision=4, threshold=1000)
+        text = np.array2string(self.array, separator=", ", prefix="tensor(", precision=4, threshold=1000)
         known = self.dtype in (dtypes.DEFAULT_FLOAT, dtypes.DEFAULT_INT, dtypes.bool_)
         extra = ("" if known else f", dtype={self.dtype}") + (
             f", requires_grad={self.requires_grad}" if self.requires_grad else ""
@@ -208,8 +208,8 @@ class Tensor(Node):
         tracing = tracer()
         if tracing is not None and not tracing.is_constant(self):
             value: Tensor = tracing.detached(self)
-        elif self.data is not None:
-            value = Tensor.leaf(self.data)
+        elif self.array is not None:
+            value = Tensor.leaf(self.array)
         else:
             value = Tensor.symbolic(self.symbol or "?", self.aval)
         if self.requires_grad:
@@ -217,6 +217,19 @@ class Tensor(Node):
             value.trail = capture()
         value.constant = self.constant
         return value
+
+    @property
+    def data(self) -> Tensor:
+        """The same value, sharing memory, without a gradient: `detach()`.
+
+        Setting it puts the tensor's value into other memory: that of the tensor which is given. A backward pass that
+        needs the old value is then an error.
+        """
+        return self.detach()
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        inplace.replace(self, value)
 
     def alias(self) -> Tensor:
         """The same value as a new node that leads back to this one."""
@@ -271,10 +284,10 @@ class Tensor(Node):
                     tracing.add_grad(leaf, g)
                 elif leaf.grad is not None:
                     leaf.grad = (leaf.grad if fits(leaf) else checked_grad(leaf, "backward")) + g
-                elif g.data.flags.owndata and g.made > started and times[id(g)] == 1:
+                elif g.array.flags.owndata and g.made > started and times[id(g)] == 1:
                     leaf.grad = g
                 else:  # a view, a number stored once, or an array that is also another leaf's: .grad owns its memory
-                    leaf.grad = Tensor.leaf(np.array(g.data))
+                    leaf.grad = Tensor.leaf(np.array(g.array))
 
     def _seed(self, gradient: Any) -> Tensor:
         if gradient is None:

@@ -1,5 +1,7 @@
 """cr.compile at the call: what is traced and when, whose memory is whose, random numbers, threads, errors."""
 
+import copy
+import pickle
 import threading
 import warnings
 from collections import namedtuple
@@ -75,6 +77,101 @@ def test_what_a_module_holds_is_watched():
     assert fast.traces == 3
     model.double()
     assert equal([fast(x.double()).numpy()], values([model(x.double())]))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["called by itself", "in another"])
+def test_a_module_is_watched_that_applied_no_op(inside):
+    cr.manual_seed(0)
+    drop = cr.nn.Dropout(0.5)
+    model = cr.nn.Sequential(drop) if inside else drop
+    fast, x = compiled(lambda x: model(x) * 1), cr.ones(100)
+    dropped = []
+    for mode in (drop.eval, drop.train, drop.eval):
+        mode()
+        dropped.append(bool((fast(x) == 0).any()))
+    assert dropped == [False, True, False]
+
+
+def test_what_is_set_once_is_an_error():
+    class Counting(cr.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.seen = 0, None
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    class Keeping(Counting):
+        def forward(self, x):
+            self.seen = x * 2
+            return self.seen
+
+    class Evaluating(Counting):
+        def forward(self, x):
+            self.eval()
+            y = x * 2
+            self.train()
+            self.seen = None
+            return y
+
+    for kind, name in ((Counting, "calls"), (Keeping, "seen")):
+        module = kind()
+        with pytest.raises(
+            TraceError, match=f"setting {kind.__name__}.{name}, which would happen only while"
+        ) as caught:
+            compiled(module)(cr.ones(2))
+        assert f"self.{name}" in str(caught.value).splitlines()[-1]  # the line that sets it
+        assert (module.calls, module.seen) == (0, None)
+    assert compiled(Evaluating())(cr.ones(2)).tolist() == [2.0, 2.0]
+
+    w = cr.ones(1, requires_grad=True)
+    optimizer = cr.optim.SGD([w], lr=1.0)
+
+    def step():
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.5
+
+    with pytest.raises(TraceError, match=r"setting the option 'lr' of an optimiser(.|\n)*group\[\"lr\"\] \*= 0.5"):
+        compiled(step)()
+    assert optimizer.param_groups[0]["lr"] == 1.0
+
+
+def test_data_of_a_tensor_is_read_and_written_at_each_call():
+    def run(wrap):
+        w, slow = cr.ones(3, requires_grad=True), cr.zeros(3, requires_grad=True)
+
+        def step(x):
+            w.data *= 0.5
+            w.data.add_(x)
+            slow.data = 0.75 * slow.data + 0.25 * w.data
+            return (w.data * x).sum()
+
+        step = wrap(step)
+        return [float(step(cr.full((3,), n))) for n in (1.0, 2.0, 3.0)], w.tolist(), slow.tolist()
+
+    assert run(compiled) == run(lambda f: f)
+
+
+@compiled
+def doubled(x):
+    return x * 2
+
+
+def test_copies_and_pickles():
+    """A function goes by its name, as functions do; a module is copied, and traced anew."""
+    assert copy.deepcopy(doubled) is doubled
+    assert pickle.loads(pickle.dumps(doubled)) is doubled
+    model = cr.compile(cr.nn.Linear(2, 3))
+    x = cr.ones(1, 2)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.eager is not model.eager
+        assert equal([other(x).numpy()], [model(x).numpy()])
+        with cr.no_grad():
+            other.weight.zero_()
+            other.bias.zero_()
+        assert other(x).tolist() == [[0.0] * 3]
+    assert model(x).tolist() != [[0.0] * 3]
 
 
 def test_a_value_without_a_graph_says_why():
@@ -158,7 +255,7 @@ def test_variables_outside_may_get_other_values():
     assert f(cr.ones(1)).item() == 2.0
     weight = cr.tensor([3.0])
     assert f(cr.ones(1)).item() == 6.0
-    weight.data = np.array([4.0], np.float32)
+    weight.array = np.array([4.0], np.float32)
     assert f(cr.ones(1)).item() == 8.0
     assert f.traces == 3
     rate, weight = 0.5, cr.tensor([1.0])
@@ -299,7 +396,7 @@ def test_arrays_that_come_again_are_known():
     assert {id(found()) for found, _ in seen.values()} == {id(x) for x in batches}
     batches[0][:] = 50  # what is in them may change
     assert step(cr.from_numpy(batches[0])).tolist() == (total + 50).tolist()
-    w.data = batches[1]  # and what is updated may come to lie there
+    w.array = batches[1]  # and what is updated may come to lie there
     with pytest.raises(TraceError, match="shares memory"):
         step(cr.from_numpy(batches[1]))
     assert batches[1].tolist() == [2.0] * 3

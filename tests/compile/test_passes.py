@@ -227,11 +227,11 @@ def test_constants_of_one_content_are_one():
         lambda x: x * cr.tensor([1.0, 2.0], dtype=F64) + cr.tensor([1.0, 2.0], dtype=F64) + cr.zeros(2, dtype=F64),
         symbol("x", 2),
     )
-    assert sum(n.data is not None for n in found.nodes) == 2
+    assert sum(n.array is not None for n in found.nodes) == 2
     zero, minus = (cr.Tensor.filled(Aval((), F64), v) for v in (0.0, -0.0))
     assert (
         sum(
-            n.data is not None
+            n.array is not None
             for n in changed(common_subexpressions, lambda x: (x + zero, x + minus), symbol("x")).nodes
         )
         == 2
@@ -243,7 +243,7 @@ def test_large_constants_are_one_where_their_memory_is():
     found = changed(
         common_subexpressions, lambda x: x * cr.Tensor.leaf(data) + cr.Tensor.leaf(data), symbol("x", 20_000)
     )
-    assert sum(n.data is not None for n in found.nodes) == 1
+    assert sum(n.array is not None for n in found.nodes) == 1
 
 
 def test_random_numbers_are_one_where_key_and_params_are():

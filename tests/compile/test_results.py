@@ -19,7 +19,7 @@ def doubled():
 
 
 def address(x):
-    return x.data.__array_interface__["data"][0]
+    return x.array.__array_interface__["data"][0]
 
 
 HOLDERS = {

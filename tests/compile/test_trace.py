@@ -35,7 +35,7 @@ def test_a_program_is_the_ops_that_ran_and_reads_like_them():
     program = traced(f, cr.ones(3, 2)).program
     assert [str(x.aval) for x in program.inputs] == ["float32[3,2]", "float32[2,1]"]
     assert [x.op.name for x in program.nodes if x.op] == ["matmul", "mul", "sum"]
-    assert all(x.data is None for x in program.nodes if x.op or x.symbol)
+    assert all(x.array is None for x in program.nodes if x.op or x.symbol)
     lines = str(program).splitlines()
     assert lines[0].split() == ["%0", "=", "input", ":", "float32[3,2]", "#", "x"]
     assert lines[1].endswith("# w")
@@ -67,8 +67,8 @@ def test_updates_are_in_the_program():
 
 def test_constants_of_the_function_stay_in_the_program():
     program = traced(lambda x: x + cr.tensor([1.0, 2.0]) * 3, cr.ones(2)).program
-    constants = [x for x in program.nodes if x.op is None and x.data is not None]
-    assert [x.data.tolist() for x in constants if x.constant is None] == [[1.0, 2.0]]
+    constants = [x for x in program.nodes if x.op is None and x.array is not None]
+    assert [x.array.tolist() for x in constants if x.constant is None] == [[1.0, 2.0]]
     assert len(program.inputs) == 1
 
 
@@ -409,7 +409,7 @@ def test_an_exception_leaves_everything_as_it_was():
     assert model.weight.grad is None
     assert cr.creation.default_generator.get_state() == state
     assert cr.is_grad_enabled()
-    assert isinstance((w * 2).data, np.ndarray)
+    assert isinstance((w * 2).array, np.ndarray)
 
 
 def test_backward_does_not_go_on_outside():
@@ -435,5 +435,5 @@ def test_memory_that_is_updated_is_read_under_one_name():
 
 def test_a_node_is_never_made_outside_of_its_trace():
     compiled(lambda x: x * 2)(cr.ones(2))
-    assert isinstance((cr.ones(2) * 2).data, np.ndarray)
+    assert isinstance((cr.ones(2) * 2).array, np.ndarray)
     assert isinstance(cr.rand(2), Node)

@@ -22,7 +22,7 @@ def test_delivered_aval_is_declared_aval(case, dtype):
     declared = case.op.infer(*(x.aval for x in inputs), **case.sample.params)
     out = case(*inputs)
     assert out.aval == declared
-    assert out.data.dtype == declared.dtype
+    assert out.array.dtype == declared.dtype
     assert case(*case.symbols(dtype)).aval == declared
 
 

@@ -9,11 +9,11 @@ STEP = 2e-4
 
 
 def inner(xs, ys):
-    return sum(float(np.sum(np.asarray(x.data) * np.asarray(y.data))) for x, y in zip(xs, ys, strict=True))
+    return sum(float(np.sum(np.asarray(x.array) * np.asarray(y.array))) for x, y in zip(xs, ys, strict=True))
 
 
 def moved(points, directions, t):
-    return [cr.Tensor.leaf(np.asarray(x.data + t * d.data)) for x, d in zip(points, directions, strict=True)]
+    return [cr.Tensor.leaf(np.asarray(x.array + t * d.array)) for x, d in zip(points, directions, strict=True)]
 
 
 def quotient(function, points, directions):
@@ -76,10 +76,10 @@ def test_a_rule_of_its_own_is_the_derivative_of_the_expansion(composite):
 
     out, pullback = cr.vjp(case.along, *points)
     long_out, long_pullback = cr.vjp(expanded, *points)
-    np.testing.assert_allclose(out.data, long_out.data, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(out.array, long_out.array, rtol=1e-12, atol=1e-12)
     (w,) = case.random_like("w", out)
     for short, long in zip(pullback(w), long_pullback(w), strict=True):
-        np.testing.assert_allclose(short.data, long.data, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(short.array, long.array, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, 1e300, 0.0], ids=str)
@@ -95,7 +95,7 @@ def test_an_expansion_is_the_kernel_at_special_values_too(composite, special, ev
         expected = case.op(*map(cr.Tensor.leaf, arrays), **case.sample.params)
         expanded = case.op.expansion(*map(cr.Tensor.leaf, arrays), **case.sample.params)
         assert expanded.aval == expected.aval
-        np.testing.assert_allclose(expanded.data, expected.data, rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(expanded.array, expected.array, rtol=1e-12, atol=1e-300)
 
 
 def test_only_needed_cotangents_are_made(differentiable):

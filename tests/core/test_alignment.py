@@ -72,6 +72,6 @@ def test_tensors_that_will_be_updated_lie_there():
         cr.nn.Linear(200, 100).weight,
         cr.nn.Linear(200, 100).to(cr.float64).weight,
     ]
-    assert [x.data.ctypes.data % ALIGNMENT for x in made] == [0, 0, 0, 0]
-    assert [isinstance(x.data.base, np.ndarray) for x in made] == [False] * 4
-    assert cr.from_numpy(array).data is array
+    assert [x.array.ctypes.data % ALIGNMENT for x in made] == [0, 0, 0, 0]
+    assert [isinstance(x.array.base, np.ndarray) for x in made] == [False] * 4
+    assert cr.from_numpy(array).array is array

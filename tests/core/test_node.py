@@ -55,7 +55,7 @@ def test_a_reason_is_handed_on_and_holds_nothing_alive():
 def test_symbols_have_avals_and_no_values():
     x = cr.Tensor.symbolic("x", Aval((2, 3), cr.float32))
     y = (x @ x.T).sum()
-    assert y.data is None
+    assert y.array is None
     assert y.aval == Aval((), cr.float32)
     assert str(x.aval) == "float32[2,3]"
     assert x.aval.size == 6
@@ -63,14 +63,14 @@ def test_symbols_have_avals_and_no_values():
 
 def test_an_op_of_a_number_and_a_symbol_is_a_symbol():
     x = cr.Tensor.symbolic("x", Aval((3,), cr.float32))
-    assert (cr.ones(3) + x).data is None
+    assert (cr.ones(3) + x).array is None
 
 
 def test_filled_stores_one_number_and_says_which():
     node = cr.Tensor.filled(Aval((1000, 1000), cr.float32), Ratio(2, 200))
     assert node.constant == Ratio(2, 200)
-    assert node.data.strides == (0, 0)
-    assert node.data[3, 4] == np.float32(0.01)
+    assert node.array.strides == (0, 0)
+    assert node.array[3, 4] == np.float32(0.01)
 
 
 def test_nodes_are_not_constructed():

@@ -78,9 +78,9 @@ def value_of(x: Any, wanted: str) -> np.ndarray:
     Raises: SymbolicValueError: it is a symbol, or is traced and has another value at each call.
     """
     tracing = tracer()
-    if x.data is None or (tracing is not None and not tracing.is_constant(x)):
+    if x.array is None or (tracing is not None and not tracing.is_constant(x)):
         raise at_user_line(SymbolicValueError(f"{wanted}: {x.aval} has a shape and a dtype, but no value{_why(x)}"))
-    data: np.ndarray = x.data
+    data: np.ndarray = x.array
     return data
 
 
@@ -142,7 +142,7 @@ def _same_number(x: Any, dtype: np.dtype) -> Any:
     if x.aval.dtype == dtype:
         return x
     aval = Aval((), dtype)
-    return type(x).number(aval, x.constant) if x.data is None else type(x).filled(aval, x.constant)
+    return type(x).number(aval, x.constant) if x.array is None else type(x).filled(aval, x.constant)
 
 
 def _promoted(name: str, first: np.dtype, second: np.dtype) -> np.dtype:

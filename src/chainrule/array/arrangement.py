@@ -95,7 +95,7 @@ def repeat_interleave(x: Tensor, repeats: Any, dim: int | None = None, *, output
     if dim is None:
         return repeat_interleave(ravel(x), repeats, 0)
     where = one_dim("repeat_interleave", dim, x.ndim)
-    times = np.asarray(getattr(repeats, "data", repeats))
+    times = np.asarray(getattr(repeats, "array", repeats))
     if times.dtype.kind not in "iu" or times.size not in (1, x.shape[where]) or (times.size and times.min() < 0):
         raise at_user_line(ArgumentError(
             f"repeat_interleave: expected one int ≥ 0, or one for each of the {x.shape[where]} slices; got {repeats!r}"
@@ -198,17 +198,17 @@ def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor
         offset: how many columns right (or, negative, rows below) of the main diagonal.
         dim1: the dimension of the rows.
         dim2: the dimension of the columns.
+    Returns: a view, if these are the last two dimensions, in this order.
     """
     row, column = one_dim("diagonal", dim1, x.ndim), one_dim("diagonal", dim2, x.ndim)
     if row == column:
         raise at_user_line(ArgumentError(f"diagonal: dim1 and dim2 must differ; got {dim1} and {dim2}"))
     n, m = x.shape[row], x.shape[column]
     count = max(0, min(n + min(offset, 0), m - max(offset, 0)))
-    steps = np.arange(count)
-    positions = (steps - min(offset, 0)) * m + steps + max(offset, 0)
+    first = max(offset, 0) - min(offset, 0) * m
     rest = [d for d in range(x.ndim) if d not in (row, column)]
     flat = manipulation.reshape(manipulation.permute(x, *rest, row, column), (*(x.shape[d] for d in rest), n * m))
-    return indexing.index_select(flat, -1, type(x).leaf(positions))
+    return flat[..., first : first + count * (m + 1) : m + 1]
 
 
 def diag(x: Tensor, diagonal: int = 0) -> Tensor:

@@ -72,11 +72,11 @@ def _binary(op: Elementwise, text: str, *, floats_only: bool = False) -> Callabl
     def function(x: Any, other: Any) -> Any:
         # The common cases, checked first because they are on the path of every small step: floats with nothing to
         # align, a number, or a bias that the last dimensions repeat.
-        a = x.data if isinstance(x, Node) else None
+        a = x.array if isinstance(x, Node) else None
         if a is not None and dtypes.is_float(a.dtype):
             if type(other) is float or type(other) is int:
                 return apply(op, (x, scalar(x.makes, other, a.dtype)))
-            b = other.data if isinstance(other, Node) else None
+            b = other.array if isinstance(other, Node) else None
             if b is not None and a.dtype is b.dtype:
                 if a.shape == b.shape:
                     return apply(op, (x, other))
@@ -305,7 +305,7 @@ def where(condition: Tensor, x: Operand, y: Operand) -> Tensor:
 
 def gate(x: Tensor, condition: Tensor) -> Tensor:
     """`x` where the condition holds, 0 elsewhere: where(condition, x, 0) for a condition of the shape of `x`."""
-    a, c = x.data, condition.data
+    a, c = x.array, condition.array
     if a is not None and c is not None and a.shape == c.shape and c.dtype == dtypes.bool_:
         return apply(ops.gate, (condition, x))
     return where(condition, x, 0)

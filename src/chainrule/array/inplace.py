@@ -31,7 +31,7 @@ def _memory(x: Any, name: str) -> np.ndarray:
             f"{name}: this tensor was computed by {x.op.name}; only leaves change in place; write y = y … instead"
         ))  # fmt: skip
     if not data.flags.writeable or (0 in data.strides and data.size > 1):
-        x.data = data = aligned_copy(data)
+        x.array = data = aligned_copy(data)
     x.constant = None
     x.changed()
     return data
@@ -50,7 +50,29 @@ def writable(x: Tensor, name: str = "writable") -> np.ndarray:
 
 def _is_leaf(x: Any) -> bool:
     """May it change in place? What a traced function computes without a gradient is a leaf when it runs eagerly."""
-    return x.op is None or (x.data is None and not x.requires_grad)
+    return x.op is None or (x.array is None and not x.requires_grad)
+
+
+def _refuse_loss(x: Any, name: str, *values: Any) -> None:
+    """An update that a gradient would be lost by, or that a graph would not know of, is an error.
+
+    Raises: InPlaceError: recording is on, and `x` or what it becomes requires a gradient.
+    """
+    if not _is_leaf(x) or recording_mode() is not RECORD:
+        return
+    if x.requires_grad:
+        raise at_user_line(
+            InPlaceError(f"{name}: a leaf that requires a gradient changes in place only under `with cr.no_grad():`")
+        )
+    if any(getattr(value, "requires_grad", False) for value in values):
+        raise at_user_line(InPlaceError(
+            f"{name}: the new value requires a gradient, which an in-place update would lose; "
+            f"write y = y … instead{_INSTEAD.get(name, '')}"
+        ))  # fmt: skip
+
+
+# What to write, where an operator will not do.
+_INSTEAD = {"setitem": ", with cr.where(…), or collect the parts and join them with cr.stack(…) or cr.cat(…)"}
 
 
 def _updated(x: Any, name: str, value: Any) -> Any:
@@ -58,23 +80,12 @@ def _updated(x: Any, name: str, value: Any) -> Any:
 
     Raises: InPlaceError: not a leaf, or recording is on. ShapeError: the value does not fit.
     """
-    if _is_leaf(x) and recording_mode() is RECORD:
-        if x.requires_grad:
-            raise at_user_line(
-                InPlaceError(
-                    f"{name}: a leaf that requires a gradient changes in place only under `with cr.no_grad():`"
-                )
-            )
-        if getattr(value, "requires_grad", False):
-            raise at_user_line(InPlaceError(
-                f"{name}: the new value requires a gradient, which an in-place update would lose; "
-                f"write y = y … instead"
-            ))  # fmt: skip
+    _refuse_loss(x, name, value)
     tracing = tracer()
     array: Any = value
     if not is_scalar(value):
         fresh = as_node(value, x, name)
-        array = fresh.data
+        array = fresh.array
         sizes = zip(fresh.aval.shape[::-1], x.aval.shape[::-1], strict=False)
         if fresh.aval.ndim > x.aval.ndim or any(n not in (1, m) for n, m in sizes):
             raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {x.aval}"))
@@ -90,6 +101,7 @@ def _in_place(x: Any, name: str, function: Any, *operands: Any) -> Any:
 
     Raises: DTypeError: the result does not fit into the dtype of `x`.
     """
+    _refuse_loss(x, name, *operands)
     with recording(ENGINE_OFF):
         value = function(x, *operands)
     if dtypes.promote(value.dtype, x.dtype) != x.dtype:
@@ -99,7 +111,7 @@ def _in_place(x: Any, name: str, function: Any, *operands: Any) -> Any:
 
 def _moved(x: Any, name: str, kernel: Any, function: Any, other: Any) -> Any:
     """x = function(x, other), in place: at NumPy's speed where the shapes and dtypes already agree."""
-    data, b = x.data, other.data if isinstance(other, Node) else None
+    data, b = x.array, other.array if isinstance(other, Node) else None
     if (
         data is not None and b is not None and x.op is None and data.dtype is b.dtype and data.shape == b.shape
         and not isinstance(data.base, np.ndarray) and data.flags.writeable and dtypes.is_float(data.dtype)
@@ -152,11 +164,44 @@ def copy_(x: Tensor, source: Any) -> Tensor:
     return _updated(x, "copy_", source)  # type: ignore[no-any-return]
 
 
+def replace(x: Any, value: Any) -> None:
+    """`x.data = value`: the leaf takes the memory of another tensor, without its graph.
+
+    Raises: DTypeError: not a tensor, or one of another dtype. InPlaceError: `x` was computed from others. ShapeError:
+        another shape.
+    """
+    if not isinstance(value, Node):
+        raise at_user_line(DTypeError(
+            f"data: expected a tensor; got {type(value).__name__}; use cr.tensor(…), or update the entries under "
+            f"`with cr.no_grad():`"
+        ))  # fmt: skip
+    if value.aval != x.aval:
+        error = DTypeError if value.aval.dtype != x.aval.dtype else ShapeError
+        raise at_user_line(error(f"data: expected {x.aval}, as it was; got {value.aval}; make a new tensor instead"))
+    tracing = tracer()
+    if tracing is not None:
+        if tracing.read(value) is not tracing.read(x):  # after `x.data += y` it is updated already
+            tracing.array(x).assign(value)
+        return
+    array = value_of(value, "data")
+    if array is x.array:
+        return
+    if x.op is not None:
+        raise at_user_line(InPlaceError(
+            f"data: this tensor was computed by {x.op.name}; only leaves change in place; write y = … instead"
+        ))  # fmt: skip
+    x.changed()  # whoever reads the old memory through this tensor
+    x.array, x.constant = array, None
+    x.changed()
+
+
 def setitem(x: Tensor, key: Any, value: Any) -> None:
     """x[key] = value, in place.
 
-    Raises: OutOfRangeError: an index that does not exist. ShapeError: the value does not fit there.
+    Raises: InPlaceError: not a leaf, or a gradient would be lost. OutOfRangeError: an index that does not exist.
+        ShapeError: the value does not fit there.
     """
+    _refuse_loss(x, "setitem", value)
     if tracer() is not None:
         with recording(ENGINE_OFF):
             updated = with_entries(x, key, value)
@@ -164,7 +209,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
         return
     with recording(ENGINE_OFF):
         changed = value_of(x, "setitem").copy()
-        array = value.data if isinstance(value, Node) else value
+        array = value.array if isinstance(value, Node) else value
         plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
         try:
             changed[plain] = array
@@ -176,7 +221,7 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
 
 
 def _plain(key: Any) -> Any:
-    return key.data if isinstance(key, Node) else key
+    return key.array if isinstance(key, Node) else key
 
 
 # --- x += y: an update in place, or a new value where y needs a gradient that an update would lose

@@ -26,7 +26,7 @@ def matmul(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> Tensor:
     """
     left: Any = x if isinstance(x, Node) else as_node(x, y, "matmul")
     right: Any = y if isinstance(y, Node) else as_node(y, x, "matmul")
-    a, b = left.data, right.data
+    a, b = left.array, right.array
     if a is not None and b is not None and a.ndim == 2 == b.ndim and a.dtype is b.dtype:
         product: Tensor = apply(contraction.matmul, (left, right))
     else:

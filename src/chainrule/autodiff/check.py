@@ -30,8 +30,8 @@ _SEED = 20_260_101
 
 def directional_derivative(loss: Node, wrt: Node, direction: np.ndarray, step: float = STEP) -> float:
     """(loss(x + h d) - loss(x - h d)) / 2h in float64, every op between `wrt` and `loss` evaluated again."""
-    assert wrt.data is not None
-    at = wrt.data.astype(np.float64)
+    assert wrt.array is not None
+    at = wrt.array.astype(np.float64)
     h = step * max(1.0, float(np.max(np.abs(at), initial=0.0)))
     ends = [evaluate(loss, {id(wrt): at + sign * h * direction}, dtypes.float64) for sign in (1.0, -1.0)]
     return float((ends[0].sum() - ends[1].sum()) / (2 * h))
@@ -102,7 +102,7 @@ def check_rules(loss: Node) -> CheckReport:
 def _check_rule(node: Any, rng: np.random.Generator) -> RuleCheck:
     op, place = node.op, user_place(node.trail)
     own = isinstance(op, Opaque)
-    arrays = [x.data.astype(np.float64) if dtypes.is_float(x.data.dtype) else x.data for x in node.inputs]
+    arrays = [x.array.astype(np.float64) if dtypes.is_float(x.array.dtype) else x.array for x in node.inputs]
     needed = tuple(x.requires_grad for x in node.inputs)
     params = {k: dtypes.float64 if k == "dtype" and dtypes.is_float(v) else v for k, v in node.params.items()}
     weights = rng.standard_normal(node.aval.shape)
@@ -132,14 +132,14 @@ def _rule_cotangents(
     cls = type(node)
     with recording(ENGINE_OFF):
         if own:  # its backward reads what its forward saved
-            g = cls.leaf(weights.astype(node.data.dtype))
+            g = cls.leaf(weights.astype(node.array.dtype))
             sent = node.op.vjp(g, node, needed)
         else:
             inputs = tuple(cls.leaf(a) for a in arrays)
             out = cls.applied(node.op, inputs, params, node.aval)
-            out.data = compute(node.op, arrays, params)
+            out.array = compute(node.op, arrays, params)
             sent = node.op.vjp(cls.leaf(weights), out, needed)
-    return [None if c is None else np.asarray(c.data, np.float64) for c in sent]
+    return [None if c is None else np.asarray(c.array, np.float64) for c in sent]
 
 
 def _measured(

@@ -43,8 +43,8 @@ def evaluate_all(roots: list[Node], values: Values, dtype: np.dtype | None = Non
 
 
 def _leaf_value(node: Node, dtype: np.dtype | None) -> np.ndarray:
-    if node.data is not None:
-        return in_dtype(node.data, dtype)
+    if node.array is not None:
+        return in_dtype(node.array, dtype)
     if node.constant is not None:
         return np.full(node.aval.shape, node.constant.value, dtype if dtype is not None else node.aval.dtype)
     raise KeyError(f"no value for the symbol {node.symbol}")

@@ -42,8 +42,8 @@ def _alias(x: Node) -> Any:
         return tracing.as_variable(x)
     if not x.requires_grad:
         return (
-            type(x).leaf(x.data, requires_grad=True)
-            if x.data is not None
+            type(x).leaf(x.array, requires_grad=True)
+            if x.array is not None
             else type(x).symbolic(x.symbol or "x", x.aval, requires_grad=True)
         )
     return x + 0.0  # type: ignore[operator]

@@ -138,7 +138,7 @@ def _at_hand(node: Node) -> tuple[Any, ...]:
 
 
 def _changed_at(x: Node) -> int:
-    return max(x.mutated, 0 if x.data is None else changed_at(x.data))
+    return max(x.mutated, 0 if x.array is None else changed_at(x.array))
 
 
 def residuals(node: Node) -> Iterator[Node]:
@@ -189,7 +189,7 @@ def checked_grad(leaf: Node, name: str) -> Any:
     Raises: DTypeError: it is no tensor, or of another dtype. ShapeError: it is of another shape.
     """
     grad, which = leaf.grad, f"the .grad of {leaf.aval}{_made(leaf)}"
-    if not isinstance(grad, Node) or (grad.data is None and tracer() is None):
+    if not isinstance(grad, Node) or (grad.array is None and tracer() is None):
         raise at_user_line(DTypeError(
             f"{name}: {which} must be a tensor like it, or None; got {type(grad).__name__}; make one with cr.tensor(…)"
         ))  # fmt: skip
@@ -206,7 +206,7 @@ def checked_grad(leaf: Node, name: str) -> Any:
 
 def fits(leaf: Any) -> bool:
     """May the `.grad` of a leaf be used as it is?"""
-    grad, data = leaf.grad, leaf.data
-    if isinstance(grad, Node) and (g := grad.data) is not None and data is not None:
+    grad, data = leaf.grad, leaf.array
+    if isinstance(grad, Node) and (g := grad.array) is not None and data is not None:
         return g.shape == data.shape and g.dtype == data.dtype  # type: ignore[no-any-return]
     return tracer() is not None and isinstance(grad, Node) and grad.aval == leaf.aval

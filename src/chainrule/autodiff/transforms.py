@@ -231,9 +231,9 @@ def _fresh(x: Any) -> Any:
     tracing = tracer()
     if tracing is not None:
         return tracing.as_variable(x)
-    if x.data is None:
+    if x.array is None:
         return type(x).symbolic(x.symbol or "x", x.aval, requires_grad=True)
-    return type(x).leaf(x.data, requires_grad=True, trail=x.trail)
+    return type(x).leaf(x.array, requires_grad=True, trail=x.trail)
 
 
 def _bases(aval: Aval) -> list[np.ndarray]:

@@ -27,8 +27,8 @@ class Interpreter:
             if node.op is not None:
                 self._steps.append((node.op, [slots[id(x)] for x in node.inputs], node.params, slot))
             else:
-                assert node.data is not None, f"the program reads {node.symbol}, which is no input of it"
-                self._constants.append((slot, node.data))
+                assert node.array is not None, f"the program reads {node.symbol}, which is no input of it"
+                self._constants.append((slot, node.array))
         self._size = len(slots)
         self._outputs = [slots[id(x)] for x in program.outputs]
         self._updates = [(slots[id(x)], slots[id(value)]) for x, value in program.updates]

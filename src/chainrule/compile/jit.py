@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 import threading
 import types
 import warnings
@@ -149,6 +150,20 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"compiled({self.eager!r})"
+
+    def __reduce__(self) -> Any:
+        """Copied or pickled as a function is, by its name, or else as the function in it: traced anew."""
+        if _named(self.eager) is self:
+            return self.eager.__qualname__
+        return functools.partial(Compiled, keep_grads=self._keep_grads, build=self._build), (self.eager,)
+
+
+def _named(function: Any) -> Any:
+    """What stands under the name of a function where it was written."""
+    found = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in getattr(function, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def compile(function: Callable[..., Any] | None = None, *, keep_grads: bool = False, build: Build | None = None) -> Any:

@@ -83,8 +83,8 @@ def _lines(program: Program) -> Iterator[str]:
         elif node.constant is not None:
             what = f"fill {node.constant!r}"
         else:
-            assert node.data is not None
-            what = f"constant {hashlib.sha256(np.ascontiguousarray(node.data).tobytes()).hexdigest()}"
+            assert node.array is not None
+            what = f"constant {hashlib.sha256(np.ascontiguousarray(node.array).tobytes()).hexdigest()}"
         numbers[id(node)] = len(numbers)
         yield f"{what} {node.aval}"
     yield f"outputs {[numbers[id(x)] for x in program.outputs]}"

@@ -56,7 +56,7 @@ def _problems(program: Program, checked: Checked) -> Iterator[str]:
     if len(inputs) != len(program.inputs):
         yield f"an input is given twice among {len(program.inputs)}; {_OURS}"
     for number, x in enumerate(program.inputs):
-        if x.op is not None or x.data is not None or x.constant is not None:
+        if x.op is not None or x.array is not None or x.constant is not None:
             yield f"input {number} is {_said(x)}, and must be a symbol; {_OURS}"
     yield from _node_problems(program, inputs, checked)
     yield from _update_problems(program, inputs)
@@ -70,9 +70,9 @@ def _node_problems(program: Program, inputs: set[int], checked: Checked) -> Iter
         if key in checked:
             continue
         if node.op is None:
-            if node.data is None and key not in inputs:
+            if node.array is None and key not in inputs:
                 yield f"{_said(node)} is neither an input nor a constant; {_OURS}"
-            if node.data is not None and node._aval not in (None, node.aval):
+            if node.array is not None and node._aval not in (None, node.aval):
                 yield f"{_said(node)} is declared {node._aval}; {_OURS}"
         else:
             if any(id(x) not in seen for x in node.inputs):
@@ -86,7 +86,7 @@ def _op_problems(node: Node) -> Iterator[str]:
     assert op is not None
     if id(op) not in _KNOWN:
         yield f"{_said(node)} is no op of the catalogue; {_OURS}"
-    if node.data is not None:
+    if node.array is not None:
         yield f"{_said(node)} has a value already; {_OURS}"
     try:
         wanted: Aval | None = op.infer(*[x.aval for x in node.inputs], **node.params)

@@ -107,7 +107,7 @@ class Op(ABC):
         for position, (x, cotangent) in enumerate(zip(out.inputs, cotangents, strict=True)):
             if cotangent is None:
                 continue
-            given, primal = cotangent.data, x.data
+            given, primal = cotangent.array, x.array
             if given is not None and primal is not None and given.dtype is primal.dtype and given.shape == primal.shape:
                 continue
             if cotangent.aval == x.aval:
@@ -421,7 +421,7 @@ def _scaled(direction: Any, partial: Rule | float | None, out: Node) -> Any:
     slope = partial(out, *out.inputs, **out.params)
     if isinstance(slope, _NUMBERS):
         return _times(direction, slope if isinstance(slope, Ratio) else Ratio(slope))
-    data = slope.data
+    data = slope.array
     if (slope.aval.dtype if data is None else data.dtype) is dtypes.bool_:
         return direction.gate(slope)
     return direction * slope

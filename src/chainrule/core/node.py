@@ -102,7 +102,7 @@ class Node:
     """One value in the graph: an op applied to inputs, or a leaf (`op` is None) holding data, a constant or a symbol.
 
     op, inputs, params: how the value was made; for a leaf None, (), {}.
-    data: the value, or None for a symbol.
+    array: the value, or None for a symbol.
     constant: for a leaf whose entries are all one number known when it was written.
     symbol: the name a symbol is printed as.
     made: when, on the clock that orders nodes and in-place updates.
@@ -114,14 +114,14 @@ class Node:
     """
 
     __slots__ = (
-        "__weakref__", "_aval", "_grad", "constant", "cut", "data", "inputs", "made", "mutated", "op", "origin",
+        "__weakref__", "_aval", "_grad", "array", "constant", "cut", "inputs", "made", "mutated", "op", "origin",
         "params", "requires_grad", "scope", "symbol", "trail",
     )  # fmt: skip
 
     op: Op | None
     inputs: tuple[Node, ...]
     params: Mapping[str, Any]
-    data: np.ndarray | None
+    array: np.ndarray | None
     constant: Ratio | None
     symbol: str | None
     requires_grad: bool
@@ -184,7 +184,7 @@ class Node:
     @property
     def aval(self) -> Aval:
         """Shape and dtype."""
-        data = self.data
+        data = self.array
         if data is not None:
             return Aval(data.shape, data.dtype)
         return self._aval  # type: ignore[return-value] # what has no value has an aval: both are set in `make` alone
@@ -204,8 +204,8 @@ class Node:
     def changed(self) -> None:
         """Note on the clock that this value was just changed in place."""
         self.mutated = when = tick()
-        if self.data is not None:
-            note_change(self.data, when)
+        if self.array is not None:
+            note_change(self.array, when)
 
     @property
     def is_leaf(self) -> bool:
@@ -230,7 +230,7 @@ def make(
     node.op = op
     node.inputs = inputs
     node.params = params
-    node.data = data
+    node.array = data
     node._aval = aval
     node.requires_grad = requires_grad
     node.trail = trail
@@ -252,7 +252,7 @@ def apply(  # noqa: C901, PLR0915 - in one piece: it is on the path of every op,
     values = []
     symbolic = False
     for x in inputs:
-        value = x.data
+        value = x.array
         if value is None:
             symbolic = True
         values.append(value)

@@ -38,7 +38,7 @@ def tracer() -> Tracer | None:
 def known(x: Node) -> Any:
     """The value of a tensor where one may look at it: not of a symbol, nor of one that a traced function reads anew."""
     tracing = tracer()
-    return x.data if tracing is None or tracing.is_constant(x) else None
+    return x.array if tracing is None or tracing.is_constant(x) else None
 
 
 def square_root(number: Any) -> Any:
@@ -112,6 +112,14 @@ class Tracer(ABC):
     @abstractmethod
     def opaque(self, made: Any, value: Any) -> None:
         """`made`, whose backward is a user's own, is computed as `value` was."""
+
+    @abstractmethod
+    def called(self, module: Any) -> None:
+        """A module is called: what its attributes are decides what is computed."""
+
+    @abstractmethod
+    def setting(self, owner: Any, name: str) -> None:
+        """An attribute of a module, or an entry of a dict, is about to be set: once, and not at each call."""
 
     @abstractmethod
     def refuse(self, what: str, advice: str) -> Exception:

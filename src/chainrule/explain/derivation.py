@@ -144,8 +144,8 @@ class Derivation:
                 found = type(node).applied(op, (self.symbol(source),), params, node.aval)
             else:
                 found = type(node).symbolic(self.name(node), node.aval, requires_grad=node.requires_grad)
-                if node.data is not None:
-                    self._values[id(found)] = node.data
+                if node.array is not None:
+                    self._values[id(found)] = node.array
             self._symbols[id(node)] = found
             self._meaning.setdefault(id(found), node)
         return self._symbols[id(node)]

@@ -103,7 +103,7 @@ class Explanation:
             "wrt": self.name,
             "shape": list(self.value.shape),
             "dtype": str(self.value.dtype),
-            "loss": {"name": d.name(self.run.loss), "value": float(np.asarray(self.run.loss.data).reshape(-1)[0])},
+            "loss": {"name": d.name(self.run.loss), "value": float(np.asarray(self.run.loss.array).reshape(-1)[0])},
             "at": list(self.at) if self.at is not None else None,
             "norm": self.links[-1].norm,
             "links": [self._link_dict(link) for link in self.links],

@@ -64,7 +64,7 @@ def measure(
 
     largest: the norm of the largest gradient on the way, which rounding errors are relative to.
     """
-    if wrt.op is not None or wrt.data is None:
+    if wrt.op is not None or wrt.array is None:
         return f"{name} was computed, not given: re-evaluated above; finite differences move leaves only"
     changed = _changed(run)
     if changed is not None:
@@ -79,7 +79,7 @@ def measure(
         what = "a random direction"
     stated = float(np.sum(gradient.astype(np.float64) * direction))
     measured = directional_derivative(run.loss, wrt, direction)
-    size = max(float(np.abs(np.asarray(run.loss.data, np.float64)).max()), 1e-6)
+    size = max(float(np.abs(np.asarray(run.loss.array, np.float64)).max()), 1e-6)
     noise = 16 * float(dtypes.epsilon(gradient.dtype)) * largest
     return NumberCheck(what, stated, measured, size * float(np.finfo(np.float64).eps) / STEP, noise)
 
@@ -88,6 +88,6 @@ def _changed(run: Run) -> str | None:
     """A leaf that an op read before it was changed in place, by name."""
     for node in run.nodes:
         for x in node.inputs:
-            if x.op is None and x.data is not None and changed_at(x.data) > node.made:
+            if x.op is None and x.array is not None and changed_at(x.array) > node.made:
                 return run.name(x) or "a value"
     return None

@@ -203,10 +203,10 @@ def _kink_notes(op: Any) -> list[str]:
     notes = []
     for position, choice in op.op.kinks:
         at = op.params.get(position, 0.0) if isinstance(position, str) else position
-        data = op.inputs[0].data
+        data = op.inputs[0].array
         if data is None:
             continue
-        other = op.inputs[1].data if len(op.inputs) > 1 else at
+        other = op.inputs[1].array if len(op.inputs) > 1 else at
         hits = int(np.count_nonzero(data == other))
         where = f"at {at:g}" if len(op.inputs) == 1 else "where its inputs are equal"
         slope, _, why = choice.partition(": ")

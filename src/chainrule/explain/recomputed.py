@@ -29,7 +29,7 @@ def recomputed(loss: Any, wrt: Any) -> Recomputed:
     found = replayed(loss, [wrt])
     if found is None:
         return Recomputed(loss, "", {})
-    value, compiled = _number(found.value.data), _number(found.compiled)
+    value, compiled = _number(found.value.array), _number(found.compiled)
     apart = abs(value - compiled) / max(abs(value), abs(compiled), np.finfo(np.float64).tiny)
     how = (
         "computed again op by op, since a compiled step keeps no graph: its last arguments, its parameters as they are"
@@ -37,7 +37,7 @@ def recomputed(loss: Any, wrt: Any) -> Recomputed:
     same = "the compiled code gives the same" if not apart else f"the compiled code differs by {apart:.0e} of it"
     says = f"{how}; {value:.6g}, and {same}"
     if found.updates and isinstance(loss, Node):
-        says += f"; the loss it returned, {_number(loss.data):.6g}, is from before its update"
+        says += f"; the loss it returned, {_number(loss.array):.6g}, is from before its update"
     return Recomputed(found.value, says, found.names)
 
 

@@ -71,7 +71,7 @@ class Run:
     def gradient(self, node: Node) -> np.ndarray | None:
         """The cotangent of a node, or None if the loss does not depend on it."""
         found = self._gradients.get(id(node))
-        return None if found is None else np.asarray(found.data)
+        return None if found is None else np.asarray(found.array)
 
     def users(self, node: Node) -> list[Node]:
         """The ops that read a value, in the order they ran."""

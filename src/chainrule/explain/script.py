@@ -40,7 +40,7 @@ class _Kept:
         """Into the same memory, which views of it in the graph share."""
         np.copyto(self.array, self.copy)
         forget_changes(self.array)
-        self.leaf.data = self.array
+        self.leaf.array = self.array
         self.leaf.mutated = self.mutated
 
 
@@ -83,13 +83,13 @@ def _given(loss: Node) -> list[Node]:
     found: dict[int, Node] = {}
     for op in ancestors([loss], needs_gradient):
         for x in op.inputs:
-            if x.op is None and x.data is not None and x.data.flags.writeable:
+            if x.op is None and x.array is not None and x.array.flags.writeable:
                 found[id(x)] = x
     return list(found.values())
 
 
 def _keep(leaf: Node, buffer: np.ndarray | None) -> _Kept:
-    array = leaf.data
+    array = leaf.array
     assert array is not None
     if buffer is None or buffer.shape != array.shape or buffer.dtype != array.dtype:
         buffer = np.array(array)

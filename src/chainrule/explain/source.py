@@ -160,7 +160,7 @@ def _leaf(value: Any) -> Any:
         value = Tensor.leaf(value)
     if not isinstance(value, Node):
         return value
-    data = value.data
+    data = value.array
     return Tensor.leaf(np.array(data), requires_grad=dtypes.is_float(value.aval.dtype))
 
 
@@ -357,7 +357,7 @@ _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 def _resized(x: Any, other: Mapping[int, int]) -> Any:
     if not isinstance(x, Node | np.ndarray):
         return x
-    data = np.asarray(x.data if isinstance(x, Node) else x)
+    data = np.asarray(x.array if isinstance(x, Node) else x)
     for d, n in enumerate(data.shape):
         data = np.take(data, np.arange(other.get(n, n)) % max(n, 1), axis=d)
     return Tensor.leaf(np.ascontiguousarray(data))

@@ -23,7 +23,7 @@ def table(explanations: Sequence[Explanation]) -> str:
     lines = [
         "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    value = float(np.asarray(first.run.loss.data).reshape(-1)[0])
+    value = float(np.asarray(first.run.loss.array).reshape(-1)[0])
     return "\n".join([f"  {loss} = {value:.6g}", "", *lines])
 
 

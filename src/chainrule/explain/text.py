@@ -58,7 +58,7 @@ def terminal_width() -> int:
 
 
 def _head(e: Explanation) -> str:
-    loss = f"{e.loss_name} = {float(np.asarray(e.run.loss.data).reshape(-1)[0]):.6g}"
+    loss = f"{e.loss_name} = {float(np.asarray(e.run.loss.array).reshape(-1)[0]):.6g}"
     if e.at is not None:
         return ""
     shape = shape_text(e.value.shape)

@@ -129,7 +129,7 @@ def walkthrough(explanations: Sequence[Explanation], depths: int = 2, program: s
             derivations.append(deeper)
     gallery = _Gallery()
     views = [_View(d, wanted, gallery).view() for d in derivations]
-    value = float(np.asarray(first.run.loss.data).reshape(-1)[0])
+    value = float(np.asarray(first.run.loss.array).reshape(-1)[0])
     return Walkthrough(
         first.derivation.name(first.run.loss), value, views, gallery.pictures(), _sources(views, program)
     )

@@ -55,6 +55,9 @@ class Module:
     _buffers: Mapping[str, bool] = {}  # names of attributes that are buffers: are they part of the state?
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tracing = tracer()
+        if tracing is not None:
+            tracing.called(self)
         token = enter_scope(self)
         try:
             return self.forward(*args, **kwargs)
@@ -73,11 +76,13 @@ class Module:
                 f"would no longer be trained; update it in place under no_grad(), or set a new nn.Parameter, or None"
             ))  # fmt: skip
         tracing = tracer()
-        if tracing is not None and tracing.replaces(held, value):
-            raise tracing.refuse(
-                f"setting {type(self).__name__}.{name}, which the function reads, to another tensor",
-                f"update the one that is there: self.{name}.copy_(…) under no_grad()",
-            )
+        if tracing is not None:
+            if tracing.replaces(held, value):
+                raise tracing.refuse(
+                    f"setting {type(self).__name__}.{name}, which the function reads, to another tensor",
+                    f"update the one that is there: self.{name}.copy_(…) under no_grad()",
+                )
+            tracing.setting(self, name)
         object.__setattr__(self, name, value)
         module_changes[0] += 1
 
@@ -243,7 +248,7 @@ class Module:
                         f"load_state_dict: {name}.{path} is {tensor.aval}, the state has {given.aval}; "
                         f"build the model with the sizes that the state was saved from"
                     ))  # fmt: skip
-                arrays[path] = given.data
+                arrays[path] = given.array
         for path, array in arrays.items():
             np.copyto(own[path].writable("load_state_dict"), array, casting="unsafe")
         return keys
@@ -292,7 +297,7 @@ class Module:
             raise at_user_line(DTypeError(f"Module.to: parameters have a gradient and must stay float; got {wanted}"))
         for tensor in (*self.parameters(), *self.buffers()):
             if dtypes.is_float(tensor.dtype) and tensor.dtype != wanted:
-                tensor.data = aligned_copy(value_of(tensor, "to"), wanted)
+                tensor.array = aligned_copy(value_of(tensor, "to"), wanted)
                 tensor.changed()
                 tensor.grad = None if tensor.grad is None else tensor.grad.to(wanted)
         return self

@@ -81,7 +81,7 @@ def is_number(x: Any, value: float) -> bool:
 
 def known_leaf(node: Any) -> Any:
     """An array that holds one number everywhere is that number: what the rules made of numbers alone."""
-    data = node.data
+    data = node.array
     if node.op is not None or node.constant is not None or node.symbol or data is None or not data.size:
         return None
     first = data.flat[0]

@@ -66,7 +66,7 @@ def _attention_kernel(
 def _count(n: int, like: Any) -> Any:
     """0, 1, … n − 1: numbers where `like` is, a symbol where that is one."""
     params = {"start": 0, "stop": n, "step": 1, "dtype": dtypes.int64}
-    if like.data is not None:
+    if like.array is not None:
         return apply(source.arange, (), params, type(like))
     return type(like).applied(source.arange, (), params, source.arange.infer(**params))
 

@@ -137,7 +137,7 @@ def _unnamed_number(x: Any, names: Names) -> bool:
     """Is this a number, known or recorded, where an op wants an array?"""
     if names(x) is not None or x.symbol:
         return False
-    return _one_number(x.data) if x.op is None and x.constant is None else number_in(x) is not None
+    return _one_number(x.array) if x.op is None and x.constant is None else number_in(x) is not None
 
 
 def _one_number(data: np.ndarray | None) -> bool:
@@ -146,7 +146,7 @@ def _one_number(data: np.ndarray | None) -> bool:
 
 def array(x: Any, style: Style) -> Written:
     """An array of one number, said with its shape: an op that is not elementwise needs it."""
-    ratio = number_in(x) or Ratio(float(x.data.flat[0]))
+    ratio = number_in(x) or Ratio(float(x.array.flat[0]))
     shape, dtype = tuple(x.aval.shape), x.aval.dtype
     value = constant(ratio, style).text
     if style == "latex":
@@ -256,7 +256,7 @@ def _param(value: Any, style: Style) -> Any:
 
 
 def _literal(node: Node, style: Style) -> str:
-    data = node.data
+    data = node.array
     if data is not None and _one_number(data):
         one = data.flat[0].item()
         return repr(one) if isinstance(one, bool) and style in ("code", "numpy") else number(float(one), style)

@@ -20,7 +20,15 @@ from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, DTypeError, GradientError, ShapeError
 from chainrule.tensor import Tensor
 
-Group = dict[str, Any]
+
+class Group(dict[str, Any]):
+    """A parameter group: a dict that says what is set in it while a function is compiled, since that happens once."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        tracing = tracer()
+        if tracing is not None:
+            tracing.setting(self, key)
+        super().__setitem__(key, value)
 
 
 class Optimizer(ABC):
@@ -69,11 +77,8 @@ class Optimizer(ABC):
                 f"{name}: no option {', '.join(map(repr, unknown))}; there are {', '.join(self.defaults)}"
             ))  # fmt: skip
         params = param_group["params"]
-        group: Group = {
-            **self.defaults,
-            **param_group,
-            "params": [params] if isinstance(params, Tensor) else list(params),
-        }
+        tensors = [params] if isinstance(params, Tensor) else list(params)
+        group = Group({**self.defaults, **param_group, "params": tensors})
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for position, p in enumerate(group["params"]):
             self._check_param(name, p, position)
@@ -132,7 +137,7 @@ class Optimizer(ABC):
                         if not fits(p):
                             checked_grad(p, f"{name}: parameter {self._position(p)}")
                         if tracing is None:
-                            self._update(p.writable(name), grad.data, self.state.setdefault(p, {}), options)
+                            self._update(p.writable(name), grad.array, self.state.setdefault(p, {}), options)
                         else:
                             state: Any = tracing.state(self, p)
                             self._update(p.writable(name), tracing.array(grad), state, options)
@@ -214,7 +219,7 @@ class Optimizer(ABC):
 
 def _copied(value: Any) -> Any:
     if isinstance(value, Tensor):
-        value = value.data
+        value = value.array
     return np.array(value) if isinstance(value, np.ndarray) else value
 
 

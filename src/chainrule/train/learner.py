@@ -418,7 +418,7 @@ def _first_nonfinite(batch: Batch) -> str:
     """Where it began, as far as one step shows."""
     for name, value in (("an input", batch.inputs), ("the target", (batch.target,)), ("the output", (batch.output,))):
         for tensor in value:
-            data = getattr(tensor, "data", None)
+            data = getattr(tensor, "array", None)
             if data is not None and data.dtype.kind == "f" and not np.isfinite(data).all():
                 return f"{name} holds inf or nan already"
     return "output and target are finite, so the loss itself overflowed"

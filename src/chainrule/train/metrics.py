@@ -184,7 +184,7 @@ def as_metric(metric: Metric | MetricFunction) -> Metric:
 def as_number(name: str, value: Any) -> float:
     """What a metric or a loss returned, as a Python number."""
     if isinstance(value, Node):
-        data = value.data
+        data = value.array
         if data is None or data.size != 1:
             raise at_user_line(NotScalarError(f"{name}: expected one number; got {value.aval}; reduce it with .mean()"))
         return float(data.item())
@@ -203,7 +203,7 @@ def samples(target: Any) -> int:
 
 
 def _array(value: Any) -> np.ndarray:
-    data = value.data if isinstance(value, Node) else value
+    data = value.array if isinstance(value, Node) else value
     return np.asarray(data)
 
 

@@ -37,7 +37,7 @@ class Buffers:
     def of(self, node: Node) -> Buffer:
         """The buffer of a node; a constant gets it now."""
         if not self.holds(node):
-            array = np.asarray(node.data, order="C")
+            array = np.asarray(node.array, order="C")
             self.by_node[id(node)] = Buffer(
                 name=f"c{next(self._numbers)}", shape=array.shape, dtype=array.dtype, strides=row_major(array.shape),
                 place="constant", array=array,

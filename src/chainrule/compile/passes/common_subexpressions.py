@@ -52,7 +52,7 @@ def common_subexpressions(program: Program) -> Program:
 def _key(node: Node, inputs: tuple[Node, ...]) -> Any:
     """Equal for nodes that stand for one value."""
     if node.op is None:
-        return _constant_key(node.data) if node.data is not None else id(node)
+        return _constant_key(node.array) if node.array is not None else id(node)
     ids = [id(x) for x in inputs]
     if id(node.op) in _COMMUTE:
         ids.sort()

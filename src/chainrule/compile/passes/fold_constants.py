@@ -64,9 +64,9 @@ class _Folding:
     def _value(self, x: Node) -> np.ndarray | None:
         if id(x) in self.left:
             return self.left[id(x)][1]
-        if x.op is None and x.data is None and x.constant is not None:
+        if x.op is None and x.array is None and x.constant is not None:
             return np.broadcast_to(_number(x), x.aval.shape)
-        return x.data
+        return x.array
 
 
 def _number(x: Node) -> np.ndarray:

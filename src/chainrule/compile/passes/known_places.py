@@ -63,7 +63,7 @@ def _looked_up(index: Any, size: int) -> Any:
     found = reach(index)
     if found is not None and found <= size:
         return index
-    if index.data is not None or not size:  # known, or nothing to be picked from
+    if index.array is not None or not size:  # known, or nothing to be picked from
         return _from_start(index, size)
     return indexing.index(type(index).leaf(np.arange(size, dtype=index.aval.dtype)), index)
 
@@ -100,9 +100,9 @@ def _gathered_slice(node: Any) -> Any:
         return None
     x, index = node.inputs
     dim, shape = node.params["dim"], x.aval.shape
-    if index.data is None or not index.data.size:
+    if index.array is None or not index.array.size:
         return None
-    along = np.moveaxis(index.data, dim, -1)
+    along = np.moveaxis(index.array, dim, -1)
     first = along[(0,) * (along.ndim - 1)]
     run = _progression(first, shape[dim])
     if run is None or (along != first).any():
@@ -117,9 +117,9 @@ def _indexed_slice(node: Any) -> Any:
     if node.op is not indexing.index or len(node.inputs) != 2:
         return None
     x, index = node.inputs
-    if index.data is None or index.aval.ndim > 1 or not index.data.size:
+    if index.array is None or index.aval.ndim > 1 or not index.array.size:
         return None
-    run = _progression(index.data.reshape(-1), x.aval.shape[0])
+    run = _progression(index.array.reshape(-1), x.aval.shape[0])
     if run is None:
         return None
     taken = movement.slice_(x, window=(run, *((0, n, 1) for n in x.aval.shape[1:])))

@@ -49,6 +49,6 @@ def walked(program: Program, change: Callable[[Node, tuple[Node, ...]], Node | N
 
 def stored(node: Any) -> Any:
     """A number that an identity wrote is a constant, with its value: what every leaf of a program but an input is."""
-    if node.op is None and node.constant is not None and node.data is None:
+    if node.op is None and node.constant is not None and node.array is None:
         return type(node).filled(node.aval, node.constant)
     return None

@@ -14,7 +14,7 @@ import numpy as np
 from chainrule.compile.executable import Executable
 from chainrule.compile.tracing.faults import out_of_range
 from chainrule.compile.tracing.outcome import Outcome
-from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream
+from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream, is_plain
 from chainrule.compile.tracing.replay import no_graph
 from chainrule.compile.tracing.signature import Arguments, is_dynamic
 from chainrule.compile.tracing.straight import MISS, Call, Straight
@@ -132,7 +132,7 @@ class Bound:
         for tensor, position, needs_grad in self._captured:
             x = code.name(tensor)
             code.unless(f"{x}.requires_grad is not {needs_grad}")
-            code.unless(f"{x}.data is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
+            code.unless(f"{x}.array is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
         for tensor in self._absent:
             code.unless(f"{code.name(tensor)}._grad is not None")
         seen = code.name(self._options_seen)
@@ -163,7 +163,7 @@ class Bound:
                 code.line(f"data = {code.name(np.asarray)}(x)")
             else:
                 code.unless(f"type(x) is not {code.name(cls)} or x.requires_grad is not {needs_grad}")
-                code.line("data = x.data")
+                code.line("data = x.array")
             other = f"data is not {arrays}[{position}]"
             if not table.writes[position]:
                 (shape, dtype), seen = table.avals[position], code.name(table.seen[position])
@@ -214,9 +214,9 @@ class Bound:
         arrays = self.table.arrays
         for holder, position in self._old:
             grad = _held(holder, leaves)._grad
-            if grad is None or grad.data is None:
+            if grad is None or grad.array is None:
                 return False
-            if grad.data is not arrays[position] and not self.table.hand_on(position, grad.data, grad):
+            if grad.array is not arrays[position] and not self.table.hand_on(position, grad.array, grad):
                 return False
         if self._states and not self._states_hold():
             return False
@@ -247,7 +247,7 @@ class Bound:
     # --- what has changed since the last call
 
     def _captured_anew(self, x: Any, position: int) -> bool:
-        if x.data is None or not self.table.hand_on(position, x.data, x):
+        if x.array is None or not self.table.hand_on(position, x.array, x):
             return False
         if self.table.writes[position]:
             x.constant = None
@@ -285,9 +285,9 @@ class Bound:
 
     def _note_anew(self, when: int) -> None:
         for x in self._changed:
-            note_change(x.data, when)
-        whole = all(owner_of(x.data) is x.data for x in self._changed)
-        self._owners = [id(x.data) for x in self._changed] if whole else None
+            note_change(x.array, when)
+        whole = all(owner_of(x.array) is x.array for x in self._changed)
+        self._owners = [id(x.array) for x in self._changed] if whole else None
 
     def _note_argument(self, leaf: Any) -> None:
         if isinstance(leaf, Node):
@@ -334,7 +334,7 @@ class Bound:
         if any(leaves[index] is not x for index, x in self.outcome.by_identity):
             return "another tensor is given, for which the optimiser keeps nothing"
         for x, i, needs_grad in self._captured:
-            if x.requires_grad is not needs_grad or x.data is None or x.aval != self.table.avals[i]:
+            if x.requires_grad is not needs_grad or x.array is None or x.aval != self.table.avals[i]:
                 self.outcome.name_inputs()
                 return f"{self.outcome.program.inputs[i].symbol} was {self.table.avals[i]}, is now {x.aval}"
         return "which tensors share memory changed, or the state of an optimiser"
@@ -350,11 +350,8 @@ def _held(holder: Holder, leaves: Sequence[Any]) -> Any:
     return leaves[holder.index] if isinstance(holder, Argument) else holder.tensor
 
 
-_PLAIN = (bool, int, float, str, type(None))
-
-
 def _attributes(module: Any) -> dict[str, Any]:
     """What a forward may read of its module: plain values as they are, all else by identity."""
-    found = {name: value if isinstance(value, _PLAIN) else id(value) for name, value in vars(module).items()}
+    found = {name: value if is_plain(value) else id(value) for name, value in vars(module).items()}
     found.setdefault("training", module.training)
     return found

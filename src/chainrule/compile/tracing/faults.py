@@ -31,7 +31,7 @@ def out_of_range(program: Program, arrays: Sequence[np.ndarray], pulls: Sequence
             if id(node) in values:
                 continue
             if node.op is None:
-                values[id(node)] = node.data
+                values[id(node)] = node.array
                 continue
             try:
                 values[id(node)] = compute(node.op, [values[id(x)] for x in node.inputs], node.params)

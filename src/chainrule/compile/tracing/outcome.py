@@ -117,8 +117,13 @@ def trace(
     try:
         returned = function(*args, **kwargs)
         _refuse_rebound(tracer, before)
+        changed = [setting for setting in tracer.settings.values() if setting.undo()]
+        if changed:
+            raise changed[0].error
         return _Finish(tracer, function, given, stand_ins, keep_grads).outcome(returned)
     finally:
+        for setting in tracer.settings.values():
+            setting.undo()
         running.remove(tracer)
         current.reset(token)
 
@@ -195,7 +200,7 @@ class _Finish:
         index = self.stand_ins.get(id(leaf))
         if index is not None:
             return Result("argument", index)
-        if leaf.data is not None and leaf.made < self.tracer.started:
+        if leaf.array is not None and leaf.made < self.tracer.started:
             return Result("itself", leaf)
         return Result("output", self._output(self.tracer.read(leaf)))
 
@@ -232,7 +237,7 @@ class _Finish:
             if owner.made > t.started and id(owner) not in self.stand_ins:
                 continue  # made in the function, and gone with it
             holder = t.holder(owner)
-            if grad is None or not isinstance(grad, Node) or (grad.data is not None and grad.made < t.started):
+            if grad is None or not isinstance(grad, Node) or (grad.array is not None and grad.made < t.started):
                 old = owner._grad
                 if grad is not old or grad is None:
                     found.append(Gradient(holder, None, grad))
@@ -282,12 +287,12 @@ class _Finish:
         match place:
             case Argument(index=index):
                 leaf = self.given.leaves[index]
-                return leaf.data if isinstance(leaf, Node) else leaf
+                return leaf.array if isinstance(leaf, Node) else leaf
             case Captured(tensor=tensor):
-                return tensor.data
+                return tensor.array
             case OldGradient(holder=holder):
                 owner = self.given.leaves[holder.index] if isinstance(holder, Argument) else holder.tensor
-                return owner._grad.data
+                return owner._grad.array
             case State():
                 return place.optimizer.state.get(place.param, {}).get(place.name) if not place.counts else None
             case _:
@@ -300,11 +305,9 @@ class _Finish:
 
     def _modules(self) -> tuple[Any, ...]:
         found: dict[int, Any] = {}
-        for scope in self.tracer.scopes.values():
-            while scope.outer is not None:
-                scope = scope.outer
-            for _, module in scope.module.named_modules():
-                found[id(module)] = module
+        for called in self.tracer.modules.values():
+            if id(called) not in found:  # else all that it holds is there too
+                found |= {id(module): module for _, module in called.named_modules()}
         return tuple(found.values())
 
 

@@ -125,9 +125,15 @@ class Guard(NamedTuple):
             now = self.read()
         except (AttributeError, KeyError, IndexError, ValueError):  # an empty cell of a closure is a ValueError
             return False
-        return now is self.expected or (
-            isinstance(now, _PLAIN) and type(now) is type(self.expected) and now == self.expected
-        )
+        return is_same(now, self.expected)
 
 
-_PLAIN = (bool, int, float, str, bytes, tuple, type(None), np.dtype)
+def is_plain(value: Any) -> bool:
+    """Is it known by what it is equal to, and not by its identity?"""
+    plain = isinstance(value, bool | int | float | complex | str | bytes | None | np.dtype)
+    return plain or (type(value) is tuple and all(map(is_plain, value)))
+
+
+def is_same(now: Any, before: Any) -> bool:
+    """Is it the same object, or as good as that?"""
+    return now is before or (is_plain(now) and type(now) is type(before) and now == before)

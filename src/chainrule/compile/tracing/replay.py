@@ -136,7 +136,7 @@ def _leaf(symbol: Any, place: Any, data: Any, given: Any, known: Sequence[Any]) 
         return place.tensor
     if isinstance(place, Argument):
         for x in known:
-            if isinstance(x, Node) and x.data is data:
+            if isinstance(x, Node) and x.array is data:
                 return x
     leaf = Tensor.leaf(np.array(given), requires_grad=symbol.requires_grad)
     leaf.symbol = symbol.symbol
@@ -148,7 +148,7 @@ def _applied(node: Any, values: dict[int, Any]) -> Any:
     if node.op is None:
         return node
     inputs = tuple(values[id(x)] for x in node.inputs)
-    data = compute(node.op, [x.data for x in inputs], node.params)
+    data = compute(node.op, [x.array for x in inputs], node.params)
     if not node.requires_grad:
         again = make(type(node), None, (), NO_PARAMS, data, None, False, None)
         again.cut = node.cut

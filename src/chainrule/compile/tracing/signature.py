@@ -48,7 +48,7 @@ def arguments_of(leaves: list[Any], spec: Spec) -> Arguments:
 
 def _entry(leaf: Any, first: int) -> tuple[Any, ...]:
     if isinstance(leaf, Node):
-        if leaf.data is None:
+        if leaf.array is None:
             raise at_user_line(SymbolicValueError(
                 f"compile: got a tensor without a value, {leaf!r}; it was made while a function was traced, and kept; "
                 f"return it from that function instead"

@@ -87,7 +87,7 @@ class Table:
         if data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY or (writes and not data.flags.writeable):
             given = aligned_copy(data)
             if writes and isinstance(holder, Node) and (not data.flags.writeable or 0 in data.strides):
-                holder.data = data = given  # as an update in place does: memory of its own
+                holder.array = data = given  # as an update in place does: memory of its own
             elif writes and not data.flags.writeable:
                 return False
             else:

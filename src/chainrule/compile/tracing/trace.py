@@ -27,6 +27,7 @@ from chainrule.compile.tracing.places import (
     Place,
     State,
     Stream,
+    is_same,
 )
 from chainrule.core.aval import Aval
 from chainrule.core.memory import note_moment
@@ -62,6 +63,43 @@ class Pull(NamedTuple):
     sent: tuple[Any, ...]
 
 
+class Setting(NamedTuple):
+    """An attribute of a module, or an entry of a dict, that was set: what it was before, and the error if that stays.
+
+    before: `MISSING` if there was none. own: whether it was the object's own, and not its class's.
+    """
+
+    owner: Any
+    name: str
+    before: Any
+    own: bool
+    error: Exception
+
+    @classmethod
+    def of(cls, owner: Any, name: str, error: Exception) -> Setting:
+        """What is there now."""
+        entries = _entries(owner)
+        inherited = MISSING if entries is owner else getattr(type(owner), name, MISSING)
+        return cls(owner, name, entries.get(name, inherited), name in entries, error)
+
+    def undo(self) -> bool:
+        """Make it what it was before; was it something else?"""
+        if is_same(Setting.of(self.owner, self.name, self.error).before, self.before):
+            return False
+        if self.own:
+            _entries(self.owner)[self.name] = self.before
+        else:
+            del _entries(self.owner)[self.name]
+        return True
+
+
+MISSING: Any = object()
+
+
+def _entries(owner: Any) -> dict[str, Any]:
+    return owner if isinstance(owner, dict) else vars(owner)
+
+
 @final
 class GraphTracer(Tracer):
     """One function being traced.
@@ -94,6 +132,9 @@ class GraphTracer(Tracer):
         self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
         self.pulls: list[Pull] = []  # what backward passes went through, in their order
         self._computed_outside: set[int] = set()  # ids of arguments that were computed, and lead on to other tensors
+        self.modules: dict[int, Any] = {}  # those that were called
+        self.settings: dict[tuple[int, str], Setting] = {}
+        self._made: set[int] = set()  # ids of modules that the function makes
         self._kept: list[Any] = []  # whatever is known by its id stays alive
 
     # --- what a function is given
@@ -163,15 +204,15 @@ class GraphTracer(Tracer):
                     "the update, or write y = y … instead of the update"
                 ))  # fmt: skip
             return found
-        if x.data is None or x.constant is not None or x.made > self.started:
+        if x.array is None or x.constant is not None or x.made > self.started:
             return x
         return self._capture(x)
 
     def is_constant(self, x: Any) -> bool:
-        return x.data is not None and id(x) not in self._now and (x.constant is not None or x.made > self.started)
+        return x.array is not None and id(x) not in self._now and (x.constant is not None or x.made > self.started)
 
     def replaces(self, old: Any, new: Any) -> bool:
-        return isinstance(old, Node) and id(old) in self._now and isinstance(new, Node) and new.data is None
+        return isinstance(old, Node) and id(old) in self._now and isinstance(new, Node) and new.array is None
 
     def as_variable(self, x: Any) -> Any:
         return self._renamed(self.read(x), requires_grad=True)
@@ -248,7 +289,7 @@ class GraphTracer(Tracer):
         if found is not None:
             return found[1]
         old = owner._grad
-        if owner.data is not None and owner.made < self.started:
+        if owner.array is not None and owner.made < self.started:
             self.first_reads.add(id(owner))
             if old is None:
                 self.absent.append(owner)
@@ -335,8 +376,35 @@ class GraphTracer(Tracer):
         stream.blocks[0] += blocks
         return symbol, offset
 
+    # --- modules and options
+
+    def called(self, module: Any) -> None:
+        self.modules[id(module)] = module
+
+    def setting(self, owner: Any, name: str) -> None:
+        entries = _entries(owner)
+        if not entries:  # a module that is being made
+            self._made.add(id(owner))
+            self._kept.append(owner)
+        if id(owner) in self._made or (id(owner), name) in self.settings:
+            return
+        self.settings[id(owner), name] = Setting.of(owner, name, self.refuse(*_refused(owner, name)))
+
     def refuse(self, what: str, advice: str) -> ChainruleError:
         return at_user_line(TraceError(f"compile: {what} cannot be compiled; {advice}"))
+
+
+def _refused(owner: Any, name: str) -> tuple[str, str]:
+    """What is not possible, and what to do instead."""
+    if isinstance(owner, dict):
+        return (
+            f"setting the option {name!r} of an optimiser, which would happen only while it is traced,",
+            "set it outside of the compiled function, which reads it anew at each call",
+        )
+    return (
+        f"setting {type(owner).__name__}.{name}, which would happen only while it is traced,",
+        f"update a tensor in place (register_buffer; self.{name}.add_(1) under no_grad()), or set it outside",
+    )
 
 
 class _Stale:
