@@ -602,6 +602,18 @@ def test_code_is_that_of_the_one_kernel(report):
         assert "step:" not in assembly
 
 
+def test_kernels_that_share_their_code_say_so():
+    net = nn.Sequential(*[m for _ in range(3) for m in (nn.Linear(8, 8), nn.Tanh())]).eval()
+    step = cr.compile(lambda x: net(x))
+    step(cr.ones(4, 8))
+    report = step.report()
+    first, second = report.kernels[:2]
+    assert first.function == second.function
+    assert f"; the same code, on other memory: kernel {second.number}" in report.ir(first.number)
+    assert f"@{first.function}(" in report.ir(second.number)
+    assert f"{first.function}:" in report.assembly(second.number)
+
+
 def test_a_kernel_that_is_none_is_refused(report):
     with pytest.raises(
         ArgumentError, match=rf"report: kernel 99 was asked for; the step has kernels 1 to {len(report.kernels)}"

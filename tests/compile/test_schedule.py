@@ -477,3 +477,57 @@ def test_loads_stand_where_values_lie():
     (kernel,) = kernels(found)
     (load,) = [e for e in walk(*values(kernel)) if isinstance(e, Load)]
     assert str(load.offset) == "v0 + 10 v1 + 1"
+
+
+def deep(layers, dropout=0.0):
+    """A step of a net of equal layers, and its input."""
+    cr.manual_seed(0)
+    blocks = [m for _ in range(layers) for m in (cr.nn.Linear(12, 12), cr.nn.Tanh(), cr.nn.Dropout(dropout))]
+    net = cr.nn.Sequential(*blocks, cr.nn.Linear(12, 1))
+    optimizer = cr.optim.Adam(net.parameters(), lr=0.01)
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = net(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, drawn(20, 12)
+
+
+def test_equal_layers_share_their_functions():
+    def functions(layers):
+        module = written(*deep(layers)).module
+        assert all(module.text.count(f"@{name}(") >= 1 for name in module.functions)
+        return module.functions
+
+    assert len(functions(12)) - len(functions(6)) >= 12
+    assert len(set(functions(12))) == len(set(functions(6)))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_shared_functions_draw_the_numbers_of_each_layer(threads):
+    runs = []
+    for wrap in (
+        lambda f: f,
+        lambda f: Compiled(f, build=lambda program: compiled(optimised(program), threads=threads)),
+    ):
+        step, x = deep(5, dropout=0.3)
+        step = wrap(step)
+        cr.manual_seed(3)
+        runs.append([float(step(x)) for _ in range(6)])
+    np.testing.assert_allclose(runs[1], runs[0], rtol=1e-4)
+
+
+def test_what_reads_one_buffer_twice_is_not_like_what_reads_two():
+    x, y = drawn(40), drawn(40, seed=1)
+
+    def functions(function):
+        same(function, x, y)
+        return written(function, x, y).module.functions
+
+    first, second = functions(lambda x, y: [(x / y).cumsum(0), (y / x).cumsum(0)])
+    assert first == second
+    first, second = functions(lambda x, y: [(x / x.flip(0)).cumsum(0), (x / y.flip(0)).cumsum(0)])
+    assert first != second

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,11 @@ class Module:
         self._lines.append("}")
         self._functions.append("\n".join(_flat(self._lines)))
         self._lines, self._block = outer
+
+    def numbers(self, name: str, values: Sequence[int]) -> None:
+        """Define a constant array of 64-bit integers."""
+        listed = ", ".join(f"i64 {x}" for x in values)
+        self._functions.append(f"@{name} = internal constant [{len(values)} x i64] [{listed}], align 8")
 
     def declare(self, declaration: str) -> None:
         """Declare a function of LLVM or of the C library, once."""

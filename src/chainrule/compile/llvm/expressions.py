@@ -53,12 +53,18 @@ class Emitter(Levels):
 
     pointer: the register that holds a buffer's address.
     fault: called with a scalar bool that is true where an index is out of range, and the name of the op that asks.
+    start: where in the stream, behind its counter, random numbers begin.
     """
 
-    def __init__(self, builder: Builder, pointer: Callable[[Buffer], str], fault: Callable[[Value, str], None]) -> None:
+    def __init__(
+        self,
+        builder: Builder,
+        pointer: Callable[[Buffer], str],
+        fault: Callable[[Value, str], None],
+        start: Callable[[Random], Value],
+    ) -> None:
         super().__init__(builder)
-        self.pointer = pointer
-        self.fault = fault
+        self.pointer, self.fault, self.start = pointer, fault, start
         self.vector: int | None = None  # the variable that lanes run over, from its value on
         self.lanes = SCALAR
         self.active: int | None = None
@@ -324,7 +330,7 @@ class Emitter(Levels):
     def _random(self, expr: Random) -> Value:
         b, pointer = self.builder, self.pointer(expr.key)
         seed = b.load(pointer, 0, dtypes.int64)
-        counter = b.add(b.load(pointer, 1, dtypes.int64), b.constant(expr.offset, dtypes.int64))
+        counter = b.add(b.load(pointer, 1, dtypes.int64), self.start(expr))
         if self.quarter is not None and are_quads(expr.kind, expr.dtype, expr.number, self.vector, self.lanes):
             if self.quarter == 0:
                 first = b.index_value(self.index(expr.number))

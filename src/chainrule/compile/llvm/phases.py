@@ -53,6 +53,9 @@ def phases(
 
     offsets: the first byte in the arena of each temporary, by id.
     """
+    if threads == 1:  # which waits for nobody
+        alone = [Placed(task=task, number=n, plan=plans[n], slot=0) for n, task in enumerate(tasks)]
+        return (tuple(alone),) if alone else ()
     planner = _Phases(tasks, plans, threads, offsets)
     waiting = list(range(len(tasks)))
     found = []

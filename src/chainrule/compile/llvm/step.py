@@ -1,6 +1,8 @@
 """One module of machine code for a whole schedule: a function for each kernel, and the step that calls them in phases.
 
-Threads run the tasks of a phase side by side; between phases (see `phases.py`) stands a barrier.
+Threads run the tasks of a phase side by side; between phases (see `phases.py`) stands a barrier. Kernels that are the
+same but for their memory, as those of the layers of a net, share one function, which is given a list of what is each
+one's own: `%own`, where its buffers lie and where its random numbers begin.
 
 `%table` holds addresses: of the inputs, the constants, the outputs, then the arena, two words for faults, and
 counters of ticks. `%scratch` is memory that a thread has to itself while a kernel runs.
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 from chainrule import dtypes
 from chainrule.compile.kernels.arena import Arena
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.expression import walk
+from chainrule.compile.kernels.expression import Random, walk
+from chainrule.compile.kernels.likeness import Likeness, alike
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.builder import Builder, Index, Value
@@ -37,6 +40,7 @@ class Module:
 
     table: the buffers whose addresses stand in the table, in order; the arena, the fault words and the ticks follow.
     scratch: bytes a thread needs. faults: what fault number 1, 2, … means: the name of the op.
+    functions: by number of the task, the name of the function that does the work.
     """
 
     text: str
@@ -44,6 +48,7 @@ class Module:
     table: tuple[Buffer, ...]
     scratch: int
     faults: tuple[str, ...]
+    functions: tuple[str, ...]
 
     @property
     def parallel(self) -> bool:
@@ -74,18 +79,24 @@ class _Writing:
         self.table = (*schedule.inputs, *constants, *schedule.outputs)
         self.entry = {id(b): i for i, b in enumerate(self.table)}
         self.faults: list[str] = []
+        self.own: Likeness | None = None  # of the kernel whose function others share, while it is written
         self.bounds: dict[tuple[int, int], tuple[str, ...]] = {}  # of a thread's rows, where threads share so many
 
     def module(self) -> Module:
         """All kernels, then the step."""
         planned = [plan(task.kernel, self.target) for task in self.schedule.tasks]
         order = phases(self.schedule.tasks, planned, self.threads, self.offsets)
-        scratch = 0
+        functions, scratch = [f"k{number}" for number in range(len(planned))], 0
+        for same in alike([task.kernel for task in self.schedule.tasks]):
+            (number, self.own), *_ = same
+            scratch = max(scratch, self._function(f"s{number}", planned[number]))
+            self.own = None
+            for member, likeness in same:
+                functions[member] = f"s{number}"
+                self._sharing(member, f"s{number}", likeness)
         for number, p in enumerate(planned):
-            if isinstance(p, NestPlan):
-                scratch = max(scratch, self._nest(f"k{number}", p))
-            else:
-                scratch = max(scratch, self._kernel(f"k{number}", p, (), {}, 0))
+            if functions[number] == f"k{number}":
+                scratch = max(scratch, self._function(f"k{number}", p))
         stolen = [placed.number for phase in order for placed in phase if placed.grain is not None]
         self.words = {number: 8 * i for i, number in enumerate(stolen)}  # of what is left, before a thread's scratch
         self.room = _lines(8 * len(stolen))
@@ -95,10 +106,32 @@ class _Writing:
             emit_sharing(self.builder, self.target)
         self._step(order)
         return Module(
-            text=self.builder.text(), phases=order, table=self.table, scratch=self.stride, faults=tuple(self.faults)
-        )
+            text=self.builder.text(), phases=order, table=self.table, scratch=self.stride, faults=tuple(self.faults),
+            functions=tuple(functions),
+        )  # fmt: skip
 
     # --- a kernel
+
+    def _function(self, name: str, p: Plan | NestPlan) -> int:
+        """Write a kernel's function; returns the scratch memory it needs."""
+        return self._nest(name, p) if isinstance(p, NestPlan) else self._kernel(name, p, (), {}, 0)
+
+    def _sharing(self, number: int, function: str, likeness: Likeness) -> None:
+        """The function of a kernel that hands on to a shared one, with what is its own."""
+        b, places = self.builder, [self._place(x) for x in likeness.buffers if x.place != "private"]
+        b.numbers(f"own{number}", [*(n for place in places for n in place), *(x.offset for x in likeness.draws)])
+
+        def body() -> None:
+            given = "ptr %table, ptr %scratch, i64 %lo, i64 %hi, i1 %continues"
+            b.emit(f"tail call void @{function}({given}, ptr @own{number})")
+            b.ret()
+
+        b.function(f"k{number}", _ARGUMENTS, body, "internal void")
+
+    @property
+    def _more(self) -> str:
+        """The last argument of a function that kernels share."""
+        return "" if self.own is None else ", ptr noalias %own"
 
     def _nest(self, name: str, p: NestPlan) -> int:
         """Write a nest's function and those of its kernels; returns the scratch memory it needs."""
@@ -118,14 +151,14 @@ class _Writing:
                 for v in reversed(nest.variables):
                     values.append(b.let(f"urem i64 {left}, {nest.extents[v]}"))
                     left = b.let(f"udiv i64 {left}, {nest.extents[v]}")
-                here = "".join(f", i64 {value}" for value in reversed(values))
+                here = "".join(f", i64 {value}" for value in reversed(values)) + self._more.replace("noalias ", "")
                 for i, part in enumerate(p.parts):
                     b.emit(f"call void @{name}_{i}(ptr %table, ptr %scratch, i64 0, i64 {part.units}, i1 false{here})")
 
             b.loop(Value("%lo", dtypes.int64), Value("%hi", dtypes.int64), 1, point)
             b.ret()
 
-        b.function(name, _ARGUMENTS, body, "internal void")
+        b.function(name, _ARGUMENTS + self._more, body, "internal void")
         return most
 
     def _kernel(self, name: str, p: Plan, given: tuple[int, ...], handed: dict[int, int], room: int) -> int:
@@ -152,7 +185,7 @@ class _Writing:
                         pointers[id(buffer)] = self._address(buffer, private)
                 return pointers[id(buffer)]
 
-            emitter = Emitter(b, pointer, self._fault)
+            emitter = Emitter(b, pointer, self._fault, self._start)
             share = Share(
                 lo=Value("%lo", dtypes.int64),
                 hi=Value("%hi", dtypes.int64),
@@ -163,17 +196,44 @@ class _Writing:
                 p.emit(emitter, share)
             b.ret()
 
-        b.function(name, _ARGUMENTS + "".join(f", i64 %v{v}" for v in given), body, "internal void")
+        b.function(name, _ARGUMENTS + "".join(f", i64 %v{v}" for v in given) + self._more, body, "internal void")
         return room + p.scratch
 
     def _address(self, buffer: Buffer, private: dict[int, int]) -> str:
         b = self.builder
         if buffer.place == "private":
             return b.let(f"getelementptr i8, ptr %scratch, i64 {private[id(buffer)]}")
+        if self.own is not None:
+            number = 2 * self._number(buffer)
+            at = b.let(f"getelementptr i8, ptr %table, i64 {self._owned(number).text}")
+            base = b.let(f"load ptr, ptr {at}, align 8")
+            return b.let(f"getelementptr i8, ptr {base}, i64 {self._owned(number + 1).text}")
+        entry, start = self._place(buffer)
+        base = b.table_entry("%table", entry // 8)
+        return b.let(f"getelementptr i8, ptr {base}, i64 {start}") if buffer.place == "arena" else base
+
+    def _place(self, buffer: Buffer) -> tuple[int, int]:
+        """Where a buffer lies: bytes into the table to an address, and bytes from there on."""
         if buffer.place == "arena":
-            base = b.table_entry("%table", len(self.table))
-            return b.let(f"getelementptr i8, ptr {base}, i64 {self.offsets[id(buffer)]}")
-        return b.table_entry("%table", self.entry[id(buffer)])
+            return 8 * len(self.table), self.offsets[id(buffer)]
+        return 8 * self.entry[id(buffer)], 0
+
+    def _start(self, expr: Random) -> Value:
+        """Where in the stream, behind its counter, random numbers begin."""
+        if self.own is None:
+            return self.builder.constant(expr.offset, dtypes.int64)
+        buffers = sum(x.place != "private" for x in self.own.buffers)
+        return self._owned(2 * buffers + next(i for i, x in enumerate(self.own.draws) if x is expr))
+
+    def _number(self, buffer: Buffer) -> int:
+        """Of a buffer of a kernel whose function is shared, among those that are not private."""
+        assert self.own is not None
+        return next(i for i, x in enumerate(x for x in self.own.buffers if x.place != "private") if x is buffer)
+
+    def _owned(self, number: int) -> Value:
+        """One of the numbers that are a kernel's own."""
+        at = self.builder.let(f"getelementptr i64, ptr %own, i64 {number}")
+        return Value(self.builder.let(f"load i64, ptr {at}, align 8"), dtypes.int64)
 
     def _fault(self, bad: Value, name: str) -> None:
         """Note a fault without a branch: what is fine is noted in a word that nobody reads."""

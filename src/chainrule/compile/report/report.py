@@ -110,7 +110,7 @@ class Report:
         limit, limited_by = self._limit(count.total, count.doubles, total, threads)
         return KernelReport(
             number=number,
-            function=f"k{placed.number}",
+            function=self._written.module.functions[placed.number],
             kind=kind_of(task.kernel),
             formulas=tuple(meaning.formulas(task)),
             words=words_for(task.kernel, meaning.ops(task), updates=bool(meaning.updated(task))),
@@ -252,7 +252,10 @@ class Report:
         return "\n".join([self._heading(kernel, "#"), *lines])
 
     def _heading(self, kernel: int, comment: str) -> str:
-        return "\n".join(f"{comment} {line}" for line in (f"kernel {kernel}", *self.kernels[kernel - 1].formulas))
+        chosen = self.kernels[kernel - 1]
+        others = [k.number for k in self.kernels if k.function == chosen.function and k is not chosen]
+        shared = [f"the same code, on other memory: kernel {', '.join(map(str, others))}"] if others else []
+        return "\n".join(f"{comment} {line}" for line in (f"kernel {kernel}", *chosen.formulas, *shared))
 
     @cached_property
     def _assembly(self) -> str:
