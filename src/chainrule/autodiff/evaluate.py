@@ -33,16 +33,20 @@ def evaluate_all(roots: list[Node], values: Values, dtype: np.dtype | None = Non
 
     for node in ancestors(roots, lambda x: id(x) not in values):
         if node.op is None:
-            known[id(node)] = _leaf_value(node, dtype)
+            known[id(node)] = leaf_value(node, dtype)
         else:
             arrays = [of(x) for x in node.inputs]
-            known[id(node)] = compute(node.op, arrays, _params(node, dtype))
+            known[id(node)] = compute(node.op, arrays, params_in(node, dtype))
     for root in roots:
         of(root)
     return known
 
 
-def _leaf_value(node: Node, dtype: np.dtype | None) -> np.ndarray:
+def leaf_value(node: Node, dtype: np.dtype | None) -> np.ndarray:
+    """What was recorded of a leaf.
+
+    Raises: KeyError: it is a symbol.
+    """
     if node.array is not None:
         return in_dtype(node.array, dtype)
     if node.constant is not None:
@@ -55,7 +59,7 @@ def in_dtype(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
     return array.astype(dtype) if dtype is not None and dtypes.is_float(array.dtype) else array
 
 
-def _params(node: Node, dtype: np.dtype | None) -> Mapping[str, Any]:
+def params_in(node: Node, dtype: np.dtype | None) -> Mapping[str, Any]:
     """The op's params; a cast to a float goes to the chosen dtype instead."""
     wanted = node.params.get("dtype")
     if dtype is None or wanted is None or not dtypes.is_float(wanted):

@@ -15,6 +15,7 @@ from chainrule.core.node import ancestors
 from chainrule.explain import chain
 from chainrule.explain.derivation import Link, Step
 from chainrule.explain.entries import Entry, sized
+from chainrule.explain.measured import AGREES
 from chainrule.explain.terms import Terms
 from chainrule.ops import elementwise, reduction
 
@@ -376,4 +377,7 @@ def _checked(e: Explanation) -> str:
         says = f"{c.what} in float64: {c.measured:.8g}, stated {c.stated:.8g}, relative error {c.error:.1e}"
         if not c.agrees:
             says += "   DIFFERS: a rule is wrong, or a kink is near; cr.check(loss) looks at each rule"
+        elif c.error > AGREES:
+            says += f"   rounding of {e.value.dtype}"
+            says += "" if c.exact is None else f": in float64 the same rules give {c.exact:.8g}"
     return f"  {'checked':<13} {says}"
