@@ -19,6 +19,7 @@ from chainrule.compile.passes.disjoint_windows import disjoint_windows
 from chainrule.compile.passes.fold_constants import LARGEST, fold_constants
 from chainrule.compile.passes.known_places import known_places
 from chainrule.compile.passes.masks import masks
+from chainrule.compile.passes.rows_first import rows_first
 from chainrule.compile.passes.simplify import simplify
 from chainrule.compile.passes.slopes import slopes
 from chainrule.compile.passes.sums_in_parts import sums_in_parts
@@ -417,6 +418,26 @@ def test_other_sums_are_made_at_once(shape, dims, dtype):
     x = symbol("x", *shape, dtype=dtype)
     before = program(lambda x: x.sum(dims), x)
     assert sums_in_parts(before) is before
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "sums"),
+    [
+        (lambda x: (x - x.amax(1, keepdim=True)).sum(), (8, 9), [(1,), (0, 1)]),
+        (lambda x: (x / x.sum(1, keepdim=True).log()).square().sum(), (8, 9), [(1,), (0, 1)]),
+        (lambda x: (x - x.sum((1, 2), keepdim=True)).sum((0, 1, 2), keepdim=True), (4, 5, 6), [(1, 2), (0, 1, 2)]),
+        (lambda x: (x - x.amax(1, keepdim=True)).sum(1), (8, 9), [(1,)]),
+        (lambda x: (x - x.amax(1, keepdim=True)).sum(0), (8, 9), [(0,)]),
+        (lambda x: (x - x.amax((0, 1), keepdim=True)).sum(), (8, 9), [(0, 1)]),
+        (lambda x: (x * 2).sum(), (8, 9), [(0, 1)]),
+        (lambda x: (x @ x.mT - x.amax(1)).sum(), (9, 9), [(0, 1)]),
+    ],
+)
+def test_what_is_made_of_reduced_rows_is_summed_by_rows(function, shape, sums):
+    x = symbol("x", *shape)
+    before = program(function, x)
+    found = rows_first(before) if len(sums) == 1 else changed(rows_first, function, x)
+    assert [n.params["dim"] for n in found.nodes if n.op is reduction.sum_ and n.inputs[0].op is not None] == sums
 
 
 def test_a_product_that_is_only_read_transposed_is_turned():

@@ -14,6 +14,7 @@ from chainrule.compile.passes.known_signs import known_signs
 from chainrule.compile.passes.masks import masks
 from chainrule.compile.passes.overlap_of_product import overlap_of_product
 from chainrule.compile.passes.rewriting import Pass
+from chainrule.compile.passes.rows_first import rows_first
 from chainrule.compile.passes.simplify import simplify
 from chainrule.compile.passes.slopes import slopes
 from chainrule.compile.passes.splits_first import splits_first
@@ -42,6 +43,7 @@ PASSES: tuple[Pass, ...] = (
     thin_products,
     fold_constants,
     turned_products,
+    rows_first,
     sums_in_parts,
     # Activations and their gradients, which needs the products beside them as they are done.
     masks,
