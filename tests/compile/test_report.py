@@ -602,6 +602,37 @@ def test_code_is_that_of_the_one_kernel(report):
         assert "step:" not in assembly
 
 
+def test_of_two_backward_passes_each_belongs_to_its_own_loss():
+    cr.manual_seed(0)
+    made, judge = nn.Linear(4, 6), nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
+    first, second = cr.optim.SGD(judge.parameters(), lr=0.1), cr.optim.SGD(made.parameters(), lr=0.1)
+
+    @cr.compile
+    def step(real, noise):
+        first.zero_grad()
+        fake = made(noise)
+        judged = nn.functional.softplus(-judge(real)).mean() + nn.functional.softplus(judge(fake.detach())).mean()
+        judged.backward()
+        first.step()
+        second.zero_grad()
+        fooled = nn.functional.softplus(-judge(fake)).mean()
+        fooled.backward()
+        second.step()
+        return judged, fooled
+
+    step(cr.randn(16, 6), cr.randn(16, 4))
+    report = step.report()
+    roles = {}
+    for kernel in report.kernels:
+        for line in kernel.lines:
+            roles.setdefault(line.place.text, set()).add(line.role)
+    assert roles["fooled = nn.functional.softplus(-judge(fake)).mean()"] == {"forward", "backward"}
+    assert roles["first.step()"] == roles["second.step()"] == {"update"}
+    formulas = [f for k in report.kernels for f in k.formulas]
+    assert any(f.startswith("fooled = ") for f in formulas)
+    assert any(f.startswith("judged = ") for f in formulas)
+
+
 def test_kernels_that_share_their_code_say_so():
     net = nn.Sequential(*[m for _ in range(3) for m in (nn.Linear(8, 8), nn.Tanh())]).eval()
     step = cr.compile(lambda x: net(x))

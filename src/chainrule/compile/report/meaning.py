@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from chainrule.compile.kernels import access
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.schedule import Schedule
 from chainrule.compile.kernels.tasks import Task
@@ -114,8 +115,11 @@ class Meaning:
         return None if found is None or id(node) in self._inner else found
 
     def is_in_parts(self, node: Any) -> bool:
-        """Are these the parts of a value that a later kernel puts together?"""
-        return id(node) in self._inner and node.op in _TAKEN_IN_PARTS
+        """Are these the parts of a value that a later kernel puts together? Sums of whole rows are said as such."""
+        if id(node) not in self._inner or node.op not in _TAKEN_IN_PARTS:
+            return False
+        whole = self._by_trail.get(id(node.trail))
+        return whole is None or whole.op is not node.op or whole.inputs[0].aval.shape != node.inputs[0].aval.shape
 
     def shape_of(self, node: Any) -> tuple[int, ...]:
         """The shape of what a node stands for in the user's program; its own where there is no such value."""
@@ -236,11 +240,21 @@ def _reorders_input(node: Any) -> bool:
 
 
 def _inner(nodes: Sequence[Node]) -> set[int]:
-    """Nodes that are on the way to another one with the same trail, other than to the same in another order."""
+    """Nodes that are on the way to another one with the same trail, other than to the same in another order.
+
+    What only moves values, with whatever trail, does not interrupt the way.
+    """
     found: set[int] = set()
+    ahead: dict[int, set[int]] = {}  # by id of a node, those of the trails that it leads to
     for node in reversed(nodes):
-        if node.op not in REORDERINGS or id(node) in found:
-            found |= {id(x) for x in node.inputs if x.trail is not None and x.trail is node.trail}
+        trails = ahead.get(id(node), set())
+        if id(node.trail) in trails:
+            found.add(id(node))
+        on = set(trails) if access.is_move(node) else set()
+        if node.trail is not None and (node.op not in REORDERINGS or id(node) in found):
+            on.add(id(node.trail))
+        for x in node.inputs:
+            ahead.setdefault(id(x), set()).update(on)
     return found
 
 

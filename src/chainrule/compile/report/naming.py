@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
 from chainrule.compile.tracing.outcome import Outcome
+from chainrule.compile.tracing.trace import Pull
 from chainrule.core.fold import Fold, fold_tree
 from chainrule.core.provenance import user_calls
 from chainrule.ops import movement
@@ -53,16 +55,33 @@ class Names:
                     self.behind[id(x)] = node
                     todo += [y for y in x.inputs if y.made > known]
             known = max([known, *(x.made for x in sent if x is not None)])
-        self._begins = min((p.g.made for p in pulls), default=None)
-        self._ends = known
+        self._roles = self._found_roles(_passes(pulls))
+
+    def _found_roles(self, passes: list[tuple[int, int]]) -> dict[int, Role]:
+        """The part of the step that each traced node belongs to, given when each backward pass began and ended."""
+        roles: dict[int, Role] = {}
+        for x in self.traced:
+            if id(x) in self.behind or any(begins <= x.made <= ends for begins, ends in passes):
+                roles[id(x)] = "backward"
+                continue
+            # What is made of gradients outside of a pass is an update; what is made of what was updated, as by a second
+            # net, is forward again.
+            after = any(roles.get(id(y), "forward") != "forward" for y in x.inputs)
+            trained = x.requires_grad and not _is_renamed(x)
+            roles[id(x)] = "update" if after and not trained else "forward"
+        users: dict[int, list[Any]] = {}
+        for x in reversed(self.traced):  # a rate that is scaled before it is used belongs to the update too
+            mine = users.get(id(x), [])
+            late = roles[id(x)] == "forward" and passes and x.made > passes[0][0]
+            if late and mine and all(roles[id(y)] == "update" for y in mine):
+                roles[id(x)] = "update"
+            for y in x.inputs:
+                users.setdefault(id(y), []).append(x)
+        return roles
 
     def role(self, traced: Any) -> Role:
         """Forward, backward, or what follows."""
-        if id(traced) in self.behind:
-            return "backward"
-        if self._begins is None or traced.made < self._begins:
-            return "forward"
-        return "backward" if traced.made <= self._ends else "update"
+        return self._roles.get(id(traced), "forward")
 
     # --- names
 
@@ -134,6 +153,26 @@ class Names:
         if len(written) <= _SHORT:
             return f"({written})"
         return f"({node.op.name} in {step.name if last is None else self._names[id(last)]})"
+
+
+def _passes(pulls: Sequence[Pull]) -> list[tuple[int, int]]:
+    """When each backward pass began and ended: it goes from what was made last to what was made first."""
+    found: list[tuple[int, int]] = []
+    last: int | None = None
+    for node, g, sent in pulls:
+        made = [g.made, *(x.made for x in sent if x is not None)]
+        if last is None or (node.op is not None and node.made >= last):
+            found.append((min(made), max(made)))
+        else:
+            begins, ends = found[-1]
+            found[-1] = begins, max(ends, *made)
+        last = node.made if node.op is not None else last
+    return found
+
+
+def _is_renamed(x: Any) -> bool:
+    """Is it a tensor after an update, told apart from the value that was put there?"""
+    return x.op is movement.reshape and x.aval.shape == x.inputs[0].aval.shape
 
 
 def _as_name(fold: str) -> str:
