@@ -697,6 +697,23 @@ def test_the_loss_of_a_compiled_step_is_explained_by_computing_it_again():
     assert float(net()) == pytest.approx(float(found.run.loss), rel=1e-5)  # the next step starts from there
 
 
+def test_the_formula_of_a_compiled_loss_is_the_eager_one():
+    """Where no label is ignored, nothing of the mask is left, which the compiled code has."""
+    x, y, w = cr.randn(16, 5), cr.randint(0, 3, (16,)), cr.randn(5, 3, requires_grad=True)
+
+    def loss_of(x, y):
+        return nn.functional.cross_entropy(x @ w, y)
+
+    def formula(loss):
+        found = re.search(r"w\.grad = (.*)", str(cr.explain(loss, wrt=w)))
+        return None if found is None else re.sub(r"\b(x @ w|m)\b", "m", found[1])
+
+    step = cr.compile(loss_of)
+    compiled = formula(step(x, y))
+    assert compiled == formula(loss_of(x, y))
+    assert compiled == "x^T @ ((softmax(m) - onehot(y)) / 16)"
+
+
 def test_a_compiled_function_is_explained_by_its_last_call():
     w = cr.tensor([1.0, 2.0], requires_grad=True)
 
