@@ -1,5 +1,7 @@
 """The fraction line says what is true: a product where the program is a chain, a sum where paths meet."""
 
+import re
+
 import chainrule as cr
 from chainrule.explain import chain, text
 
@@ -150,3 +152,22 @@ def test_a_narrow_terminal_puts_below_what_does_not_fit_beside():
     fractions_and_table = [line for line in narrow.split("\n") if "why" not in line and "slope" not in line]
     assert max(map(len, fractions_and_table[:25])) <= 80
     assert "(100,200)@(200,50) -> (100,50)" in narrow
+
+
+def test_long_lines_are_broken_and_many_uses_are_summed_up():
+    w, x = leaf(), X
+    for _ in range(9):
+        x = (x @ w).tanh()
+    said = str(cr.explain(x.sum(), wrt=w))
+    assert max(map(len, said.splitlines())) <= 120
+    assert re.search(r"sum of 9 uses, of norms \S+ to \S+, the largest at test_chain\.py:\d+", " ".join(said.split()))
+
+
+def test_constants_that_have_no_name_are_told():
+    w = leaf()
+    mask = X[:, :1] > 0
+    loss = cr.where(mask, X @ w, 0.0).square().sum()
+    assert "named here    c = " not in str(cr.explain(loss, wrt=w))  # it is a variable, mask
+    loss = cr.where(X[:, :1] > 0, X @ w, 0.0).square().sum()
+    said = str(cr.explain(loss, wrt=w))
+    assert re.search(r"named here    c = a constant, bool\[\d+,1\] \[", said), said

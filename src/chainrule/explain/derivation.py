@@ -119,6 +119,11 @@ class Derivation:
             self._auto[id(node)] = self._invented(node)
         return self._auto[id(node)]
 
+    def made_up(self) -> list[tuple[str, Node]]:
+        """The names that were made here, and what they stand for."""
+        meant = {id(node): node for node in self._meaning.values()}
+        return [(name, meant[key]) for key, name in self._auto.items() if key in meant]
+
     def _invented(self, node: Node) -> str:
         if node.op is None:
             base = "c"

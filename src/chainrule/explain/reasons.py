@@ -213,6 +213,6 @@ def _kink_notes(op: Any) -> list[str]:
         notes.append(
             f"slope {where} is a choice, {slope}"
             + (f": {why}" if why else "")
-            + f"; {hits:,} of {data.size:,} entries are there"
+            + f"; {hits:,} of {data.size:,} are there"
         )
     return notes

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,8 @@ _PLAIN_STEP = 3  # a linear layer is three ops; a step of more says what is fold
 _SHOWN = 3
 _SAID = 16  # columns before what is said beside a word
 _REASONS = 3  # printed; `.reasons` holds all
+_USES = 6  # of a value that are listed
+_NAMES = 6  # of those that were made up here, and are said at the end
 
 
 WIDE = 120  # columns, where nothing says how many there are
@@ -42,15 +46,43 @@ def explanation(e: Explanation, room: int = WIDE) -> str:
         blocks.append(_entry(e))
         blocks.append(_checked(e))
         blocks += _recomputed(e)
-        return "\n".join(b for b in blocks if b)
+        return _within("\n".join(b for b in blocks if b), room)
     blocks += ["", _chain(e, room), "", *_combined(e), _table(e, room)]
     left = max(e.lines - sum(b.count("\n") + 1 for b in blocks), 8)
     for reason in e.reasons[:_REASONS]:
         left -= len(reason.lines)
         if left >= 0:
             blocks.append(_reason(reason.title, reason.lines))
+    blocks += _made_up(e, "\n".join(blocks))
     blocks.append(_checked(e))
-    return "\n".join([*blocks, *_recomputed(e)])
+    return _within("\n".join([*blocks, *_recomputed(e)]), room)
+
+
+def _made_up(e: Explanation, said: str) -> list[str]:
+    """What names stand for that were made up for the values of others: of constants, nothing else says it."""
+    words = set(re.findall(r"[A-Za-z_][\w.]*", said))
+    found = [
+        (name, node)
+        for name, node in e.derivation.made_up()
+        if name in words and node.array is not None and node.op is None
+    ]
+    lines = [f"{name} = a constant, {node.aval} {array_text(np.asarray(node.array))}" for name, node in found[:_NAMES]]
+    if len(found) > _NAMES:
+        lines.append(f"and {len(found) - _NAMES} more constants")
+    return [_reason("named here", tuple(lines))] if lines else []
+
+
+def _within(text: str, room: int) -> str:
+    """The text with long lines broken at spaces, each further indented than it began."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        folded = textwrap.wrap(
+            line, room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
+            drop_whitespace=True, replace_whitespace=False, expand_tabs=False,
+        )  # fmt: skip
+        lines += folded if len(line) > room and len(indent) < room // 2 else [line]
+    return "\n".join(lines)
 
 
 def terminal_width() -> int:
@@ -221,20 +253,30 @@ def _row(e: Explanation, link: Link) -> tuple[Any, ...]:
         rule = f"{' + '.join(dict.fromkeys(chain.step_name(p.step) for p in parts))}: {formula}"
     ratio = chain.gain(e.derivation, link) if link is not e.links[-1] else None
     gain = f"x{ratio:.3g}" if ratio is not None else ""
-    extra += [*_numbers(e, link), *link.notes]
+    times = Counter(link.notes)
+    extra += [*_numbers(e, link), *(note if n == 1 else f"{n} times: {note}" for note, n in times.items())]
     if len(parts) > 1:
-        uses = ", ".join(
-            f"{p.step.fold.place or chain.step_name(p.step)} norm {_norm(e, p.formula):.4g}"
-            for p in parts
-            if p.formula is not None
-        )
-        extra.append(f"sum of {len(parts)} uses: {uses}")
+        extra.append(_uses(e, link))
     folded = [n.op.name for p in parts for n in reversed(p.step.fold.nodes) if n.op is not None]
     if e.depth == 1 and len(parts) == 1 and len(folded) > _PLAIN_STEP:
         extra.append(
             f"{len(folded)} rules folded: {' . '.join(folded[:6])}{' ...' if len(folded) > 6 else ''}     .unfold()"
         )
     return (first, rule, shapes(link), f"{link.norm:.5g}", gain, verdict(link), extra)
+
+
+def _uses(e: Explanation, link: Link) -> str:
+    """What a gradient is the sum of: each use with its size; of many, how large they are, and where the largest is."""
+    sizes = [
+        (_norm(e, p.formula), str(p.step.fold.place or chain.step_name(p.step)))
+        for p in link.parts
+        if p.formula is not None
+    ]
+    what = f"sum of {len(link.parts)} uses"
+    if len(sizes) <= _USES:
+        return f"{what}: {', '.join(f'{place} norm {norm:.4g}' for norm, place in sizes)}"
+    (least, _), (most, place) = min(sizes), max(sizes)
+    return f"{what}, of norms {least:.4g} to {most:.4g}, the largest at {place}"
 
 
 def _forward(e: Explanation, step: Step) -> str:

@@ -81,15 +81,22 @@ def is_number(x: Any, value: float) -> bool:
 
 def known_leaf(node: Any) -> Any:
     """An array that holds one number everywhere is that number: what the rules made of numbers alone."""
-    data = node.array
-    if node.op is not None or node.constant is not None or node.symbol or data is None or not data.size:
+    if node.op is not None or node.constant is not None or node.symbol or node.array is None:
+        return None
+    number = one_number(node.array)
+    return None if number is None else filled(node, number)
+
+
+def one_number(data: np.ndarray) -> Ratio | None:
+    """The number that all entries of an array are, if they are one."""
+    if not data.size or data.dtype.kind not in "fiub":
         return None
     first = data.flat[0]
-    if data.dtype.kind not in "fiub" or data.flat[-1] != first or not (data == first).all():
+    if data.flat[-1] != first or not (data == first).all():
         return None
     if first == 0 and data.dtype.kind == "f" and np.signbit(data).any():  # 1 / -0 is not 1 / 0
         return None
-    return filled(node, Ratio(float(first))) if abs(float(first)) <= _EXACT or data.dtype.kind == "f" else None
+    return Ratio(float(first)) if abs(float(first)) <= _EXACT or data.dtype.kind == "f" else None
 
 
 _COMPARED = {

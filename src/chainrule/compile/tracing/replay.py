@@ -15,9 +15,10 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.tracing.places import Argument, Captured
-from chainrule.core.node import NO_PARAMS, Cut, Node, Ratio, ancestors, at_user_line, compute, make
+from chainrule.core.node import NO_PARAMS, Cut, Node, ancestors, at_user_line, compute, make
 from chainrule.errors import ArgumentError, TraceError
 from chainrule.ops import movement
+from chainrule.ops.algebra import one_number
 from chainrule.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -114,9 +115,16 @@ def _replay(bound: Bound, output: int, known: Sequence[Any]) -> Replay:
         program.inputs, bound.outcome.places, table.arrays, table.given, strict=True
     ):  # fmt: skip
         values[id(symbol)] = _leaf(symbol, place, data, given, known)
+    of_labels: set[int] = set()
     for node in ancestors([root]):
+        if (
+            all(id(x) in of_labels for x in node.inputs)
+            if node.op is not None
+            else not dtypes.is_float(node.aval.dtype)
+        ):
+            of_labels.add(id(node))
         if id(node) not in values:
-            values[id(node)] = _applied(node, values)
+            values[id(node)] = _applied(node, values, id(node) in of_labels)
     copies = [np.array(array) for array in table.given]
     outputs = bound.executable(copies)
     used = {id(x) for x in ancestors([root])}
@@ -145,8 +153,12 @@ def _leaf(symbol: Any, place: Any, data: Any, given: Any, known: Sequence[Any]) 
     return leaf
 
 
-def _applied(node: Any, values: dict[int, Any]) -> Any:
-    """A node as running it op by op would have made it."""
+def _applied(node: Any, values: dict[int, Any], of_labels: bool) -> Any:
+    """A node as running it op by op would have made it.
+
+    of_labels: is it made of integers alone? Then a mask or a count is the number that it is, where it is one: nothing
+    is left of the labels that might have been ignored, as it is eagerly, where the labels are known.
+    """
     if node.op is None:
         return node
     inputs = tuple(values[id(x)] for x in node.inputs)
@@ -156,17 +168,12 @@ def _applied(node: Any, values: dict[int, Any]) -> Any:
             if x.array.dtype == data.dtype and np.array_equal(x.array, data):
                 return x
         again = make(type(node), None, (), NO_PARAMS, data, None, False, None)
-        again.cut, again.constant = node.cut, _one_number(data)
+        again.cut = node.cut
+        if of_labels and not dtypes.is_integer(data.dtype):
+            again.constant = one_number(data)
         if node.op in movement.VIEWS:
             again.origin = (node.op, inputs[0], node.params)
         return again
     again = make(type(node), node.op, inputs, node.params, data, None, True, node.trail)
     again.scope = node.scope
     return again
-
-
-def _one_number(data: np.ndarray) -> Ratio | None:
-    """The number that all entries are, if they are one: a count, or a mask that leaves nothing out. No index is one."""
-    if dtypes.is_integer(data.dtype) or not data.size or not np.isfinite(first := data.flat[0]):
-        return None
-    return Ratio(float(first)) if (data == first).all() else None
