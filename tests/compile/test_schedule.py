@@ -531,3 +531,21 @@ def test_what_reads_one_buffer_twice_is_not_like_what_reads_two():
     assert first == second
     first, second = functions(lambda x, y: [(x / x.flip(0)).cumsum(0), (x / y.flip(0)).cumsum(0)])
     assert first != second
+
+
+def test_the_steps_of_a_recurrence_share_their_functions():
+    """Each reads a piece of its own of the inputs, from another place on."""
+    w, u = drawn(6, 9), drawn(9, 9, seed=1)
+
+    def last(steps):
+        def loss(w, u, x):
+            h = cr.zeros(7, 9)
+            for t in range(steps):
+                h = (x[:, t] @ w + h @ u).tanh()
+            return h.square().sum()
+
+        return lambda x: cr.grad(loss, argnums=(0, 1))(w, u, x)
+
+    same(last(5), drawn(7, 5, 6))
+    few, many = (set(written(last(n), drawn(7, n, 6)).module.functions) for n in (6, 12))
+    assert len(many) <= len(few) + 3  # the gradient of a weight adds up more

@@ -6,30 +6,44 @@ Knows how a kernel is spelled out, whatever it is made of; not what any of it me
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import cache
+from dataclasses import fields, is_dataclass, replace
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.expression import Random
-from chainrule.compile.kernels.kernel import Kernel
+from chainrule.compile.kernels.expression import Load, Pick, Random, walk
+from chainrule.compile.kernels.kernel import Contract, Kernel, Loops
+from chainrule.compile.kernels.relocation import Places, relocated
+from chainrule.compile.kernels.tasks import values
 from chainrule.core.affine import Affine
 from chainrule.core.family import Op
 
 _ATOMS = (int, str, type(None), Affine, np.dtype, Op)  # equal if they are the same
 
 
+class Own(NamedTuple):
+    """Memory of a kernel that is written like others: which buffer of what is written, and where that begins.
+
+    start: elements into `memory`: the piece of a series that is this kernel's, of which the others have another.
+    """
+
+    buffer: Buffer
+    memory: Buffer
+    start: int
+
+
 class Likeness(NamedTuple):
     """What a kernel has in common with others that are written alike, and what it has of its own.
 
-    form: equal for those. buffers: the memory it works on; draws: its random numbers, each from a place of its own in
-    the stream; both in the order in which they stand in the form.
+    form: equal for those. kernel: as it is written. memory: what it works on; draws: its random numbers, each from a
+    place of its own in the stream; both in the order in which they stand in the form.
     """
 
     form: Hashable
-    buffers: tuple[Buffer, ...]
+    kernel: Kernel
+    memory: tuple[Own, ...]
     draws: tuple[Random, ...]
 
 
@@ -47,10 +61,31 @@ def alike(kernels: Sequence[Kernel]) -> list[list[tuple[int, Likeness]]]:
 
 
 def likeness_of(kernel: Kernel) -> Likeness:
-    """What a kernel has in common with others."""
+    """What a kernel has in common with others: which piece of a buffer it works on is its own."""
+    starts = _starts(kernel) if isinstance(kernel, Loops | Contract) else {}
+    own = {id(b): Own(replace(b), b, start) for b, start in starts.items()}
+    if own and isinstance(kernel, Loops | Contract):
+        places: Places = {key: (x.buffer, partial(_from_start, start=x.start)) for key, x in own.items()}
+        kernel = relocated(kernel, places)
     spelling = _Spelling()
     form = spelling.of(kernel)
-    return Likeness(form, tuple(spelling.buffers), tuple(spelling.draws))
+    by_new = {id(x.buffer): x for x in own.values()}
+    memory = tuple(by_new.get(id(b), Own(b, b, 0)) for b in spelling.buffers if b.place != "private")
+    return Likeness(form, kernel, memory, tuple(spelling.draws))
+
+
+def _starts(kernel: Loops | Contract) -> dict[Buffer, int]:
+    """Of the buffers of which not the first element is used, the first that an access can begin with."""
+    found: dict[Buffer, int] = {}
+    accesses = [(e.buffer, e.offset) for e in walk(*values(kernel)) if isinstance(e, Load | Pick)]
+    stores = kernel.epilogue if isinstance(kernel, Contract) else [s for stage in kernel.stages for s in stage.stores]
+    for buffer, offset in (*accesses, *((s.buffer, s.offset) for s in stores)):
+        found[buffer] = min(found.get(buffer, offset.constant), offset.constant)
+    return {b: start for b, start in found.items() if start > 0 and b.place != "private"}
+
+
+def _from_start(offset: Affine, *, start: int) -> Affine:
+    return offset + -start
 
 
 class _Spelling:

@@ -63,6 +63,15 @@ class Exponentials(Polynomials):
         s, t = self._two_factors(biased)
         return self.mul(self.mul(p, s), t)
 
+    def _small_power(self, x: Value) -> Value:
+        """2ˣ of a number for which that is a normal number."""
+        layout = LAYOUT[x.dtype]
+        shift = self.like(layout.whole + layout.bias, x)
+        biased = self.add(x, shift)
+        f = self.sub(x, self.sub(biased, shift))
+        p = self.fma(self._polynomial_in_two(coefficients.EXP2, x, f), f, self.like(1, x))
+        return self.mul(p, self._exponent_bits(biased))
+
     def _half_expm1(self, x: Value) -> Value:
         """½ (eˣ − 1) = 2ⁿ⁻¹ (eᶠ − 1) + (2ⁿ⁻¹ − ½), |f| ≤ ½ log 2: the half of 2¹²⁸ is a number."""
         layout, (ln2, ln2_rest) = LAYOUT[x.dtype], coefficients.LN2_SHORT[x.dtype]
@@ -127,8 +136,8 @@ class Exponentials(Polynomials):
 
     def erf(self, x: Value) -> Value:
         """The error function: a polynomial near 0; beyond 1 one minus an exponential of a polynomial."""
-        near = self.fma(self._polynomial(coefficients.ERF_NEAR, x, self.mul(x, x)), x, x)
+        near = self.fma(self._polynomial_in_two(coefficients.ERF_NEAR, x, self.mul(x, x)), x, x)
         size = self.minimum(self.abs(x), self.like(_FAR_END[x.dtype], x))
-        power = self._polynomial(coefficients.ERF_FAR, x, self.sub(size, self.like(_FAR_MIDDLE[x.dtype], x)))
-        far = self.sub(self.like(1, x), self.exp2(power))
+        power = self._polynomial_in_two(coefficients.ERF_FAR, x, self.sub(size, self.like(_FAR_MIDDLE[x.dtype], x)))
+        far = self.sub(self.like(1, x), self._small_power(power))
         return self.where(self.lt(self.abs(x), self.like(1, x)), near, self.copysign(far, x))

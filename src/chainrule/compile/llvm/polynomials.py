@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from chainrule import dtypes
@@ -35,9 +36,23 @@ class Polynomials(Conversions):
 
     def _polynomial(self, table: coefficients.Table, x: Value, z: Value) -> Value:
         """The polynomial of x's element type at z, by Horner's scheme: the fewest operations."""
-        *others, highest = table[x.dtype]
-        found = self.like(highest, z)
-        for c in reversed(others):
+        return self._horner(table[x.dtype], z)
+
+    def _polynomial_in_two(self, table: coefficients.Table, x: Value, z: Value) -> Value:
+        """The same, the even powers beside the odd ones: two operations more, and half as long to wait.
+
+        For what is a long chain otherwise, of which a processor cannot hold several vectors' at a time. Where x · y + z
+        is rounded twice, it would be less exact.
+        """
+        if not self._has_fma:
+            return self._polynomial(table, x, z)
+        square, numbers = self.mul(z, z), table[x.dtype]
+        even, odd = (self._horner(numbers[start::2], square) for start in (0, 1))
+        return self.fma(odd, z, even)
+
+    def _horner(self, numbers: Sequence[float], z: Value) -> Value:
+        found = self.like(numbers[-1], z)
+        for c in reversed(numbers[:-1]):
             found = self.fma(found, z, self.like(c, z))
         return found
 

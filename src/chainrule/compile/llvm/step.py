@@ -84,19 +84,22 @@ class _Writing:
 
     def module(self) -> Module:
         """All kernels, then the step."""
-        planned = [plan(task.kernel, self.target) for task in self.schedule.tasks]
-        order = phases(self.schedule.tasks, planned, self.threads, self.offsets)
-        functions, scratch = [f"k{number}" for number in range(len(planned))], 0
-        for same in alike([task.kernel for task in self.schedule.tasks]):
+        kernels = [task.kernel for task in self.schedule.tasks]
+        functions, planned, scratch = [f"k{number}" for number in range(len(kernels))], {}, 0
+        for same in alike(kernels):
             (number, self.own), *_ = same
-            scratch = max(scratch, self._function(f"s{number}", planned[number]))
+            shared = plan(self.own.kernel, self.target)
+            scratch = max(scratch, self._function(f"s{number}", shared))
             self.own = None
             for member, likeness in same:
-                functions[member] = f"s{number}"
+                planned[member], functions[member] = shared, f"s{number}"
                 self._sharing(member, f"s{number}", likeness)
-        for number, p in enumerate(planned):
-            if functions[number] == f"k{number}":
-                scratch = max(scratch, self._function(f"k{number}", p))
+        for number, kernel in enumerate(kernels):
+            if number not in planned:
+                planned[number] = plan(kernel, self.target)
+                scratch = max(scratch, self._function(f"k{number}", planned[number]))
+        plans = [planned[number] for number in range(len(kernels))]
+        order = phases(self.schedule.tasks, plans, self.threads, self.offsets)
         stolen = [placed.number for phase in order for placed in phase if placed.grain is not None]
         self.words = {number: 8 * i for i, number in enumerate(stolen)}  # of what is left, before a thread's scratch
         self.room = _lines(8 * len(stolen))
@@ -118,8 +121,11 @@ class _Writing:
 
     def _sharing(self, number: int, function: str, likeness: Likeness) -> None:
         """The function of a kernel that hands on to a shared one, with what is its own."""
-        b, places = self.builder, [self._place(x) for x in likeness.buffers if x.place != "private"]
-        b.numbers(f"own{number}", [*(n for place in places for n in place), *(x.offset for x in likeness.draws)])
+        b, own = self.builder, list[int]()
+        for x in likeness.memory:
+            entry, begins = self._place(x.memory)
+            own += [entry, begins + x.start * x.memory.dtype.itemsize]
+        b.numbers(f"own{number}", [*own, *(x.offset for x in likeness.draws)])
 
         def body() -> None:
             given = "ptr %table, ptr %scratch, i64 %lo, i64 %hi, i1 %continues"
@@ -222,13 +228,12 @@ class _Writing:
         """Where in the stream, behind its counter, random numbers begin."""
         if self.own is None:
             return self.builder.constant(expr.offset, dtypes.int64)
-        buffers = sum(x.place != "private" for x in self.own.buffers)
-        return self._owned(2 * buffers + next(i for i, x in enumerate(self.own.draws) if x is expr))
+        return self._owned(2 * len(self.own.memory) + next(i for i, x in enumerate(self.own.draws) if x is expr))
 
     def _number(self, buffer: Buffer) -> int:
-        """Of a buffer of a kernel whose function is shared, among those that are not private."""
+        """Of a buffer of a kernel whose function is shared."""
         assert self.own is not None
-        return next(i for i, x in enumerate(x for x in self.own.buffers if x.place != "private") if x is buffer)
+        return next(i for i, x in enumerate(self.own.memory) if x.buffer is buffer)
 
     def _owned(self, number: int) -> Value:
         """One of the numbers that are a kernel's own."""
