@@ -64,3 +64,16 @@ def test_a_matrix_is_transposed_in_squares(target):
     layout = decide(task.kernel, target)
     assert layout.across is not None
     assert "shufflevector" in text(lambda x: x.T * 2, x, target=target)
+
+
+def test_rows_of_a_table_are_read_in_whole_vectors_and_looked_up_once(target):
+    """Though the labels are twice as wide as the rows' entries."""
+    table, rows = cr.tensor(numbers(50, 64)), cr.tensor(np.arange(20) % 7)
+    found = written(lambda table, rows: F.embedding(rows, table), table, rows, target=target)
+    (task,) = found.schedule.tasks
+    assert decide(task.kernel, target).lanes == target.vector_bytes // 4
+    code = re.search(r"define internal void @k0\(.*?^}", found.module.text, re.DOTALL | re.MULTILINE)[0]
+    *_, innermost = re.split(r"^loop\d+:", code, flags=re.MULTILINE)
+    assert "select i1" not in innermost  # is the index in range?
+    (got,) = arrays(compiled(lambda table, rows: F.embedding(rows, table), target)(table, rows))
+    np.testing.assert_array_equal(got, table.numpy()[rows.numpy()])

@@ -278,7 +278,21 @@ class Emitter(Levels):
         """An offset plus computed indices times strides: see `Pick`. first: that of the first lane alone."""
         b = self.builder
         at: Value = b.index_value(self.index(offset)) if first else self.position(offset)
+        if not indices:
+            return at
+        looked_up = [x for x, _, _ in indices]
+        mentioned = frozenset[Any]().union(*map(self._mentions, looked_up))
+        depth = self._depth(mentioned) if self.mask is None else len(self._levels) - 1
+        lanes = self.lanes if any(map(self._varies, looked_up)) else SCALAR
+        key = ("picked", tuple([(id(x), size, stride) for x, size, stride in indices]), lanes, id(self.mask))
+        found: Value = self._once(depth, key, lambda: (indices, self._looked_up(indices, name)))[1]
+        return b.add(at, found)
+
+    def _looked_up(self, indices: Sequence[tuple[Expr, int, int]], name: str) -> Value:
+        """Indices times strides, once for all that are read there; those out of range are noted, and 0."""
+        b = self.builder
         bad: Value | None = None
+        at: Value | None = None
         for index, size, stride in indices:
             given = b.cast(self.value(index), dtypes.int64)
             wrapped = b.where(b.lt(given, b.like(0, given)), b.add(given, b.like(size, given)), given)
@@ -288,14 +302,16 @@ class Emitter(Levels):
             outside = b.not_(inside)
             bad = outside if bad is None else b.or_(bad, outside)
             wrapped = b.where(inside, wrapped, b.like(0, wrapped))
-            at = b.add(at, b.mul(wrapped, b.like(stride, wrapped)))
-        if bad is not None:
-            if bad.lanes != SCALAR:
-                if self.active is not None and self.active != bad.lanes:
-                    lane = b.iota(dtypes.int32, bad.lanes)
-                    bad = b.and_(bad, b.lt(lane, b.like(self.active, lane)))
-                bad = b.fold(bad, b.or_)
-            self.fault(bad, name)
+            scaled = b.mul(wrapped, b.like(stride, wrapped))
+            at = scaled if at is None else b.add(at, scaled)
+        assert bad is not None
+        assert at is not None
+        if bad.lanes != SCALAR:
+            if self.active is not None and self.active != bad.lanes:
+                lane = b.iota(dtypes.int32, bad.lanes)
+                bad = b.and_(bad, b.lt(lane, b.like(self.active, lane)))
+            bad = b.fold(bad, b.or_)
+        self.fault(bad, name)
         return at
 
     def _picked(self, expr: Pick) -> Value:

@@ -202,26 +202,28 @@ def _in_quads(e: Expr, vector: int | None, lanes: int) -> bool:
 def _width_of_most(kernel: Loops) -> int:
     """Bytes of the elements that lanes are counted in: of the widest, unless nearly all of the work is in others.
 
-    A vector of wider elements is two, then: labels are int64, and a softmax compares with them once. What does not
-    differ from point to point, as a learning rate, is computed once, and spread.
+    A vector of wider elements is two, then: labels are int64, and a softmax compares with them once. What is the same
+    at many points, as a learning rate or which row of a table is read, is computed once for these.
     """
     work = defaultdict[int, float](float)
+    mentioned: dict[int, frozenset[int]] = {}
+
+    def points(e: Expr) -> int:
+        return math.prod(kernel.extents[v] for v in mentioned[id(e)])
+
     for stage in kernel.stages:
-        inner = set(stage.inner)
-        rounds = math.prod(kernel.extents[v] for v in stage.inner)
-        for s in stage.stores:
-            work[_width(s.buffer.dtype)] += rounds
         for e in walk(*_roots(stage)):
-            if _differs(e) and e.dtype != dtypes.bool_:
-                work[_width(e.dtype)] += max(_weight(e), 1.0) * (rounds if variables(e) & inner else 1)
+            own = {v for p in e.positions() for v, _ in p.terms}
+            own |= set(kernel.outer) if isinstance(e, Reduced) else set()
+            mentioned[id(e)] = frozenset(own).union(*(mentioned[id(x)] for x in e.parts))
+            if mentioned[id(e)] and e.dtype != dtypes.bool_:
+                work[_width(e.dtype)] += max(_weight(e), 1.0) * points(e)
+        for s in stage.stores:
+            work[_width(s.buffer.dtype)] += math.prod(kernel.extents[v] for v, _ in s.offset.terms)
     if not work:
         return 4
     widest = max(work)
     return widest if work[widest] * _FEW_OF_ALL > sum(work.values()) else min(work)
-
-
-def _differs(e: Expr) -> bool:
-    return isinstance(e, Reduced) or bool(variables(e))
 
 
 def _width(dtype: np.dtype) -> int:
