@@ -549,3 +549,11 @@ def test_the_steps_of_a_recurrence_share_their_functions():
     same(last(5), drawn(7, 5, 6))
     few, many = (set(written(last(n), drawn(7, n, 6)).module.functions) for n in (6, 12))
     assert len(many) <= len(few) + 3  # the gradient of a weight adds up more
+
+
+def test_a_convolution_whose_batch_is_innermost_is_not_done_in_turned_tiles(target):
+    """They are one vector wide: for each multiply-add they read once, where others read two thirds as often."""
+    x, w = cr.tensor(np.ones((16, 32, 8, 8), np.float32)), cr.tensor(np.ones((32, 32, 3, 3), np.float32))
+    found = written(lambda x: F.conv2d(x.tanh(), w, padding=1).tanh().sum(), x, target=target)
+    (placed,) = (p for phase in found.module.phases for p in phase if isinstance(p.task.kernel, Contract))
+    assert [layout.results_turned for layout in placed.plan.layouts] == [False]

@@ -13,6 +13,7 @@ from chainrule.compile.llvm.contraction.tile import segments
 TURNED = 6.0  # instructions for a vector that is turned while it is packed: loads, shuffles, stores
 COPIED = 2.0  # for a single element that is copied
 LONGEST = 8192  # points of a sum for which a column is copied so that it lies along them
+NARROW = 1.15  # times as long for a multiply-add where tiles of results are turned: one vector wide, they read more
 FOLDED = 6.0  # for the sum of a vector's lanes, and what follows for a single number
 
 
@@ -64,13 +65,14 @@ def _vector_cost(
     parts = segments(lanes.extent, width, masks=True)
     # Where vectors have 64 bytes, one of half the length takes half of the multiply-add unit, or leaves it to others.
     short = 0.5 if width * kernel.accumulate.itemsize > 32 else 1.0
+    turned = turned_row(kernel, points, lanes) is not None
     cost = others * product(points) * summed * sum(1.0 if 2 * s.lanes > width else short for s in parts)
+    cost *= NARROW if turned else 1.0
     wide = others * len(parts)
     if not contiguous(operand, lanes):
         turns = any(contiguous(operand, a) for a in axes.summed)
         cost += wide * summed * (TURNED if turns else 2.0 * width)
     touched = [s.offset for s in kernel.epilogue] + positions(*(s.value for s in kernel.epilogue))
-    turned = turned_row(kernel, points, lanes) is not None
     for position in touched:
         cost += wide * product(points) * (1 if turned or lanes.step(position) in {0, 1} else 2 * width)
     return cost + wide * product(points) * TURNED * turned
