@@ -59,7 +59,7 @@ def compiled(kernel: Contract, target: Target) -> Callable[..., contraction.Cont
     found += kernel.claims
     buffers = list({id(x): x for x in found}.values())
     names = {id(x): f"%p{i}" for i, x in enumerate(buffers)}
-    emitter = Emitter(b, lambda x: names[id(x)], lambda *_: None, lambda _: b.constant(0, np.dtype(np.int64)))
+    emitter = Emitter(b, lambda x: names[id(x)], lambda *_: None)
 
     def body() -> None:
         lo, hi = Value("%lo", dtypes.int64), Value("%hi", dtypes.int64)

@@ -53,7 +53,7 @@ class Emitter(Levels):
 
     pointer: the register that holds a buffer's address.
     fault: called with a scalar bool that is true where an index is out of range, and the name of the op that asks.
-    start: where in the stream, behind its counter, random numbers begin.
+    start: where in the stream, behind its counter, random numbers begin, if not where they say.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Emitter(Levels):
         builder: Builder,
         pointer: Callable[[Buffer], str],
         fault: Callable[[Value, str], None],
-        start: Callable[[Random], Value],
+        start: Callable[[Random], Value] | None = None,
     ) -> None:
         super().__init__(builder)
-        self.pointer, self.fault, self.start = pointer, fault, start
+        self.pointer, self.fault = pointer, fault
+        self.start = start or (lambda expr: builder.constant(expr.offset, dtypes.int64))
         self.vector: int | None = None  # the variable that lanes run over, from its value on
         self.lanes = SCALAR
         self.active: int | None = None

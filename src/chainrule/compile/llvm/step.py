@@ -191,7 +191,7 @@ class _Writing:
                         pointers[id(buffer)] = self._address(buffer, private)
                 return pointers[id(buffer)]
 
-            emitter = Emitter(b, pointer, self._fault, self._start)
+            emitter = Emitter(b, pointer, self._fault, None if self.own is None else self._start)
             share = Share(
                 lo=Value("%lo", dtypes.int64),
                 hi=Value("%hi", dtypes.int64),
@@ -225,9 +225,8 @@ class _Writing:
         return 8 * self.entry[id(buffer)], 0
 
     def _start(self, expr: Random) -> Value:
-        """Where in the stream, behind its counter, random numbers begin."""
-        if self.own is None:
-            return self.builder.constant(expr.offset, dtypes.int64)
+        """Where in the stream, behind its counter, random numbers of a kernel whose function is shared begin."""
+        assert self.own is not None
         return self._owned(2 * len(self.own.memory) + next(i for i, x in enumerate(self.own.draws) if x is expr))
 
     def _number(self, buffer: Buffer) -> int:
