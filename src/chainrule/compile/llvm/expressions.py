@@ -279,15 +279,22 @@ class Emitter(Levels):
         """An offset plus computed indices times strides: see `Pick`. first: that of the first lane alone."""
         b = self.builder
         at: Value = b.index_value(self.index(offset)) if first else self.position(offset)
-        if not indices:
+        if indices:
+            looked_up = [x for x, _, _ in indices]
+            mentioned = frozenset[Any]().union(*map(self._mentions, looked_up))
+            depth = self._depth(mentioned) if self.mask is None else len(self._levels) - 1
+            lanes = self.lanes if any(map(self._varies, looked_up)) else SCALAR
+            key = ("picked", tuple([(id(x), size, stride) for x, size, stride in indices]), lanes, id(self.mask))
+            found: Value = self._once(depth, key, lambda: (indices, self._looked_up(indices, name)))[1]
+            at = b.add(at, found)
+        if self.mask is None:
             return at
-        looked_up = [x for x, _, _ in indices]
-        mentioned = frozenset[Any]().union(*map(self._mentions, looked_up))
-        depth = self._depth(mentioned) if self.mask is None else len(self._levels) - 1
-        lanes = self.lanes if any(map(self._varies, looked_up)) else SCALAR
-        key = ("picked", tuple([(id(x), size, stride) for x, size, stride in indices]), lanes, id(self.mask))
-        found: Value = self._once(depth, key, lambda: (indices, self._looked_up(indices, name)))[1]
-        return b.add(at, found)
+        # Outside the bounds the position may be one that is not there: the first element is read instead.
+        if at.lanes == SCALAR:
+            inside = self.mask if self.mask.lanes == SCALAR else b.fold(self.mask, b.or_)
+        else:
+            inside = b.spread(self.mask, at.lanes)
+        return b.where(inside, at, b.like(0, at))
 
     def _looked_up(self, indices: Sequence[tuple[Expr, int, int]], name: str) -> Value:
         """Indices times strides, once for all that are read there; those out of range are noted, and 0."""
