@@ -1,7 +1,8 @@
 """A contender in a process of its own: `python -m workloads.process TASK CONTENDER PROBLEM BATCHES CORE …`.
 
 It starts, calls the step eight times, and says what came out; then, for each line with a number of seconds on its
-standard input, runs for about as long and says how long a call took. All that it says is one line of JSON each.
+standard input, runs for about as long, or longer if a call takes long, and says how long a call took. All that it says
+is one line of JSON each.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any, TextIO
 
 FIRST_CALLS = 8
 SHORTEST = 0.02  # seconds; what is timed once to learn how many calls fill a time
-WARM = 0.2  # share of a lap's time that is run before it, untimed
+WARM = 0.2  # share of a lap that is run before it, untimed
+LEAST = 12  # calls of a lap: after it was stopped, a library may take some to find its number of threads again
 
 
 def private_output() -> TextIO:
@@ -75,9 +77,9 @@ def main() -> None:
         calls *= 2
     say(results=results, first=seconds[0], peak_before=before)  # from here on, it is stopped but for its laps
     for line in sys.stdin:
-        wanted = float(line) / each
+        wanted = max(float(line) / each, LEAST)
         timed(running, max(round(WARM * wanted), 1))
-        each, of_cores = timed(running, max(round(wanted), 1))
+        each, of_cores = timed(running, round(wanted))
         say(seconds=each, of_cores=of_cores, peak=peak())
 
 
