@@ -33,6 +33,11 @@ def test_a_choice_at_a_kink_is_not_wrong(kink):
     assert len(report.rules) >= 2
 
 
+def test_zeros_alone_are_a_kink_too():
+    x = cr.zeros(4, 5, requires_grad=True)
+    assert check_rules(x.relu().amax(1).sum()).passed
+
+
 def test_a_wrong_rule_is_found_at_a_kink_too():
     (slope,) = elementwise.relu.partials
     wrong = replace(elementwise.relu, name="doubled", partials=(lambda *given, **params: slope(*given, **params) * 2,))

@@ -772,3 +772,10 @@ def test_a_function_that_is_gone_cannot_be_explained():
     loss = Mlp()()
     with pytest.raises(TraceError, match="explain: this came from a compiled function that is gone"):
         cr.explain(loss, wrt="w1")
+
+
+@pytest.mark.parametrize("cut", [lambda w: w.detach(), lambda w: w.data, lambda w: w.detach().reshape(3, 1).reshape(3)])
+def test_what_was_detached_sends_nothing_back_in_a_compiled_explanation(cut):
+    w = cr.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    step = cr.compile(lambda: (cut(w) * w).sum())
+    np.testing.assert_array_equal(cr.explain(step(), wrt=w).value, [1.0, 2.0, 3.0])

@@ -13,6 +13,7 @@ import chainrule as cr
 from chainrule.compile.jit import Compiled
 from chainrule.compile.kernels.expression import Compute, Load, walk
 from chainrule.compile.kernels.kernel import Contract, Loops, Nest, Scatter
+from chainrule.compile.kernels.likeness import likeness_of
 from chainrule.compile.kernels.limits import limits
 from chainrule.compile.kernels.tasks import values
 from chainrule.compile.llvm.sequential import plan_scatter
@@ -557,3 +558,15 @@ def test_a_convolution_whose_batch_is_innermost_is_not_done_in_turned_tiles(targ
     found = written(lambda x: F.conv2d(x.tanh(), w, padding=1).tanh().sum(), x, target=target)
     (placed,) = (p for phase in found.module.phases for p in phase if isinstance(p.task.kernel, Contract))
     assert [layout.results_turned for layout in placed.plan.layouts] == [False]
+
+
+def test_a_piece_that_is_read_backwards_begins_inside_its_buffer():
+    """Its first place is not the constant of its position, which is the last one."""
+
+    def function(x):
+        h = F.pad(x, (20, 20)).flip(1)
+        return [cr.cat([h[:, t : t + 9].flip(1), x[:, :3]], 1).cumsum(1).sum(1) for t in range(4)]
+
+    same(function, drawn(3, 12))
+    for kernel in kernels(written(function, drawn(3, 12))):
+        assert all(0 <= own.start < own.memory.span for own in likeness_of(kernel).memory)

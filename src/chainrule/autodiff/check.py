@@ -25,7 +25,7 @@ STEP = 1e-6
 # A rule of the library is written for any precision; a user's own backward kept values in the precision of the run.
 RULE_TOLERANCE = 1e-6
 OWN_TOLERANCE = 1e-3
-_BESIDE = 1e-3  # of the largest input: how far beside a kink a rule is checked
+_BESIDE = 1e-3  # of the largest input, or of 1: how far beside a kink a rule is checked
 _SEED = 20_260_101
 
 
@@ -136,7 +136,10 @@ def _check_rule(node: Any, rng: np.random.Generator) -> RuleCheck:
     if isinstance(node.op, Opaque):  # its backward reads what its forward saved, and cannot be asked elsewhere
         reason = "its inputs lie on a kink, where the derivative is a choice"
         return RuleCheck(found.op, found.place, None, None, False, reason)
-    beside = [a + _BESIDE * _size(a) * rng.standard_normal(a.shape) if dtypes.is_float(a.dtype) else a for a in arrays]
+    beside = [
+        a + _BESIDE * max(_size(a), 1.0) * rng.standard_normal(a.shape) if dtypes.is_float(a.dtype) else a
+        for a in arrays
+    ]
     return _checked_at(node, beside, rng)[0]
 
 

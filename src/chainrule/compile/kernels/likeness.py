@@ -75,13 +75,19 @@ def likeness_of(kernel: Kernel) -> Likeness:
 
 
 def _starts(kernel: Loops | Contract) -> dict[Buffer, int]:
-    """Of the buffers of which not the first element is used, the first that an access can begin with."""
+    """Of the buffers of which not the first element is used, the first place that an access can come to.
+
+    It is inside the buffer: what no lane wants is read from there (see `Emitter`).
+    """
+    if 0 in kernel.extents.values():
+        return {}
     found: dict[Buffer, int] = {}
     accesses = [(e.buffer, e.offset) for e in walk(*values(kernel)) if isinstance(e, Load | Pick)]
     stores = kernel.epilogue if isinstance(kernel, Contract) else [s for stage in kernel.stages for s in stage.stores]
     for buffer, offset in (*accesses, *((s.buffer, s.offset) for s in stores)):
-        found[buffer] = min(found.get(buffer, offset.constant), offset.constant)
-    return {b: start for b, start in found.items() if start > 0 and b.place != "private"}
+        least, _ = offset.range(kernel.extents)
+        found[buffer] = min(found.get(buffer, least), least)
+    return {b: start for b, start in found.items() if 0 < start < b.span and b.place != "private"}
 
 
 def _from_start(offset: Affine, *, start: int) -> Affine:

@@ -11,7 +11,17 @@ from collections.abc import Mapping, Sequence
 from chainrule import dtypes
 from chainrule.compile.caches import FIRST
 from chainrule.compile.kernels.buffer import Buffer, row_major
-from chainrule.compile.kernels.expression import Compute, Expr, Load, Reduced, Reduction, substituted, variables, walk
+from chainrule.compile.kernels.expression import (
+    Compute,
+    Expr,
+    Load,
+    Reduced,
+    Reduction,
+    Within,
+    substituted,
+    variables,
+    walk,
+)
 from chainrule.compile.kernels.kernel import Stage, Store
 from chainrule.core.affine import Affine
 
@@ -73,13 +83,18 @@ def _remembered(stages: Sequence[Stage], inner: tuple[int, ...], extents: Mappin
 
 
 def _dear_again(stages: Sequence[Stage], inner: tuple[int, ...]) -> list[tuple[int, Expr]]:
-    """What is dear and asked for by a later stage too: the stage that asks first, and the expression."""
+    """What is dear and asked for by a later stage too: the stage that asks first, and the expression.
+
+    Not what counts only within bounds: kept, it would be computed beyond them too, of what may not be there.
+    """
+    roots = [e for s in stages for e in (*(r.value for r in s.reductions), *(t.value for t in s.stores))]
+    bounded = {id(x) for e in walk(*roots) if isinstance(e, Within) for x in walk(*e.parts)}
     first: dict[int, int] = {}
     again: dict[int, Expr] = {}
     for n, stage in enumerate(stages):
         reduced = {id(e) for e in walk(*(r.value for r in stage.reductions))}
         for e in walk(*(r.value for r in stage.reductions), *(s.value for s in stage.stores)):
-            dear = isinstance(e, Compute) and e.op.dear and variables(e) & set(inner)
+            dear = isinstance(e, Compute) and e.op.dear and variables(e) & set(inner) and id(e) not in bounded
             if dear and first.setdefault(id(e), n) != n and id(e) not in reduced:
                 again[id(e)] = e  # a reduction is known by its identity, and goes on computing it
     inside = {id(x) for e in again.values() for x in walk(e) if x is not e}

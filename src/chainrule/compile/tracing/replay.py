@@ -164,14 +164,14 @@ def _applied(node: Any, values: dict[int, Any], of_labels: bool) -> Any:
     inputs = tuple(values[id(x)] for x in node.inputs)
     data = compute(node.op, [x.array for x in inputs], node.params)
     if not node.requires_grad:
-        for x in inputs:  # labels of which none is ignored are the labels, and go by their name
+        for x in inputs if of_labels else ():  # of which none is ignored: they are the labels, and go by their name
             if x.array.dtype == data.dtype and np.array_equal(x.array, data):
                 return x
         again = make(type(node), None, (), NO_PARAMS, data, None, False, None)
         again.cut = node.cut
         if of_labels and not dtypes.is_integer(data.dtype):
             again.constant = one_number(data)
-        if node.op in movement.VIEWS:
+        if node.op in movement.VIEWS and not inputs[0].requires_grad:  # no gradient goes back to what was detached
             again.origin = (node.op, inputs[0], node.params)
         return again
     again = make(type(node), node.op, inputs, node.params, data, None, True, node.trail)
