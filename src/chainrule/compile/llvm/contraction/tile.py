@@ -94,35 +94,41 @@ def lane_sums(b: Builder, vectors: Sequence[Value]) -> Value:
 
 
 class Epilogue:
-    """What is done with the finished sums."""
+    """What is done with the finished sums.
 
-    def __init__(self, emitter: Emitter, stores: Sequence[Store]) -> None:
+    shared: do several panels share the rows of the results?
+    """
+
+    def __init__(self, emitter: Emitter, stores: Sequence[Store], *, shared: bool) -> None:
         self.emitter = emitter
         self.stores = stores
         loads = [e for e in walk(*(s.value for s in stores)) if isinstance(e, Load)]
-        self.far = [e for e in loads if e.buffer.bytes >= SECOND]
+        touched = [(e.buffer, e.offset) for e in loads]
+        if shared:
+            touched += [(s.buffer, s.offset) for s in stores if all(e.buffer is not s.buffer for e in loads)]
+        self.far = [(buffer, offset) for buffer, offset in touched if buffer.bytes >= SECOND]
         self.sums = [e for e in walk(*(s.value for s in stores)) if isinstance(e, Accumulated)]
 
     def ahead(
         self, point: Mapping[int, Index], rows: tuple[Axis, Index, int], along: tuple[Axis, Index], size: int
     ) -> None:
-        """Have what the epilogue of a tile will read brought near, while the sums are being made.
+        """Have what the epilogue of a tile will touch brought near, while the sums are being made.
 
-        Each tile reads a few short pieces of rows far apart: no pattern that the processor would foresee. What is also
-        written is taken from the other cores at once.
+        Each tile reads a few short pieces of rows far apart: no pattern that the processor would foresee. What is
+        written is taken from the other cores at once: where panels share rows, a core that fills its part of one
+        fetches some lines beyond, of the part that another core will fill.
         """
         b, e = self.emitter.builder, self.emitter
-        for load in self.far:
-            if rows[0].step(load.offset) == 0 or along[0].step(load.offset) != 1:
+        for buffer, offset in self.far:
+            if rows[0].step(offset) == 0 or along[0].step(offset) != 1:
                 continue
-            pointer, line = e.pointer(load.buffer), LINE // load.buffer.dtype.itemsize
-            written = any(s.buffer is load.buffer for s in self.stores)
+            pointer, line = e.pointer(buffer), LINE // buffer.dtype.itemsize
+            written = any(s.buffer is buffer for s in self.stores)
             for i in range(rows[2]):
                 with e.at({**point, **rows[0].at(b.index_add(rows[1], i)), **along[0].at(along[1])}):
-                    at = e.index(load.offset)
-                for offset in range(0, size, line):
-                    there = b.pointer(pointer, b.index_add(at, offset), load.buffer.dtype)
-                    b.prefetch(there, for_writing=written)
+                    at = e.index(offset)
+                for further in range(0, size, line):
+                    b.prefetch(b.pointer(pointer, b.index_add(at, further), buffer.dtype), for_writing=written)
 
     def vectors(
         self,

@@ -35,7 +35,8 @@ class Writing:
     def __init__(self, layout: Layout, emitter: Emitter, share: Share) -> None:
         self.layout = layout
         self.emitter = emitter
-        self.epilogue = Epilogue(emitter, layout.kernel.epilogue)
+        panels = layout.panels
+        self.epilogue = Epilogue(emitter, layout.kernel.epilogue, shared=panels.axis.extent > panels.size)
         b = emitter.builder
         self.operands = Operands(layout, emitter, share)
         _, points, _ = layout.stretches
