@@ -541,6 +541,25 @@ def test_the_last_lane_of_a_narrow_result():
     same(lambda x, y: (x + y, (x * y).to(cr.float16), (x > y)), x, x.flip(0))
 
 
+@pytest.mark.parametrize("dtype", [cr.bfloat16, cr.float16], ids=str)
+@pytest.mark.parametrize("shape", [(12, 5), (300, 100)])
+def test_the_largest_of_16_bit_floats_gets_its_gradient(dtype, shape):
+    """Stored, it is rounded; and is one of the entries still, though these are computed where they are wanted."""
+    functions = [
+        lambda x: (x * 0.75).amax(),
+        lambda x: (x * 0.75).amax(0).sum(),
+        lambda x: (x * 0.75).amin(1).sum(),
+        lambda x: F.pad(x * 0.75, (1, 1)).amax(),
+        lambda x: ((x * 0.75) - (x * 0.75).amax()).exp().sum().log(),
+        lambda x: F.max_pool2d((x * 0.75)[None, None], 2).sum(),
+    ]
+    for seed in range(3):
+        x = drawn(*shape, seed=seed).to(dtype)
+        for function in functions:
+            expected, found = (g(x).to(cr.float32).numpy() for g in (cr.grad(function), compiled(cr.grad(function))))
+            np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
 def test_a_copy_of_what_was_changed_before():
     a, b, c = numbers(4), numbers(4), numbers(4)
 

@@ -15,7 +15,17 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.kernels.buffer import row_major
-from chainrule.compile.kernels.expression import Cast, Compute, Expr, Number, Position, Within, narrowed
+from chainrule.compile.kernels.expression import (
+    Cast,
+    Compute,
+    Expr,
+    Load,
+    Number,
+    Pick,
+    Position,
+    Within,
+    narrowed,
+)
 from chainrule.core.affine import Affine
 from chainrule.core.family import Elementwise, Linear
 from chainrule.core.node import Node
@@ -56,6 +66,12 @@ def is_free(node: Node) -> bool:
     op = node.op
     computed = isinstance(op, Elementwise) or op is movement.cast or op in _PICKS or op in _MADE
     return op is not None and (computed or is_move(node))
+
+
+def _rounded(x: Expr) -> Expr:
+    """As it would be read from memory, where 16-bit floats are rounded."""
+    is_wide = dtypes.work_dtype(x.dtype) != x.dtype and not isinstance(x, Load | Pick | Number | Cast)
+    return Cast(x, x.dtype) if is_wide else x
 
 
 def is_picked(node: Node) -> bool:
@@ -110,6 +126,8 @@ class Lowering:
 
     def _elementwise(self, op: Elementwise, node: Node, where: Index) -> Expr:
         inputs = tuple([self.lowered(x, where if x.aval.shape else ()) for x in node.inputs])
+        if node.aval.dtype == dtypes.bool_:  # as eagerly: an entry is the largest one even if only that was stored
+            inputs = tuple([_rounded(x) for x in inputs])
         if node.aval.dtype == dtypes.bool_ and all(x.dtype == dtypes.int64 for x in inputs):
             narrow = tuple([n for x in inputs if (n := narrowed(x, self.extents)) is not None])
             inputs = narrow if len(narrow) == len(inputs) else inputs
