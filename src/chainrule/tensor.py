@@ -31,6 +31,7 @@ from chainrule.array import (
 )  # fmt: skip
 from chainrule.autodiff.broken import no_gradient_reason
 from chainrule.autodiff.reverse import checked_grad, fits, gradients
+from chainrule.core.alignment import is_writable
 from chainrule.core.node import (
     ENGINE_OFF,
     NO_PARAMS,
@@ -210,6 +211,8 @@ class Tensor(Node):
             value: Tensor = tracing.detached(self)
         elif self.array is not None:
             value = Tensor.leaf(self.array)
+            if self.op is None and not is_writable(self.array):  # what is written there would be lost to this one
+                value.origin = self.origin or (movement.reshape, self, {"shape": self.shape})
         else:
             value = Tensor.symbolic(self.symbol or "?", self.aval)
         if self.requires_grad:

@@ -137,6 +137,120 @@ def test_what_is_set_once_is_an_error():
     assert optimizer.param_groups[0]["lr"] == 1.0
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda group: group.update(lr=0.5),
+        lambda group: group.__ior__({"lr": 0.5}),
+        lambda group: group.setdefault("another", 1),
+        lambda group: group.pop("lr"),
+        lambda group: group.popitem(),
+        lambda group: group.__delitem__("lr"),
+        lambda group: group.clear(),
+    ],
+    ids=["update", "|=", "setdefault", "pop", "popitem", "del", "clear"],
+)
+def test_options_are_as_they_were_whatever_a_traced_function_does_to_them(change):
+    group = cr.optim.SGD([cr.ones(1, requires_grad=True)], lr=1.0).param_groups[0]
+    before = dict(group)
+    with pytest.raises(TraceError, match="setting the option"):
+        compiled(lambda: change(group))()
+    assert dict(group) == before
+
+
+def test_attributes_that_come_and_go_while_tracing_are_an_error():
+    class Free(cr.nn.Module):
+        def forward(self, x):
+            self.calls = getattr(self, "calls", 0) + 1
+            return x * self.calls
+
+    class Bound(cr.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = 2.0
+
+        def forward(self, x):
+            del self.scale
+            return x
+
+    free, bound = Free(), Bound()
+    for module, name in ((free, "calls"), (bound, "scale")):
+        with pytest.raises(TraceError, match=f"setting {type(module).__name__}.{name}, which"):
+            compiled(module)(cr.ones(2))
+    assert not hasattr(free, "calls")
+    assert bound.scale == 2.0
+    with pytest.raises(TraceError, match=r"Dropout.training(.|\n)*call train\(\) or eval\(\) outside"):
+        compiled(lambda x: cr.nn.functional.relu(x) if drop.eval() else x)(cr.ones(2))
+    assert drop.training
+
+
+drop = cr.nn.Dropout(0.5)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2.0), (0.0, -0.0), ((1, 2), (1, 2.0)), ([1], [2])])
+def test_an_attribute_that_becomes_what_it_equals_is_another(before, after):
+    class Free(cr.nn.Module):
+        def forward(self, x):
+            return x * (self.of if isinstance(self.of, int | float) else self.of[-1])
+
+    module, x = Free(), cr.arange(1, 4)
+    module.of = before
+    fast = compiled(module)
+    assert equal([fast(x).numpy()], values([module(x)]))
+    module.of = after
+    result = fast(x)
+    assert result.dtype == module(x).dtype
+    assert equal([result.numpy()], values([module(x)]))
+    assert np.array_equal(np.signbit(result.numpy()), np.signbit(module(x).numpy()))
+
+
+def test_data_that_is_replaced_leaves_the_old_memory_as_it_was():
+    def run(wrap):
+        w, x = cr.tensor([1.0, 2.0, 3.0], requires_grad=True), cr.ones(3)
+
+        def step(x):
+            w.grad = None
+            (w - x).square().sum().backward()
+            old, same = w.data, w.detach()
+            new = w.data - 0.25 * w.grad
+            w.data = new.detach()
+            new.add_(1)
+            old.mul_(2)
+            w.data.mul_(3)
+            return old, same, new, w.data.sum()
+
+        step = wrap(step)
+        return [[r.tolist() for r in step(x)] for _ in range(3)], w.tolist()
+
+    assert run(compiled) == run(lambda f: f)
+
+
+@pytest.mark.parametrize("view", [lambda x: x.data[:2], lambda x: x[:2].data, lambda x: x.detach()[:2].detach()])
+def test_a_view_of_data_is_a_view_of_the_tensor(view):
+    w = cr.ones(3, requires_grad=True)
+
+    def step():
+        part = view(w)
+        w.data.add_(1)
+        return part * 1
+
+    with pytest.raises(TraceError, match="this is a view of a tensor that was changed in place since"):
+        compiled(step)()
+
+
+def test_data_cannot_become_what_another_tensor_has():
+    w, other = cr.ones(3, requires_grad=True), cr.zeros(3)
+    views = [lambda x: x, lambda x: x.data, lambda x: x.reshape(3), lambda x: x.add_(1).data, lambda x: cr.eye(3)[0]]
+    for view in views:
+
+        def step(view=view):
+            w.data = view(other)
+            return w.sum()
+
+        with pytest.raises(TraceError, match=r"copy its entries: x.data.copy_\(y\)"):
+            compiled(step)()
+
+
 def test_data_of_a_tensor_is_read_and_written_at_each_call():
     def run(wrap):
         w, slow = cr.ones(3, requires_grad=True), cr.zeros(3, requires_grad=True)

@@ -11,8 +11,9 @@ from chainrule.array import elementwise
 from chainrule.array.align import as_node, is_scalar, value_of
 from chainrule.array.elementwise import Operand
 from chainrule.array.entries import with_entries
-from chainrule.core.alignment import aligned_copy
-from chainrule.core.node import ENGINE_OFF, RECORD, Node, at_user_line, recording, recording_mode
+from chainrule.core.alignment import aligned_copy, is_writable
+from chainrule.core.memory import note_moment
+from chainrule.core.node import ENGINE_OFF, RECORD, Node, at_user_line, recording, recording_mode, tick
 from chainrule.core.tracing import tracer
 from chainrule.errors import DTypeError, InPlaceError, OutOfRangeError, ShapeError
 
@@ -20,17 +21,27 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 
+def no_leaf(x: Any, name: str) -> Exception:
+    """The error for an update in place of a tensor that was computed from others."""
+    return at_user_line(InPlaceError(
+        f"{name}: this tensor was computed by {x.op.name}; only leaves change in place; write y = y … instead"
+    ))  # fmt: skip
+
+
 def _memory(x: Any, name: str) -> np.ndarray:
     """The leaf's own memory, about to be written to; the update is noted on the clock.
 
-    Raises: InPlaceError: the tensor was computed from others.
+    Raises: InPlaceError: the tensor was computed from others, or shares memory with one that cannot be written to.
     """
     data = value_of(x, name)
     if x.op is not None:
-        raise at_user_line(InPlaceError(
-            f"{name}: this tensor was computed by {x.op.name}; only leaves change in place; write y = y … instead"
-        ))  # fmt: skip
-    if not data.flags.writeable or (0 in data.strides and data.size > 1):
+        raise no_leaf(x, name)
+    if not is_writable(data):
+        if x.origin is not None:
+            raise at_user_line(InPlaceError(
+                f"{name}: the memory that this tensor shares with another is read-only, or holds several entries in "
+                f"one place, as after expand; call .clone() on it first"
+            ))  # fmt: skip
         x.array = data = aligned_copy(data)
     x.constant = None
     x.changed()
@@ -90,7 +101,7 @@ def _updated(x: Any, name: str, value: Any) -> Any:
         if fresh.aval.ndim > x.aval.ndim or any(n not in (1, m) for n, m in sizes):
             raise at_user_line(ShapeError(f"{name}: {fresh.aval} does not fit into {x.aval}"))
     if tracing is not None:
-        tracing.array(x).assign(value if is_scalar(value) else fresh)
+        tracing.array(x).assign(value if is_scalar(value) else fresh, name)
         return x
     np.copyto(_memory(x, name), array, casting="unsafe")
     return x
@@ -181,18 +192,16 @@ def replace(x: Any, value: Any) -> None:
     tracing = tracer()
     if tracing is not None:
         if tracing.read(value) is not tracing.read(x):  # after `x.data += y` it is updated already
-            tracing.array(x).assign(value)
+            tracing.replace(x, value)
         return
     array = value_of(value, "data")
     if array is x.array:
         return
     if x.op is not None:
-        raise at_user_line(InPlaceError(
-            f"data: this tensor was computed by {x.op.name}; only leaves change in place; write y = … instead"
-        ))  # fmt: skip
-    x.changed()  # whoever reads the old memory through this tensor
-    x.array, x.constant = array, None
-    x.changed()
+        raise no_leaf(x, "data")
+    x.array, x.constant, x.origin = array, None, value.origin
+    x.mutated = when = tick()  # this tensor, for whoever read it before; none that shares its memory, old or new
+    note_moment(when)
 
 
 def setitem(x: Tensor, key: Any, value: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from chainrule.core.family import Opaque
-from chainrule.core.memory import changed_at, latest_change
+from chainrule.core.memory import latest_change
 from chainrule.core.node import Node, ancestors, at_user_line
 from chainrule.core.provenance import user_place
 from chainrule.core.tracing import tracer
@@ -123,7 +123,7 @@ def refuse_stale(order: Sequence[Node]) -> None:
     if first is None or latest_change() < first:
         return
     for node in order:
-        suspects = {id(x) for x in _at_hand(node) if _changed_at(x) > node.made}
+        suspects = {id(x) for x in _at_hand(node) if x.last_change > node.made}
         if suspects:
             for value in residuals(node):
                 if id(value) in suspects:
@@ -135,10 +135,6 @@ def _at_hand(node: Node) -> tuple[Any, ...]:
     if node.op is None:
         return ()
     return (node, *node.inputs, *(node.op.saved if isinstance(node.op, Opaque) else ()))
-
-
-def _changed_at(x: Node) -> int:
-    return max(x.mutated, 0 if x.array is None else changed_at(x.array))
 
 
 def residuals(node: Node) -> Iterator[Node]:

@@ -52,6 +52,13 @@ def array_in(room: ctypes.Array[ctypes.c_char], shape: tuple[int, ...], dtype: n
     return np.ndarray(shape, dtype, room)  # type: ignore[arg-type]  # any buffer will do; these types list a few
 
 
+def is_writable(array: np.ndarray) -> bool:
+    """Can each entry be written to by itself? Not in read-only memory, nor where several lie in one place."""
+    if 0 in array.strides and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
+        return array.size == 0
+    return array.flags.writeable
+
+
 def aligned_copy(array: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
     """A copy, in C order, of this dtype or the array's own; a large one begins at a cache line."""
     copy = aligned_empty(array.shape, array.dtype if dtype is None else dtype)

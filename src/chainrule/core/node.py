@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 import numpy as np
 
 from chainrule.core.aval import Aval
-from chainrule.core.memory import note_change
+from chainrule.core.memory import changed_at, note_change
 from chainrule.core.provenance import Scope, Trail, capture, current_scope, user_place
 from chainrule.core.tracing import running, tracer
 from chainrule.errors import ChainruleError
@@ -206,6 +206,11 @@ class Node:
         self.mutated = when = tick()
         if self.array is not None:
             note_change(self.array, when)
+
+    @property
+    def last_change(self) -> int:
+        """When this value was last changed in place, by itself or through memory that it shares; 0 if never."""
+        return max(self.mutated, 0 if self.array is None else changed_at(self.array))
 
     @property
     def is_leaf(self) -> bool:

@@ -62,6 +62,10 @@ class Tracer(ABC):
         """`x` is updated in place, and is `value` from now on; `name` is who asks."""
 
     @abstractmethod
+    def replace(self, x: Any, value: Any) -> None:
+        """`x.data = value`: the tensor has the memory of another from now on; what shared its old memory keeps that."""
+
+    @abstractmethod
     def is_constant(self, x: Any) -> bool:
         """Is the value of this tensor the same in each call?"""
 
@@ -119,7 +123,7 @@ class Tracer(ABC):
 
     @abstractmethod
     def setting(self, owner: Any, name: str) -> None:
-        """An attribute of a module, or an entry of a dict, is about to be set: once, and not at each call."""
+        """An attribute of a module, or an entry of a dict, is about to be set or deleted: once, not at each call."""
 
     @abstractmethod
     def refuse(self, what: str, advice: str) -> Exception:

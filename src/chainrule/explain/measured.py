@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from chainrule import dtypes
 from chainrule.autodiff.check import STEP, directional_derivative, gradient_in_double
-from chainrule.core.memory import changed_at
 from chainrule.core.node import Node
 from chainrule.explain.record import Run
 
@@ -100,8 +99,8 @@ def measure(
         return first
     in_double = gradient_in_double(run.loss, wrt)
     exact = None if in_double is None else float(np.sum(in_double * direction))
-    for k in range(_WIDTHS):
-        found = check(STEP / 10**k, exact)
+    first = replace(first, exact=exact)
+    for found in (first, *(check(STEP / 10**k, exact) for k in range(1, _WIDTHS))):
         if 100 * found.resolution > AGREES * abs(stated):
             break
         if found.agrees:
@@ -113,6 +112,6 @@ def _changed(run: Run) -> str | None:
     """A leaf that an op read before it was changed in place, by name."""
     for node in run.nodes:
         for x in node.inputs:
-            if x.op is None and x.array is not None and changed_at(x.array) > node.made:
+            if x.op is None and x.last_change > node.made:
                 return run.name(x) or "a value"
     return None

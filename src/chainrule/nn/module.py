@@ -86,6 +86,13 @@ class Module:
         object.__setattr__(self, name, value)
         module_changes[0] += 1
 
+    def __delattr__(self, name: str) -> None:
+        tracing = tracer()
+        if tracing is not None:
+            tracing.setting(self, name)
+        object.__delattr__(self, name)
+        module_changes[0] += 1
+
     # --- registration by name, where setting an attribute will not do
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 
 from chainrule.compile.executable import Executable
 from chainrule.compile.tracing.faults import out_of_range
+from chainrule.compile.tracing.no_graph import no_graph
 from chainrule.compile.tracing.outcome import Outcome
-from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream, is_plain
-from chainrule.compile.tracing.replay import no_graph
+from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream, is_same
 from chainrule.compile.tracing.signature import Arguments, is_dynamic
 from chainrule.compile.tracing.straight import MISS, Call, Straight
 from chainrule.compile.tracing.table import PLAIN_MEMORY, Table
@@ -276,7 +276,7 @@ class Bound:
 
     def _modules_hold(self) -> bool:
         seen = module_changes[0]
-        if any(_attributes(module) != attributes for module, attributes in self._modules):
+        if any(_other(_attributes(module), before) for module, before in self._modules):
             return False
         self._modules_seen = seen
         return True
@@ -322,11 +322,9 @@ class Bound:
         for guard in (*self.outcome.guards, *self.outcome.option_guards):
             if not guard.holds():
                 return f"{guard.words} changed"
-        for module, attributes in self._modules:
-            now = _attributes(module)
-            for name in {**attributes, **now}:
-                if attributes.get(name) != now.get(name):
-                    return f"{name} of a {type(module).__name__} changed"
+        for module, before in self._modules:
+            for name in _other(_attributes(module), before):
+                return f"{name} of a {type(module).__name__} changed"
         if any(x._grad is not None for x in self._absent):
             return "a tensor has a .grad where there was none"
         if any(len(found) != size for found, size in self.outcome.sizes):
@@ -351,7 +349,10 @@ def _held(holder: Holder, leaves: Sequence[Any]) -> Any:
 
 
 def _attributes(module: Any) -> dict[str, Any]:
-    """What a forward may read of its module: plain values as they are, all else by identity."""
-    found = {name: value if is_plain(value) else id(value) for name, value in vars(module).items()}
-    found.setdefault("training", module.training)
-    return found
+    """What a forward may read of its module."""
+    return {"training": module.training, **vars(module)}
+
+
+def _other(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """The names of attributes that are others than before."""
+    return [name for name in {**before, **now} if not is_same(now.get(name, MISS), before.get(name, MISS))]

@@ -191,8 +191,8 @@ class Cell(Traced):
         """What this memory holds at the beginning of the step."""
         self._node, self.fill = node, None
 
-    def assign(self, value: Any) -> None:
-        """Write a cell, a number, or what is computed from them, into this memory."""
+    def assign(self, value: Any, name: str = "update") -> None:
+        """Write a cell, a number, or what is computed from them, into this memory; `name` is who asks."""
         if isinstance(value, Node):  # a tensor, which may have been changed before
             value = self.tracer.read(value)
         node = _fitted(value.node if isinstance(value, Traced) else value, self.aval)
@@ -200,7 +200,7 @@ class Cell(Traced):
         if self.tensor is None:
             self._node = node
         else:
-            self.tracer.write(self.tensor, node, "update")
+            self.tracer.write(self.tensor, node, name)
 
     def copy(self) -> Cell:
         return Cell(self.tracer, self.aval, self.node)

@@ -117,9 +117,9 @@ def trace(
     try:
         returned = function(*args, **kwargs)
         _refuse_rebound(tracer, before)
-        changed = [setting for setting in tracer.settings.values() if setting.undo()]
-        if changed:
-            raise changed[0].error
+        for setting in tracer.settings.values():
+            if setting.stays:
+                raise setting.error
         return _Finish(tracer, function, given, stand_ins, keep_grads).outcome(returned)
     finally:
         for setting in tracer.settings.values():

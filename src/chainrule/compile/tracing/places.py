@@ -6,7 +6,7 @@ milliseconds in all, of which a dataclass takes half a one to be made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -24,7 +24,7 @@ class Argument:
 
 @final
 class Captured:
-    """A tensor that the function closes over: what its `.data` is then."""
+    """A tensor that the function closes over: what its `.array` is then."""
 
     __slots__ = ("tensor",)
 
@@ -128,12 +128,15 @@ class Guard(NamedTuple):
         return is_same(now, self.expected)
 
 
-def is_plain(value: Any) -> bool:
-    """Is it known by what it is equal to, and not by its identity?"""
-    plain = isinstance(value, bool | int | float | complex | str | bytes | None | np.dtype)
-    return plain or (type(value) is tuple and all(map(is_plain, value)))
-
-
 def is_same(now: Any, before: Any) -> bool:
-    """Is it the same object, or as good as that?"""
-    return now is before or (is_plain(now) and type(now) is type(before) and now == before)
+    """Is it the same object, or as good as that? 1 is not 1.0, which gives another dtype, nor 0.0 -0.0."""
+    return now is before or _known_by(now) == _known_by(before)
+
+
+def _known_by(value: Any) -> Hashable:
+    """What tells a value from others: a plain one its type and what it is, all else its identity."""
+    if type(value) is tuple:
+        return tuple(map(_known_by, value))
+    if isinstance(value, float | complex):
+        return type(value), repr(value)
+    return (type(value), value) if isinstance(value, int | str | bytes | None | np.dtype) else id(value)

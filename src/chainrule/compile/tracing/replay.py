@@ -7,15 +7,15 @@ that parameters, an optimiser's state and the random stream stay as they are.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.compile.tracing.no_graph import NoGraph
 from chainrule.compile.tracing.places import Argument, Captured
-from chainrule.core.node import NO_PARAMS, Cut, Node, ancestors, at_user_line, compute, make
+from chainrule.core.node import NO_PARAMS, Node, ancestors, at_user_line, compute, make
 from chainrule.errors import ArgumentError, TraceError
 from chainrule.ops import movement
 from chainrule.ops.algebra import one_number
@@ -23,24 +23,6 @@ from chainrule.tensor import Tensor
 
 if TYPE_CHECKING:
     from chainrule.compile.tracing.bound import Bound
-
-
-@final
-class NoGraph(Cut):
-    """Why a result of a compiled call has no graph; it knows the trace it came from.
-
-    source: the trace, while it lives. output: which of the program's outputs the result is.
-    """
-
-    source: weakref.ref[Bound]
-    output: int
-
-
-def no_graph(bound: Bound, output: int) -> NoGraph:
-    """The reason that goes with an output of a trace."""
-    cut = NoGraph("compile: a compiled function gives values without a graph; call backward() inside it", ())
-    cut.source, cut.output = weakref.ref(bound), output
-    return cut
 
 
 @runtime_checkable
@@ -117,11 +99,10 @@ def _replay(bound: Bound, output: int, known: Sequence[Any]) -> Replay:
         values[id(symbol)] = _leaf(symbol, place, data, given, known)
     of_labels: set[int] = set()
     for node in ancestors([root]):
-        if (
-            all(id(x) in of_labels for x in node.inputs)
-            if node.op is not None
-            else not dtypes.is_float(node.aval.dtype)
-        ):
+        is_leaf = node.op is None
+        if is_leaf and not dtypes.is_float(node.aval.dtype):
+            of_labels.add(id(node))
+        if not is_leaf and all(id(x) in of_labels for x in node.inputs):
             of_labels.add(id(node))
         if id(node) not in values:
             values[id(node)] = _applied(node, values, id(node) in of_labels)

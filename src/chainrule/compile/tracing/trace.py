@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.array.inplace import no_leaf
 from chainrule.autodiff.reverse import is_origin
 from chainrule.compile.tracing.cells import Cell
 from chainrule.compile.tracing.optimizing import Kept, Options
@@ -45,14 +46,12 @@ from chainrule.core.node import (
 )
 from chainrule.core.provenance import Scope, capture, current_scope
 from chainrule.core.tracing import Tracer
-from chainrule.errors import ChainruleError, InPlaceError, TraceError
+from chainrule.errors import ChainruleError, TraceError
 from chainrule.ops import movement
 from chainrule.tensor import Tensor
 
 # How far a trail goes back: to the user's line from deep inside a backward pass.
 _DEPTH = 64
-
-# What gives a view of its input's memory where it runs eagerly.
 
 
 class Pull(NamedTuple):
@@ -82,15 +81,19 @@ class Setting(NamedTuple):
         inherited = MISSING if entries is owner else getattr(type(owner), name, MISSING)
         return cls(owner, name, entries.get(name, inherited), name in entries, error)
 
-    def undo(self) -> bool:
-        """Make it what it was before; was it something else?"""
-        if is_same(Setting.of(self.owner, self.name, self.error).before, self.before):
-            return False
+    @property
+    def stays(self) -> bool:
+        """Is it something else now than it was before?"""
+        return not is_same(Setting.of(self.owner, self.name, self.error).before, self.before)
+
+    def undo(self) -> None:
+        """Make it what it was before."""
+        if not self.stays:
+            return
         if self.own:
             _entries(self.owner)[self.name] = self.before
         else:
             del _entries(self.owner)[self.name]
-        return True
 
 
 MISSING: Any = object()
@@ -128,6 +131,7 @@ class GraphTracer(Tracer):
         self._owner: dict[int, Any] = {}  # by id of a node that stands for a tensor: that tensor
         self._place: dict[int, Place] = {}  # by id of a tensor that is an input: where it comes from
         self._shares: dict[int, list[Any]] = {}  # by id of a tensor: nodes with the same memory, under another name
+        self._detached: set[int] = set()  # ids of those of them that `detach` made
         self._views: dict[int, list[Any]] = {}  # by id of a node: views of it
         self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
         self.pulls: list[Pull] = []  # what backward passes went through, in their order
@@ -220,9 +224,8 @@ class GraphTracer(Tracer):
     def detached(self, x: Any) -> Any:
         owner = self._owner.get(id(x), x)
         value = self._renamed(self.read(x), requires_grad=False)
-        self._shares.setdefault(id(owner), []).append(value)
-        self._owner[id(value)] = owner
-        self._kept.append(owner)
+        self._share(owner, value)
+        self._detached.add(id(value))
         return value
 
     def _renamed(self, value: Any, *, requires_grad: bool) -> Any:
@@ -243,16 +246,31 @@ class GraphTracer(Tracer):
     def write(self, x: Any, value: Any, name: str) -> None:
         owner = self._owner.get(id(x), x)
         if owner.requires_grad and not is_origin(owner):
-            raise at_user_line(InPlaceError(
-                f"{name}: this tensor was computed by {owner.op.name}; only leaves change in place; write y = y … "
-                f"instead"
-            ))  # fmt: skip
+            raise no_leaf(owner, name)
         if owner.op in movement.VIEWS and id(owner) not in self._now:
             self._detach_view(owner, name)
+        for y in (owner, *self._shares.get(id(owner), ())):
+            self._outdate(self.read(y))
+        self._set(owner, value)
+
+    def replace(self, x: Any, value: Any) -> None:
+        owner = x if id(x) in self._detached else self._owner.get(id(x), x)
+        if owner.requires_grad and not is_origin(owner):
+            raise no_leaf(owner, "data")
+        source = self._owner.get(id(value), value)
+        if source is not owner and self._is_shared(source):
+            raise self.refuse("setting .data to memory of another tensor", "copy its entries: x.data.copy_(y)")
+        self._part(owner)
+        self._set(owner, self.read(value))
+        if source is not owner and not self.is_constant(source):
+            for y in (source, *self._shares.pop(id(source), ())):
+                self._share(owner, y)
+
+    def _set(self, owner: Any, value: Any) -> None:
+        """A tensor, and all that shares its memory, has another value from now on."""
         old = self.read(owner)
         old.mutated = when = tick()
         note_moment(when)
-        self._outdate(old)
         if owner.requires_grad:
             value = self._renamed(value, requires_grad=True)
             self._owner[id(value)] = owner
@@ -260,11 +278,36 @@ class GraphTracer(Tracer):
             self._now[id(y)] = value
         self._kept.append(owner)
 
+    def _share(self, owner: Any, y: Any) -> None:
+        """What is written to `y` is written to the memory of `owner`, and the other way round."""
+        self._shares.setdefault(id(owner), []).append(y)
+        self._owner[id(y)] = owner
+        self._kept += [owner, y]
+
+    def _part(self, x: Any) -> None:
+        """What shares the memory of `x` goes on with it, and `x` alone does not."""
+        former = self._owner.pop(id(x), None)
+        if former is not None:
+            self._shares[id(former)] = [y for y in self._shares[id(former)] if y is not x]
+        mine = self._shares.pop(id(x), [])
+        self._shares[id(x)] = [y for y in mine if id(y) not in self._detached]  # other names of `x` itself
+        old = [y for y in mine if id(y) in self._detached]
+        for y in old:
+            self._owner.pop(id(y))
+            self._now.setdefault(id(y), y)
+        for y in old[1:]:
+            self._share(old[0], y)
+
+    def _is_shared(self, x: Any) -> bool:
+        """Is a value in memory of a tensor from outside, or of one that it is a view of?"""
+        return id(x) in self._place or x.op in movement.VIEWS or (x.op is None and not self.is_constant(x))
+
     def _outdate(self, old: Any) -> None:
         for view in self._views.pop(id(old), ()):
-            self._now[id(view)] = _STALE
-            self._kept.append(view)
-            self._outdate(view)
+            for x in (view, *self._shares.get(id(view), ())):
+                self._now[id(x)] = _STALE
+                self._kept.append(x)
+                self._outdate(x)
 
     def _detach_view(self, view: Any, name: str) -> None:
         """A view is about to change, and with it what it is a view of: nobody may read that any more."""
@@ -383,7 +426,7 @@ class GraphTracer(Tracer):
 
     def setting(self, owner: Any, name: str) -> None:
         entries = _entries(owner)
-        if not entries:  # a module that is being made
+        if not entries and id(owner) not in self.modules:  # a module that is being made
             self._made.add(id(owner))
             self._kept.append(owner)
         if id(owner) in self._made or (id(owner), name) in self.settings:
@@ -401,8 +444,11 @@ def _refused(owner: Any, name: str) -> tuple[str, str]:
             f"setting the option {name!r} of an optimiser, which would happen only while it is traced,",
             "set it outside of the compiled function, which reads it anew at each call",
         )
+    what = f"setting {type(owner).__name__}.{name}, which would happen only while it is traced,"
+    if name == "training":
+        return what, "call train() or eval() outside: the function is compiled for each"
     return (
-        f"setting {type(owner).__name__}.{name}, which would happen only while it is traced,",
+        what,
         f"update a tensor in place (register_buffer; self.{name}.add_(1) under no_grad()), or set it outside",
     )
 
