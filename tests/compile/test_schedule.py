@@ -552,6 +552,27 @@ def test_the_steps_of_a_recurrence_share_their_functions():
     assert len(many) <= len(few) + 3  # the gradient of a weight adds up more
 
 
+def test_dropouts_share_their_functions():
+    """Each draws from a place of its own in the stream of random numbers."""
+
+    def dropped(count):
+        def loss(x):
+            for _ in range(count):
+                x = F.dropout(x.tanh(), 0.5, training=True).cumsum(0)
+            return x.sum()
+
+        return loss
+
+    few, many = (set(written(dropped(n), drawn(7, 40)).module.functions) for n in (4, 8))
+    assert len(few) == len(many)
+
+    def both(function):
+        cr.manual_seed(3)
+        return function(drawn(7, 40)).item()
+
+    assert both(cr.compile(dropped(4))) == pytest.approx(both(dropped(4)), rel=1e-5)
+
+
 def test_a_convolution_whose_batch_is_innermost_is_not_done_in_turned_tiles(target):
     """They are one vector wide: for each multiply-add they read once, where others read two thirds as often."""
     x, w = cr.tensor(np.ones((16, 32, 8, 8), np.float32)), cr.tensor(np.ones((32, 32, 3, 3), np.float32))

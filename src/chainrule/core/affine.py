@@ -67,10 +67,13 @@ class Affine(NamedTuple):
 
     def range(self, extents: Mapping[int, int]) -> tuple[int, int]:
         """The least and the greatest value while each variable runs over 0 … extent - 1."""
+        return self.between([(0, extents[v] - 1) for v, _ in self.terms])
+
+    def between(self, reaches: Iterable[tuple[int, int]]) -> tuple[int, int]:
+        """The least and the greatest value while the variable of each term keeps between two values."""
         low = high = self.constant
-        for v, c in self.terms:
-            reach = c * (extents[v] - 1)
-            low, high = low + min(reach, 0), high + max(reach, 0)
+        for (_, c), (least, most) in zip(self.terms, reaches, strict=True):
+            low, high = low + min(c * least, c * most), high + max(c * least, c * most)
         return low, high
 
     def __str__(self) -> str:

@@ -77,11 +77,13 @@ def _within(text: str, room: int) -> str:
     lines: list[str] = []
     for line in text.split("\n"):
         indent = " " * (len(line) - len(line.lstrip()) + 4)
-        folded = textwrap.wrap(
+        if len(line) <= room or len(indent) >= room // 2:
+            lines.append(line)
+            continue
+        lines += textwrap.wrap(
             line, room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
             drop_whitespace=True, replace_whitespace=False, expand_tabs=False,
         )  # fmt: skip
-        lines += folded if len(line) > room and len(indent) < room // 2 else [line]
     return "\n".join(lines)
 
 

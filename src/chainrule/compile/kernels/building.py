@@ -234,8 +234,9 @@ def _random(group: Group, buffers: Buffers) -> Loops:
     assert isinstance(load, Load)
 
     def value(number: Affine) -> Random:
-        params, aval = seed.params, seed.aval
-        return Random(op.name, load.buffer, params["offset"], number, aval.size, params, aval.dtype)
+        params, aval = dict(seed.params), seed.aval
+        offset = params.pop("offset")
+        return Random(op.name, load.buffer, offset, number, aval.size, params, aval.dtype)
 
     buffer, frame = buffers.of(seed), group.frame
     if len(frame) > 2 and buffer.strides == row_major(frame):  # one loop along all that lies side by side

@@ -36,6 +36,11 @@ class Stage:
     reductions: tuple[Reduction, ...] = ()
     stores: tuple[Store, ...] = ()
 
+    @property
+    def values(self) -> list[Expr]:
+        """What is computed: what is reduced, then what is stored."""
+        return [r.value for r in self.reductions] + [s.value for s in self.stores]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Loops:

@@ -16,7 +16,7 @@ from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Load, Pick, Random, walk
 from chainrule.compile.kernels.kernel import Contract, Kernel, Loops
 from chainrule.compile.kernels.relocation import Places, relocated
-from chainrule.compile.kernels.tasks import values
+from chainrule.compile.kernels.tasks import stores, values
 from chainrule.core.affine import Affine
 from chainrule.core.family import Op
 
@@ -83,8 +83,7 @@ def _starts(kernel: Loops | Contract) -> dict[Buffer, int]:
         return {}
     found: dict[Buffer, int] = {}
     accesses = [(e.buffer, e.offset) for e in walk(*values(kernel)) if isinstance(e, Load | Pick)]
-    stores = kernel.epilogue if isinstance(kernel, Contract) else [s for stage in kernel.stages for s in stage.stores]
-    for buffer, offset in (*accesses, *((s.buffer, s.offset) for s in stores)):
+    for buffer, offset in (*accesses, *((s.buffer, s.offset) for s in stores(kernel))):
         least, _ = offset.range(kernel.extents)
         found[buffer] = min(found.get(buffer, least), least)
     return {b: start for b, start in found.items() if 0 < start < b.span and b.place != "private"}

@@ -87,13 +87,13 @@ def _dear_again(stages: Sequence[Stage], inner: tuple[int, ...]) -> list[tuple[i
 
     Not what counts only within bounds: kept, it would be computed beyond them too, of what may not be there.
     """
-    roots = [e for s in stages for e in (*(r.value for r in s.reductions), *(t.value for t in s.stores))]
+    roots = [e for s in stages for e in s.values]
     bounded = {id(x) for e in walk(*roots) if isinstance(e, Within) for x in walk(*e.parts)}
     first: dict[int, int] = {}
     again: dict[int, Expr] = {}
     for n, stage in enumerate(stages):
         reduced = {id(e) for e in walk(*(r.value for r in stage.reductions))}
-        for e in walk(*(r.value for r in stage.reductions), *(s.value for s in stage.stores)):
+        for e in walk(*stage.values):
             dear = isinstance(e, Compute) and e.op.dear and variables(e) & set(inner) and id(e) not in bounded
             if dear and first.setdefault(id(e), n) != n and id(e) not in reduced:
                 again[id(e)] = e  # a reduction is known by its identity, and goes on computing it

@@ -38,8 +38,7 @@ def values(kernel: Kernel) -> Iterator[Expr]:
     match kernel:
         case Loops():
             for stage in kernel.stages:
-                yield from (r.value for r in stage.reductions)
-                yield from (s.value for s in stage.stores)
+                yield from stage.values
         case Contract():
             yield kernel.left
             yield kernel.right

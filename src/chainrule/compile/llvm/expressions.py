@@ -32,7 +32,7 @@ from chainrule.compile.kernels.kernel import Store
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.levels import Levels
 from chainrule.compile.llvm.random import are_quads, drawn, drawn_together
-from chainrule.compile.llvm.squares import transposed
+from chainrule.compile.llvm.squares import is_across, transposed
 from chainrule.core.affine import Affine
 
 
@@ -221,11 +221,13 @@ class Emitter(Levels):
     def _loaded_scalar(self, pointer: str, at: Index, buffer: Buffer) -> Value:
         b = self.builder
         if self.mask is not None:
-            inside = self.mask
-            if inside.lanes != SCALAR:  # one element for all lanes: read if any lane wants it
-                inside = b.fold(inside, b.or_)
-            at = b.where(inside, b.index_value(at), b.constant(0, dtypes.int64))
+            at = b.where(self._wanted(), b.index_value(at), b.constant(0, dtypes.int64))
         return b.load(pointer, at, buffer.dtype)
+
+    def _wanted(self) -> Value:
+        """Does any lane want what is masked?"""
+        assert self.mask is not None
+        return self.mask if self.mask.lanes == SCALAR else self.builder.fold(self.mask, self.builder.or_)
 
     def _whole_mask(self) -> Value:
         assert self.mask is not None
@@ -290,11 +292,8 @@ class Emitter(Levels):
         if self.mask is None:
             return at
         # Outside the bounds the position may be one that is not there: the first element is read instead.
-        if at.lanes == SCALAR:
-            inside = self.mask if self.mask.lanes == SCALAR else b.fold(self.mask, b.or_)
-        else:
-            inside = b.spread(self.mask, at.lanes)
-        return b.where(inside, at, b.like(0, at))
+        wanted = self._wanted() if at.lanes == SCALAR else b.spread(self.mask, at.lanes)
+        return b.where(wanted, at, b.like(0, at))
 
     def _looked_up(self, indices: Sequence[tuple[Expr, int, int]], name: str) -> Value:
         """Indices times strides, once for all that are read there; those out of range are noted, and 0."""
@@ -306,7 +305,7 @@ class Emitter(Levels):
             wrapped = b.where(b.lt(given, b.like(0, given)), b.add(given, b.like(size, given)), given)
             inside = b.and_(b.ge(wrapped, b.like(0, given)), b.lt(wrapped, b.like(size, given)))
             if self.mask is not None:
-                inside, wrapped = self._only_masked(inside, wrapped)
+                inside = b.or_(inside, b.not_(self.mask))
             outside = b.not_(inside)
             bad = outside if bad is None else b.or_(bad, outside)
             wrapped = b.where(inside, wrapped, b.like(0, wrapped))
@@ -342,15 +341,6 @@ class Emitter(Levels):
             return False
         return expr.offset.coefficient(self.vector) == 1 and not any(self._varies(x) for x, _, _ in expr.indices)
 
-    def _only_masked(self, inside: Value, wrapped: Value) -> tuple[Value, Value]:
-        """Where the mask does not hold, index 0 is right."""
-        b = self.builder
-        assert self.mask is not None
-        return (
-            b.or_(inside, b.not_(self.mask)),
-            b.where(self.mask, wrapped, b.like(0, wrapped)),
-        )
-
     def _random(self, expr: Random) -> Value:
         b, pointer = self.builder, self.pointer(expr.key)
         seed = b.load(pointer, 0, dtypes.int64)
@@ -362,8 +352,3 @@ class Emitter(Levels):
             return self._quads[id(expr)][self.quarter]
         number = self.position(expr.number)
         return drawn(b, expr.kind, (seed, counter), number, expr.count, expr.params, expr.dtype)
-
-
-def is_across(offset: Affine, vector: int, other: int) -> bool:
-    """Are places far apart along one variable, and neighbours along the other?"""
-    return offset.coefficient(vector) not in (0, 1) and offset.coefficient(other) == 1

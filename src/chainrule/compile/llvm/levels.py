@@ -96,13 +96,12 @@ class Levels:
 
     def reach(self, affine: Affine) -> tuple[int, int] | None:
         """The least and the greatest value of a position here, in any lane, if they are known."""
-        low = high = affine.constant
-        for v, c in affine.terms:
-            found = next((level.reach[v] for level in reversed(self._levels) if v in level.reach), None)
-            if found is None:
-                return None
-            low, high = low + min(c * x for x in found), high + max(c * x for x in found)
-        return low, high
+        found = [
+            next((level.reach[v] for level in reversed(self._levels) if v in level.reach), None)
+            for v, _ in affine.terms
+        ]  # fmt: skip
+        known = [x for x in found if x is not None]
+        return affine.between(known) if len(known) == len(found) else None
 
     def index(self, affine: Affine) -> Index:
         """A position at the point of the loops (of lane 0), each part computed at its own level."""

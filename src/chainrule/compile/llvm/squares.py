@@ -1,6 +1,6 @@
 """Squares of numbers in registers, turned: what lies along a row in memory comes to lie across vectors.
 
-Knows vectors of as many lanes as there are of them, and not what they hold.
+Knows which places make a square, and vectors of as many lanes as there are of them; not what they hold.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chainrule.compile.llvm.builder import Builder, Value
+from chainrule.core.affine import Affine
 
 
 def transposed(b: Builder, rows: Sequence[Value]) -> list[Value]:
@@ -24,3 +25,8 @@ def transposed(b: Builder, rows: Sequence[Value]) -> list[Value]:
                 after[i | width] = b.shuffle(held[i], held[i | width], high)
         held, width = after, width * 2
     return held
+
+
+def is_across(offset: Affine, vector: int, other: int) -> bool:
+    """Are places far apart along one variable, and neighbours along the other?"""
+    return offset.coefficient(vector) not in (0, 1) and offset.coefficient(other) == 1

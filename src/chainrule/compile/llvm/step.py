@@ -139,6 +139,11 @@ class _Writing:
         """The last argument of a function that kernels share."""
         return "" if self.own is None else ", ptr noalias %own"
 
+    @property
+    def _passed_on(self) -> str:
+        """That argument, where one such function calls another."""
+        return "" if self.own is None else ", ptr %own"
+
     def _nest(self, name: str, p: NestPlan) -> int:
         """Write a nest's function and those of its kernels; returns the scratch memory it needs."""
         b, nest = self.builder, p.kernel
@@ -157,7 +162,7 @@ class _Writing:
                 for v in reversed(nest.variables):
                     values.append(b.let(f"urem i64 {left}, {nest.extents[v]}"))
                     left = b.let(f"udiv i64 {left}, {nest.extents[v]}")
-                here = "".join(f", i64 {value}" for value in reversed(values)) + self._more.replace("noalias ", "")
+                here = "".join(f", i64 {value}" for value in reversed(values)) + self._passed_on
                 for i, part in enumerate(p.parts):
                     b.emit(f"call void @{name}_{i}(ptr %table, ptr %scratch, i64 0, i64 {part.units}, i1 false{here})")
 

@@ -6,9 +6,11 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from chainrule import dtypes
 from chainrule.compile.program import Program
 from chainrule.core.node import Node, tick
 from chainrule.core.rewrite import Identity, again, carry, rewrite_all
+from chainrule.ops import reduction
 
 Pass = Callable[[Program], Program]
 
@@ -45,6 +47,12 @@ def walked(program: Program, change: Callable[[Node, tuple[Node, ...]], Node | N
             new = again(node, inputs)
         became[id(node)] = new
     return with_roots(program, [became[id(root)] for root in program.roots])
+
+
+def is_divisible(node: Any) -> bool:
+    """Is this a sum that may be taken part by part? 16-bit floats are rounded once."""
+    dtype = node.aval.dtype
+    return node.op is reduction.sum_ and dtypes.is_float(dtype) and dtypes.work_dtype(dtype) == dtype
 
 
 def stored(node: Any) -> Any:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule import dtypes
-from chainrule.compile.passes.rewriting import rewritten, stored
+from chainrule.compile.passes.rewriting import is_divisible, rewritten, stored
 from chainrule.compile.program import Program
 from chainrule.core.family import Elementwise, Reduction
 from chainrule.core.node import Node
@@ -22,9 +21,8 @@ def rows_first(program: Program) -> Program:
 
 
 def _sum(node: Any) -> Any:
-    dtype = node.aval.dtype
-    if node.op is not reduction.sum_ or not dtypes.is_float(dtype) or dtypes.work_dtype(dtype) != dtype:
-        return None  # 16-bit floats are rounded once
+    if not is_divisible(node):
+        return None
     (x,), dims = node.inputs, node.params["dim"]
     long = {d for d in dims if x.aval.shape[d] > 1}
     columns = _columns(x)

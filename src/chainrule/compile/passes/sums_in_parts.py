@@ -16,7 +16,7 @@ import math
 from typing import Any
 
 from chainrule import dtypes
-from chainrule.compile.passes.rewriting import rewritten, stored
+from chainrule.compile.passes.rewriting import is_divisible, rewritten, stored
 from chainrule.compile.program import Program
 from chainrule.ops import contraction, movement, reduction, windows
 
@@ -49,8 +49,7 @@ def _product(node: Any) -> Any:
 
 
 def _sum(node: Any) -> Any:
-    dtype = node.aval.dtype
-    if node.op is not reduction.sum_ or not dtypes.is_float(dtype) or dtypes.work_dtype(dtype) != dtype:
+    if not is_divisible(node):
         return None
     (x,), dims = node.inputs, sorted(node.params["dim"])
     shape = x.aval.shape

@@ -62,8 +62,7 @@ def counted(kernel: Kernel) -> Count:
             found: list[tuple[int, int]] = []
             for stage in kernel.stages:
                 loops = (*kernel.outer, *stage.inner)
-                roots = [*(r.value for r in stage.reductions), *(s.value for s in stage.stores)]
-                found.append(_computed(roots, kernel.extents, loops, kernel.outer))
+                found.append(_computed(stage.values, kernel.extents, loops, kernel.outer))
                 points = _points(kernel.extents, loops)
                 found += [(points, points * (r.value.dtype == dtypes.float64)) for r in stage.reductions]
             return _sum(0, *found)

@@ -22,9 +22,9 @@ from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, Within, variables, walk
 from chainrule.compile.kernels.kernel import Loops, Stage
 from chainrule.compile.kernels.relocation import Places, relocated
-from chainrule.compile.llvm.expressions import is_across
 from chainrule.compile.llvm.random import TOGETHER, are_quads
 from chainrule.compile.llvm.shares import Rows
+from chainrule.compile.llvm.squares import is_across
 from chainrule.compile.llvm.target import Target
 from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
@@ -114,7 +114,7 @@ def decide(kernel: Loops, target: Target) -> Layout:
         extent = max((kernel.extents[v] for v in inner.values() if v is not None), default=1)
     lanes = min(full, 1 << max(extent - 1, 0).bit_length())
     pieces, base = _pieces(kernel, extent, lanes, target.registers), None
-    if any(_in_quads(e, vector, lanes) for stage in kernel.stages for e in walk(*_roots(stage))):
+    if any(_in_quads(e, vector, lanes) for stage in kernel.stages for e in walk(*stage.values)):
         pieces = TOGETHER
     across = None if vector is None else _across(kernel, vector, lanes)
     if vector is not None and (kept := _remembered(kernel)):
@@ -151,7 +151,7 @@ def _pieces(kernel: Loops, extent: int, lanes: int, registers: int) -> int:
     most_sums = max(len(stage.reductions) for stage in kernel.stages)
     if most_sums == 0:
         return 1
-    size = sum(_weight(e) for e in walk(*(e for stage in kernel.stages for e in _roots(stage))))
+    size = sum(_weight(e) for e in walk(*(e for stage in kernel.stages for e in stage.values)))
     most = -(-extent // max(lanes, 1))
     return max(1, min(_CHAINS if size <= _LARGE else 2, most, (registers - _OTHERS) // most_sums))
 
@@ -161,7 +161,7 @@ def _across(kernel: Loops, vector: int, lanes: int) -> int | None:
     (stage, *others), extents = kernel.stages, kernel.extents
     if others or stage.inner or lanes == 1 or extents[vector] < lanes:
         return None
-    expressions = list(walk(*_roots(stage)))
+    expressions = list(walk(*stage.values))
     if len(expressions) * lanes > _WRITTEN:
         return None
     loads = [e.offset for e in expressions if isinstance(e, Load)]
@@ -174,7 +174,7 @@ def _edges(kernel: Loops, along: Collection[int | None], rows: int) -> dict[int,
 
     They come first: of a vector that lies across an edge each lane is asked, in a copy of the body of its own.
     """
-    expressions = list(walk(*(e for stage in kernel.stages for e in _roots(stage))))
+    expressions = list(walk(*(e for stage in kernel.stages for e in stage.values)))
     found = defaultdict[int, set[int]](set)
     for e in expressions:
         for position, low, high in e.bounds if isinstance(e, Within) else ():
@@ -188,7 +188,8 @@ def _edges(kernel: Loops, along: Collection[int | None], rows: int) -> dict[int,
         copies *= 1 + len(inside) * (2 if v in along else 1)
         if copies > _WRITTEN:
             break
-        edges[v] = inside
+        if inside:
+            edges[v] = inside
     return edges
 
 
@@ -212,7 +213,7 @@ def _width_of_most(kernel: Loops) -> int:
         return math.prod(kernel.extents[v] for v in mentioned[id(e)])
 
     for stage in kernel.stages:
-        for e in walk(*_roots(stage)):
+        for e in walk(*stage.values):
             own = {v for p in e.positions() for v, _ in p.terms}
             own |= set(kernel.outer) if isinstance(e, Reduced) else set()
             mentioned[id(e)] = frozenset(own).union(*(mentioned[id(x)] for x in e.parts))
@@ -286,16 +287,16 @@ def _inner_cost(kernel: Loops, stage: Stage, full: int, vector: int) -> float:
 def _stage_cost(kernel: Loops, stage: Stage, vector: int | None, lanes: int, across: int | None = None) -> float:
     """Of one run of the stage's loops: vectors of work, and what each access takes."""
     rounds = math.prod(kernel.extents[v] for v in stage.inner)
-    arithmetic = sum(_weight(e) for e in walk(*_roots(stage)))
+    arithmetic = sum(_weight(e) for e in walk(*stage.values))
     accesses = 0.0
     for affine in _accesses(stage):
         step = 0 if vector is None else affine.coefficient(vector)
         accesses += 1.0 if step in (0, 1) else _STRIDED * lanes
     if across is not None:
-        loads = [e.offset for e in walk(*_roots(stage)) if isinstance(e, Load)]
+        loads = [e.offset for e in walk(*stage.values) if isinstance(e, Load)]
         turned = sum(is_across(x, vector, across) for x in loads) if vector is not None else 0
         accesses -= turned * (_STRIDED * lanes - _TURNED * math.log2(lanes))
-    picks = sum(_pick_cost(e, vector, lanes) for e in walk(*_roots(stage)) if isinstance(e, Pick))
+    picks = sum(_pick_cost(e, vector, lanes) for e in walk(*stage.values) if isinstance(e, Pick))
     return rounds * (arithmetic + accesses + picks)
 
 
@@ -305,12 +306,8 @@ def _pick_cost(e: Pick, vector: int | None, lanes: int) -> float:
     return 2.0 if alike and vector not in variables(*(x for x, _, _ in e.indices)) else lanes * 2.0
 
 
-def _roots(stage: Stage) -> list[Expr]:
-    return [r.value for r in stage.reductions] + [s.value for s in stage.stores]
-
-
 def _accesses(stage: Stage) -> list[Affine]:
-    loads = [e.offset for e in walk(*_roots(stage)) if isinstance(e, Load)]
+    loads = [e.offset for e in walk(*stage.values) if isinstance(e, Load)]
     return loads + [s.offset for s in stage.stores]
 
 
