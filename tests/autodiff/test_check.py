@@ -51,9 +51,18 @@ def test_rounding_is_told_apart_from_errors():
     far = (x @ x.mT).masked_fill(cr.eye(6).bool(), -1e9) / 0.1
     report = check_rules(far.logsumexp(1).sum())
     assert report.passed
+    assert "rounding" in [rule.hidden for rule in report.rules]
     head = str(report).splitlines()[0]
     assert "rounding hides more" in head
     assert float(head.split("largest relative error ")[1].split(",")[0]) < 1e-6
+
+
+def test_steps_that_nearly_meet_a_value_are_kinks():
+    x = cr.tensor([1.0, 2.0, 0.0, -1.5], requires_grad=True)
+    report = check_rules((x.floor() * x).sum())
+    assert report.passed
+    assert [rule.hidden for rule in report.rules if rule.op == "floor"] == ["kink"]
+    assert str(report).endswith("without 1 across a kink")
 
 
 def test_the_gradient_in_float64_is_that_of_a_run_in_float64():

@@ -164,7 +164,17 @@ def loop_and_scalars():
     return loss
 
 
+def largest_of_what_is_computed():
+    w = weight(5, 4)
+
+    def scores(x):
+        return (x * x.tanh()).amax(-1)
+
+    loss = scores(w).sum()
+    return loss
+
+
 ALL = (
     page, tanh_three_layers, softmax_cross_entropy, weight_used_twice, modules, residual, attention, layer_norm_by_hand,
-    embedding_and_pieces, own_function, loop_and_scalars,
+    embedding_and_pieces, own_function, loop_and_scalars, largest_of_what_is_computed,
 )  # fmt: skip

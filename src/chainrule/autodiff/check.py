@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,8 @@ class RuleCheck:
 
     error: |rule - numbers| relative to the larger; None where it could not be compared, with the reason.
     ratio: rule / numbers, which often says what is wrong: 1/32 is a mean where a sum was meant.
-    rounded: whether they differ by no more than the rounding of the values, which is more than rules are held to.
+    hidden: why they differ by more than rules are held to, and the rule may be right: "rounding" of large values, or a
+        "kink" between the two ends of a difference.
     """
 
     op: str
@@ -75,7 +76,7 @@ class RuleCheck:
     ratio: float | None
     passed: bool
     reason: str = ""
-    rounded: bool = False
+    hidden: Literal["", "rounding", "kink"] = ""
 
     def __str__(self) -> str:
         where = f"  at {self.place}: {self.place.text}" if self.place is not None else ""
@@ -105,13 +106,14 @@ class CheckReport:
 
     def __str__(self) -> str:
         checked = [rule for rule in self.rules if rule.error is not None]
-        rounded = sum(rule.rounded for rule in checked)
-        worst = max((rule.error or 0.0 for rule in checked if not rule.rounded), default=0.0)
+        worst = max((rule.error or 0.0 for rule in checked if not rule.hidden), default=0.0)
         verdict = "all agree" if self.passed else f"{len(self.wrong)} WRONG"
         how = "rules checked against central differences in float64"
         head = f"{len(checked)} {how}: {verdict}; largest relative error {worst:.1e}"
-        if rounded:
-            head += f", without {rounded} whose values are so large that their rounding hides more"
+        words = {"rounding": "whose values are so large that their rounding hides more", "kink": "across a kink"}
+        for hidden, why in words.items():
+            count = sum(rule.hidden == hidden for rule in checked)
+            head += f", without {count} {why}" if count else ""
         return "\n".join([head, *(f"  {rule}" for rule in (*self.wrong, *self.unchecked))])
 
     def raise_for_errors(self) -> None:
@@ -166,10 +168,15 @@ def _checked_at(node: Any, arrays: list[np.ndarray], rng: np.random.Generator) -
     tolerance = OWN_TOLERANCE if own else RULE_TOLERANCE
     # Two widths that disagree mean that a kink lies between them: the numbers, not the rule, are then uncertain. And a
     # slope below the rounding of the values shows in no difference.
-    passed = error <= max(tolerance, 10 * max(measured.wobble, measured.resolution) / size)
+    hidden: Literal["", "rounding", "kink"] = ""
+    if tolerance < error <= 10 * measured.resolution / size:
+        hidden = "rounding"
+    elif tolerance < error <= 10 * measured.wobble / size:
+        hidden = "kink"
+    passed = error <= tolerance or bool(hidden)
     ratio = stated / measured.slope if measured.slope else None
     on_kink = measured.bend > max(1e3 * STEP * size, 10 * measured.resolution)
-    return RuleCheck(op.name, place, error, ratio, passed, rounded=passed and error > tolerance), on_kink
+    return RuleCheck(op.name, place, error, ratio, passed, hidden=hidden), on_kink
 
 
 def _rule_cotangents(

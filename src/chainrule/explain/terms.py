@@ -126,7 +126,7 @@ class _Opened:
         return "rows" if a.op is movement.permute and a.aval.ndim == 2 else "terms"
 
     def _array(self, operand: Any) -> np.ndarray:
-        return self.derivation.value(operand, np.dtype(np.float64))
+        return self.derivation.exact(operand)
 
     def _label(self, operand: Any, at: tuple[int, ...]) -> str:
         return Entry(indexed).write(operand, tuple(str(i) for i in at))

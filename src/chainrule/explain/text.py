@@ -170,7 +170,7 @@ def _as_mean(e: Explanation, formula: Any) -> str | None:
     if found is None or e.value.size != 1:
         return None
     factor, inner = found
-    mean = float(e.derivation.value(inner, np.dtype(np.float64)).mean())
+    mean = float(e.derivation.exact(inner).mean())
     written = e.derivation.written(inner)
     return f"read it: {factor:g} x the mean of ({written}) = {factor:g} x {mean:.6g} = {factor * mean:.6g}"
 

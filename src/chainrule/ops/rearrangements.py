@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule.core.aval import Aval
 from chainrule.core.family import Elementwise
 from chainrule.core.node import Ratio
 from chainrule.ops import (
@@ -110,7 +111,14 @@ def expand_out_of_elementwise(node: Any) -> Any:
         return None
     if len({x.inputs[0].aval.shape for x in full}) != 1:
         return None
-    inner = [x.inputs[0] if x.op is movement.expand and x.aval.shape == node.aval.shape else x for x in node.inputs]
+    shape = full[0].inputs[0].aval.shape
+    inner = []
+    for x in node.inputs:
+        number = constant_of(x)
+        if number is not None and x.aval.shape:
+            inner.append(type(x).number(Aval(shape, x.aval.dtype), number))
+        else:
+            inner.append(x.inputs[0] if x.op is movement.expand and x.aval.shape == node.aval.shape else x)
     return movement.expand(node.op(*inner, **node.params), shape=node.aval.shape)
 
 

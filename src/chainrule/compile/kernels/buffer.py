@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -28,14 +29,14 @@ class Buffer:
     place: Literal["input", "constant", "arena", "output", "private"]
     array: np.ndarray | None = None
 
-    @property
+    @cached_property
     def span(self) -> int:
         """Elements from the first to just behind the last."""
         if 0 in self.shape:
             return 0
         return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Memory it takes."""
         return self.span * self.dtype.itemsize

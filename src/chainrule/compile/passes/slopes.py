@@ -77,7 +77,8 @@ class _Finding:
         self._program = program
         self.found: dict[int, Slope] = {}
         self._dear: set[int] = set()  # for what something dear is computed, entry by entry
-        self._behind: dict[int, set[int]] = {}  # what is computed from a gradient
+        self._position = {id(node): i for i, node in enumerate(program.nodes)}
+        self._behind: dict[int, dict[int, bool]] = {}  # by id of a gradient: is a node computed from it?
         for node in program.nodes:
             self._add(node)
 
@@ -130,19 +131,24 @@ class _Finding:
         gradient = x if before is None else before.gradient
         is_number = not factor.aval.shape and (before is None or before.is_number)
         # A number is an operand of an op, and no op is applied to numbers alone.
-        if (is_number and before is not None) or id(factor) in self._from(gradient):
+        if (is_number and before is not None) or self._is_from(factor, gradient):
             return None
         is_sum, is_dear = (False, False) if before is None else (before.is_sum, before.is_dear)
         return Slope(gradient, node.op, (x, factor), is_number, is_sum, is_dear or id(factor) in self._dear)
 
-    def _from(self, gradient: Node) -> set[int]:
-        """The ids of the nodes that are computed from a gradient, itself among them."""
-        if id(gradient) not in self._behind:
-            found = self._behind[id(gradient)] = {id(gradient)}
-            for node in self._program.nodes:
-                if any(id(x) in found for x in node.inputs):
-                    found.add(id(node))
-        return self._behind[id(gradient)]
+    def _is_from(self, node: Node, gradient: Node) -> bool:
+        """Is a node computed from a gradient, or the gradient itself? What comes before it in the program is not."""
+        known = self._behind.setdefault(id(gradient), {id(gradient): True})
+        first, pending = self._position[id(gradient)], [node]
+        while pending:
+            last = pending[-1]
+            later = [x for x in last.inputs if self._position[id(x)] > first and id(x) not in known]
+            if id(last) in known or not later:
+                pending.pop()
+                known.setdefault(id(last), any(known.get(id(x), False) for x in last.inputs))
+            else:
+                pending += later
+        return known[id(node)]
 
 
 def _is_product(node: Node) -> bool:
