@@ -48,8 +48,12 @@ def test_a_view_of_it_is_known_to_be_one():
     assert memory.changed_at(whole[:3]) == 0
     memory.note_change(whole, 10**9 + 1)
     assert memory.changed_at(whole[:3]) == memory.changed_at(view) == 10**9 + 1
-    assert memory.note_owned([id(whole)], 10**9 + 2)
+    record = memory.record_of(whole)
+    record.whole = 10**9 + 2
     assert memory.changed_at(view) == 10**9 + 2
+    memory.forget_changes(view)
+    assert memory.changed_at(whole) == 0
+    assert memory.record_of(whole) is record
 
 
 def test_memory_is_given_back():

@@ -119,7 +119,7 @@ def test_changes_are_known_to_all_who_share_the_memory():
     assert memory.changed_at(tail) == 0
     memory.note_change(data, 9)
     assert memory.changed_at(tail) == 9
-    assert memory.latest_change() == 9
+    assert memory.latest_change[0] == 9
 
 
 def test_changes_of_memory_that_is_gone_are_forgotten():

@@ -120,7 +120,7 @@ def refuse_stale(order: Sequence[Node]) -> None:
     Every in-place update is on the same clock as the nodes, so the usual case, no update since, is one comparison.
     """
     first = next((node.made for node in order if node.op is not None), None)
-    if first is None or latest_change() < first:
+    if first is None or latest_change[0] < first:
         return
     for node in order:
         suspects = {id(x) for x in _at_hand(node) if x.last_change > node.made}

@@ -18,7 +18,7 @@ from chainrule.compile.tracing.outcome import trace
 from chainrule.compile.tracing.signature import Arguments, arguments_of, is_dynamic, names_of, what_changed
 from chainrule.compile.tracing.straight import MISS
 from chainrule.core.node import at_user_line
-from chainrule.core.tracing import differentiating, running, tracer
+from chainrule.core.tracing import differentiating, graph_wanted, running, tracer
 from chainrule.errors import ArgumentError, DTypeError, RetraceWarning
 from chainrule.tensor import backward_watchers
 from chainrule.tree import flatten
@@ -75,7 +75,7 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if running and tracer() is not None:  # inside a function that is traced itself, it is part of that one
             return self.eager(*args, **kwargs)
-        if differentiating.get() or backward_watchers.get():  # who wants the graph, or to see a backward pass, gets it
+        if graph_wanted and (differentiating.get() or backward_watchers.get()):  # who wants the graph gets it
             return self.eager(*args, **kwargs)
         with self._lock:
             last = self._last

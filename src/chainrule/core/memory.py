@@ -6,14 +6,13 @@ Knows arrays and the clock's ticks; knows no node. A pending backward pass asks 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 
-class _Record:
-    """The changes of one piece of memory: of all of it, and of parts of it (bytes from, to)."""
+class Record:
+    """The changes of one piece of memory: when of all of it, and of parts of it (bytes from, to); while that lives."""
 
     __slots__ = ("owner", "parts", "whole")
 
@@ -23,43 +22,33 @@ class _Record:
         self.parts: dict[tuple[int, int], int] = {}
 
 
-_records: dict[int, _Record] = {}
-_latest = [0]
-
-
-def latest_change() -> int:
-    """When anything was last changed; nothing made later can be stale."""
-    return _latest[0]
+_records: dict[int, Record] = {}
+latest_change = [0]  # when anything was last changed; nothing made later can be stale
 
 
 def note_change(data: np.ndarray, when: int) -> None:
     """The entries of `data` were changed at tick `when`."""
     owner = owner_of(data)
-    key = id(owner)
-    record = _records.get(key)
-    if record is None:
-        record = _records[key] = _Record(weakref.ref(owner, lambda _: _records.pop(key, None)))
+    record = record_of(owner)
     if owner is data:
         record.whole = when
     else:
         record.parts[byte_bounds(data)] = when
-    _latest[0] = when
+    latest_change[0] = when
+
+
+def record_of(owner: np.ndarray) -> Record:
+    """The changes of a piece of memory. Who changes all of it often may write `whole` and `latest_change` itself."""
+    key = id(owner)
+    record = _records.get(key)
+    if record is None:
+        record = _records[key] = Record(weakref.ref(owner, lambda _: _records.pop(key, None)))
+    return record
 
 
 def note_moment(when: int) -> None:
     """Something was changed at tick `when` that has no memory yet: a symbol of a function being traced."""
-    _latest[0] = when
-
-
-def note_owned(owners: Sequence[int], when: int) -> bool:
-    """As `note_change`, of whole pieces of memory that are known by id already; False if one is not."""
-    for key in owners:
-        record = _records.get(key)
-        if record is None:
-            return False
-        record.whole = when
-    _latest[0] = when
-    return True
+    latest_change[0] = when
 
 
 def changed_at(data: np.ndarray) -> int:
@@ -76,7 +65,10 @@ def changed_at(data: np.ndarray) -> int:
 
 def forget_changes(data: np.ndarray) -> None:
     """The entries of `data` are again what they were before any change: its memory counts as never changed."""
-    _records.pop(id(owner_of(data)), None)
+    record = _records.get(id(owner_of(data)))
+    if record is not None:
+        record.whole = 0
+        record.parts.clear()
 
 
 def owner_of(data: np.ndarray) -> np.ndarray:

@@ -26,6 +26,10 @@ current: ContextVar[Tracer | None] = ContextVar("chainrule_tracer", default=None
 # Does a transform (grad, jvp, …) run the function that it differentiates? Then a compiled function in it runs op by op.
 differentiating: ContextVar[bool] = ContextVar("chainrule_differentiating", default=False)
 
+# One entry for each transform that runs, and for each who watches backward passes, in any thread. Empty nearly always,
+# and that is all a compiled function asks before it runs as one.
+graph_wanted: list[object] = []
+
 # How often an attribute of any module was set: what a traced function saw of its modules holds until this moves.
 module_changes = [0]
 

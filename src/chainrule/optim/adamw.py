@@ -7,8 +7,9 @@ from typing import Any, final
 
 import numpy as np
 
+from chainrule.core.group import Group
 from chainrule.optim.adam import adam_update, check_adam_options
-from chainrule.optim.base import Group, Optimizer
+from chainrule.optim.base import Optimizer
 from chainrule.tensor import Tensor
 
 

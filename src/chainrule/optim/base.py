@@ -9,64 +9,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from chainrule.autodiff.mode import enable_grad
 from chainrule.autodiff.reverse import checked_grad, fits
+from chainrule.core.group import Group
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import tracer
 from chainrule.errors import ArgumentError, DTypeError, GradientError, ShapeError
 from chainrule.tensor import Tensor
-
-
-class Group(dict[str, Any]):
-    """A parameter group: a dict that says what is set in it while a function is compiled, since that happens once."""
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._told((key,))
-        super().__setitem__(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        self._told((key,))
-        super().__delitem__(key)
-
-    def update(self, *others: Any, **options: Any) -> None:
-        """As of any dict."""
-        added = dict(*others, **options)
-        self._told(added)
-        super().update(added)
-
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]
-        self.update(other)
-        return self
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        """As of any dict."""
-        self._told((key,))
-        return super().setdefault(key, default)
-
-    def pop(self, key: str, *default: Any) -> Any:
-        """As of any dict."""
-        self._told((key,))
-        return super().pop(key, *default)
-
-    def popitem(self) -> tuple[str, Any]:
-        """As of any dict."""
-        self._told(self)
-        return super().popitem()
-
-    def clear(self) -> None:
-        """As of any dict."""
-        self._told(self)
-        super().clear()
-
-    def _told(self, keys: Iterable[str]) -> None:
-        tracing = tracer()
-        if tracing is not None:
-            for key in keys:
-                tracing.setting(self, key)
 
 
 class Optimizer(ABC):

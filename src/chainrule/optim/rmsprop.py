@@ -7,7 +7,8 @@ from typing import Any, final
 
 import numpy as np
 
-from chainrule.optim.base import Group, Optimizer, check_range
+from chainrule.core.group import Group
+from chainrule.optim.base import Optimizer, check_range
 from chainrule.tensor import Tensor
 
 

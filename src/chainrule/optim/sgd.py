@@ -7,9 +7,10 @@ from typing import Any, final
 
 import numpy as np
 
+from chainrule.core.group import Group
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError
-from chainrule.optim.base import Group, Optimizer, check_range
+from chainrule.optim.base import Optimizer, check_range
 from chainrule.tensor import Tensor
 
 

@@ -19,7 +19,9 @@ from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGrad
 from chainrule.compile.tracing.signature import Arguments, is_dynamic
 from chainrule.compile.tracing.straight import MISS, Call, Straight
 from chainrule.compile.tracing.table import PLAIN_MEMORY, Table
-from chainrule.core.memory import note_change, note_owned, owner_of
+from chainrule.core.group import Group
+from chainrule.core.group import changes as group_changes
+from chainrule.core.memory import Record, latest_change, note_change, owner_of, record_of
 from chainrule.core.node import NO_PARAMS, Node, make, tick
 from chainrule.core.tracing import module_changes
 from chainrule.errors import OutOfRangeError
@@ -69,7 +71,7 @@ class Bound:
         # after the run
         self._changed = [p.tensor for i, p in enumerate(places) if table.writes[i] and isinstance(p, Captured)]
         self._changed_arguments = [p.index for i, p in enumerate(places) if table.writes[i] and isinstance(p, Argument)]
-        self._owners: list[int] | None = None  # ids of the memory of what `_changed` holds, once looked up
+        self._records: list[Record] | None = None  # of the memory of what `_changed` holds, once looked up
         forgotten = [
             g.holder for g in outcome.gradients
             if g.output is None and g.value is None and isinstance(g.holder, Captured)
@@ -86,6 +88,7 @@ class Bound:
         places = self.outcome.places
         self._options = list(self.outcome.option_names)
         self._options_seen: list[Any] = [MISS] * len(self._options)
+        self._groups_seen = -1
         self._numbers = [p for p in places if isinstance(p, Option)]
         self._states = [(i, p) for i, p in enumerate(places) if isinstance(p, State)]
         self._optimizers = list({id(p.optimizer): p.optimizer for _, p in self._states}.values())
@@ -135,9 +138,13 @@ class Bound:
             code.unless(f"{x}.array is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
         for tensor in self._absent:
             code.unless(f"{code.name(tensor)}._grad is not None")
-        seen = code.name(self._options_seen)
-        for n, (group, name) in enumerate(self._options):
-            code.unless(f"{code.name(group)}[{name!r}] is not {seen}[{n}]", "bound._options_anew()")
+        if all(isinstance(group, Group) for group, _ in self._options):
+            if self._options:
+                code.unless(f"{code.name(group_changes)}[0] != bound._groups_seen", "bound._options_anew()")
+        else:  # dicts that somebody put in their place
+            seen = code.name(self._options_seen)
+            for n, (group, name) in enumerate(self._options):
+                code.unless(f"{code.name(group)}[{name!r}] is not {seen}[{n}]", "bound._options_anew()")
         for listed, size in self.outcome.sizes:
             code.unless(f"len({code.name(listed)}) != {size}")
         for guard in self.outcome.guards:
@@ -190,8 +197,10 @@ class Bound:
         if self._changed:
             changed = "".join(f"{code.name(x)}.mutated = " for x in self._changed)
             code.line(f"{changed}when = {code.name(tick)}()")
-            owned = f"{code.name(note_owned)}(bound._owners, when)"
-            code.line(f"if bound._owners is None or not {owned}: bound._note_anew(when)")
+            code.line("if bound._records is None: bound._note_anew(when)")
+            code.line("else:")
+            code.line("    for record in bound._records: record.whole = when")
+            code.line(f"    {code.name(latest_change)}[0] = when")
         for index in self._changed_arguments:
             code.line(f"bound._note_argument(leaves[{index}])")
         if self._states:
@@ -251,15 +260,17 @@ class Bound:
             return False
         if self.table.writes[position]:
             x.constant = None
-            self._owners = None
+            self._records = None
         return True
 
     def _options_anew(self) -> bool:
+        seen = group_changes[0]
         if not all(guard.holds() for guard in self.outcome.option_guards):
             return False
         for n, place in enumerate(self._numbers):
             self.table.numbers[n] = place.read()
         self._options_seen[:] = [group[name] for group, name in self._options]
+        self._groups_seen = seen
         return True
 
     def _states_anew(self) -> bool:
@@ -287,7 +298,7 @@ class Bound:
         for x in self._changed:
             note_change(x.array, when)
         whole = all(owner_of(x.array) is x.array for x in self._changed)
-        self._owners = [id(x.array) for x in self._changed] if whole else None
+        self._records = [record_of(x.array) for x in self._changed] if whole else None
 
     def _note_argument(self, leaf: Any) -> None:
         if isinstance(leaf, Node):
