@@ -203,3 +203,16 @@ def test_constant_initial_values_and_gains() -> None:
         nn.init.kaiming_normal_(x, mode="fan")  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match="eye_: needs a matrix"):
         nn.init.eye_(cr.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "name", ["ReLU", "ReLU6", "LeakyReLU", "ELU", "SELU", "SiLU", "Mish", "Hardtanh", "Hardsigmoid", "Dropout"]
+)
+def test_in_place_is_accepted_and_of_no_effect(name):
+    given = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    ours, theirs = getattr(nn, name)(inplace=True).eval(), getattr(torch.nn, name)(inplace=True).eval()
+    x = cr.tensor(given)
+    np.testing.assert_allclose(ours(x).numpy(), theirs(torch.tensor(given)).numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(x.numpy(), given)
+    assert "inplace=True" in repr(ours)
+    assert "inplace" not in repr(getattr(nn, name)())

@@ -11,8 +11,27 @@ from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
 
 
-class ReLU(Module):
+class Activation(Module):
+    """What some activations share: that PyTorch can do them in place.
+
+    Args:
+        inplace: accepted, as in PyTorch, and of no effect: `input` keeps its entries, and the result is a new tensor.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def extra_repr(self) -> str:
+        """Whether it was asked for."""
+        return "inplace=True" if self.inplace else ""
+
+
+class ReLU(Activation):
     """max(x, 0), entry by entry; gradient 0 at 0.
+
+    Args:
+        inplace: accepted, and of no effect.
 
     >>> import chainrule as cr
     >>> cr.nn.ReLU()(cr.tensor([-1.0, 2.0]))
@@ -24,23 +43,28 @@ class ReLU(Module):
         return functional.relu(input)
 
 
-class ReLU6(Module):
-    """min(max(x, 0), 6), entry by entry."""
+class ReLU6(Activation):
+    """min(max(x, 0), 6), entry by entry.
+
+    Args:
+        inplace: accepted, and of no effect.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""
         return functional.relu6(input)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(Activation):
     """x where x > 0, else negative_slope · x.
 
     Args:
         negative_slope: the slope below 0.
+        inplace: accepted, and of no effect.
     """
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.negative_slope = negative_slope
 
     def forward(self, input: Tensor) -> Tensor:
@@ -49,7 +73,7 @@ class LeakyReLU(Module):
 
     def extra_repr(self) -> str:
         """The slope."""
-        return f"negative_slope={self.negative_slope}"
+        return f"negative_slope={self.negative_slope}{', inplace=True' if self.inplace else ''}"
 
 
 class PReLU(Module):
@@ -75,15 +99,16 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
-class ELU(Module):
+class ELU(Activation):
     """x where x > 0, else α (eˣ − 1).
 
     Args:
         alpha: minus the limit for x → −∞.
+        inplace: accepted, and of no effect.
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.alpha = alpha
 
     def forward(self, input: Tensor) -> Tensor:
@@ -92,11 +117,15 @@ class ELU(Module):
 
     def extra_repr(self) -> str:
         """The limit."""
-        return f"alpha={self.alpha}"
+        return f"alpha={self.alpha}{', inplace=True' if self.inplace else ''}"
 
 
-class SELU(Module):
-    """scale · elu(x, α), with the two numbers under which mean 0 and variance 1 are a fixed point."""
+class SELU(Activation):
+    """scale · elu(x, α), with the two numbers under which mean 0 and variance 1 are a fixed point.
+
+    Args:
+        inplace: accepted, and of no effect.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""
@@ -123,16 +152,24 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
-class SiLU(Module):
-    """x σ(x)."""
+class SiLU(Activation):
+    """x σ(x).
+
+    Args:
+        inplace: accepted, and of no effect.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""
         return functional.silu(input)
 
 
-class Mish(Module):
-    """x tanh(log(1 + eˣ))."""
+class Mish(Activation):
+    """x tanh(log(1 + eˣ)).
+
+    Args:
+        inplace: accepted, and of no effect.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""
@@ -147,8 +184,12 @@ class Sigmoid(Module):
         return functional.sigmoid(input)
 
 
-class Hardsigmoid(Module):
-    """min(max(x + 3, 0), 6) / 6."""
+class Hardsigmoid(Activation):
+    """min(max(x + 3, 0), 6) / 6.
+
+    Args:
+        inplace: accepted, and of no effect.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""
@@ -179,15 +220,16 @@ class Tanhshrink(Module):
         return functional.tanhshrink(input)
 
 
-class Hardtanh(Module):
+class Hardtanh(Activation):
     """x limited to [min_val, max_val]; gradient 0 at both bounds.
 
     Args:
         min_val, max_val: the bounds.
+        inplace: accepted, and of no effect.
     """
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace)
         self.min_val, self.max_val = min_val, max_val
 
     def forward(self, input: Tensor) -> Tensor:
@@ -196,7 +238,7 @@ class Hardtanh(Module):
 
     def extra_repr(self) -> str:
         """The bounds."""
-        return f"min_val={self.min_val}, max_val={self.max_val}"
+        return f"min_val={self.min_val}, max_val={self.max_val}{', inplace=True' if self.inplace else ''}"
 
 
 class Softplus(Module):

@@ -12,6 +12,7 @@ from chainrule.creation import Generator
 from chainrule.errors import ArgumentError, OutOfRangeError
 from chainrule.functional import linear as functional
 from chainrule.nn import init
+from chainrule.nn.activations import Activation
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -115,11 +116,12 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
-class Dropout(Module):
+class Dropout(Activation):
     """In training, each entry 0 with probability `p` and the others divided by 1 − p; in evaluation, the input itself.
 
     Args:
         p: the probability, 0 ≤ p ≤ 1.
+        inplace: accepted, and of no effect.
         generator: where the random numbers come from; None: the one that `cr.manual_seed` seeds.
     Shape: any, kept.
     Raises: ArgumentError: `p` is no probability.
@@ -130,8 +132,8 @@ class Dropout(Module):
     tensor([1., 1., 1.])
     """
 
-    def __init__(self, p: float = 0.5, *, generator: Generator | None = None) -> None:
-        super().__init__()
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: Generator | None = None) -> None:
+        super().__init__(inplace)
         if not 0 <= p <= 1:
             raise at_user_line(ArgumentError(f"Dropout: p is a probability, 0 ≤ p ≤ 1; got {p}"))
         self.p, self.generator = p, generator
@@ -142,7 +144,7 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         """The probability."""
-        return f"p={self.p}"
+        return f"p={self.p}{', inplace=True' if self.inplace else ''}"
 
 
 class Flatten(Module):
