@@ -19,7 +19,18 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.compile.kernels.buffer import Buffer
-from chainrule.compile.kernels.expression import Compute, Expr, Load, Pick, Random, Reduced, Within, variables, walk
+from chainrule.compile.kernels.expression import (
+    Cast,
+    Compute,
+    Expr,
+    Load,
+    Pick,
+    Random,
+    Reduced,
+    Within,
+    variables,
+    walk,
+)
 from chainrule.compile.kernels.kernel import Loops, Stage
 from chainrule.compile.kernels.relocation import Places, relocated
 from chainrule.compile.llvm.random import TOGETHER, are_quads
@@ -40,6 +51,7 @@ _DEAR = 16  # instructions that a dear op is, as exp
 _FEW_OF_ALL = 8  # times: work that is so much smaller than all there is decides nothing
 _RANDOM = 40.0  # what a random number costs, against an op
 _WRITTEN = 400  # expressions that a body may be, with all its copies, for loops to be cut at edges
+_HALF = 12  # expressions that it counts as to read or round a 16-bit float, which is done bit by bit
 
 
 @final
@@ -161,10 +173,9 @@ def _across(kernel: Loops, vector: int, lanes: int) -> int | None:
     (stage, *others), extents = kernel.stages, kernel.extents
     if others or stage.inner or lanes == 1 or extents[vector] < lanes:
         return None
-    expressions = list(walk(*stage.values))
-    if len(expressions) * lanes > _WRITTEN:
+    if _length([stage]) * lanes > _WRITTEN:
         return None
-    loads = [e.offset for e in expressions if isinstance(e, Load)]
+    loads = [e.offset for e in walk(*stage.values) if isinstance(e, Load)]
     possible = [v for v in kernel.outer if extents[v] >= lanes and any(is_across(x, vector, v) for x in loads)]
     return possible[0] if possible else None
 
@@ -174,15 +185,14 @@ def _edges(kernel: Loops, along: Collection[int | None], rows: int) -> dict[int,
 
     They come first: of a vector that lies across an edge each lane is asked, in a copy of the body of its own.
     """
-    expressions = list(walk(*(e for stage in kernel.stages for e in stage.values)))
     found = defaultdict[int, set[int]](set)
-    for e in expressions:
+    for e in walk(*(e for stage in kernel.stages for e in stage.values)):
         for position, low, high in e.bounds if isinstance(e, Within) else ():
             if len(position.terms) == 1 and abs(position.terms[0][1]) == 1:
                 ((v, c),) = position.terms
                 found[v] |= {c * (at - position.constant) + (c < 0) for at in (low, high)}
     edges: dict[int, Sequence[int]] = {}
-    copies = len(expressions) * rows
+    copies = _length(kernel.stages) * rows
     for v in sorted(found, key=lambda v: (v not in along, v)):
         inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v])
         copies *= 1 + len(inside) * (2 if v in along else 1)
@@ -191,6 +201,14 @@ def _edges(kernel: Loops, along: Collection[int | None], rows: int) -> dict[int,
         if inside:
             edges[v] = inside
     return edges
+
+
+def _length(stages: Sequence[Stage]) -> int:
+    """How long the code of a body is, in expressions."""
+    expressions = list(walk(*(e for stage in stages for e in stage.values)))
+    read = [e.dtype for e in expressions if isinstance(e, Load | Pick | Cast)]
+    written = [s.buffer.dtype for stage in stages for s in stage.stores]
+    return len(expressions) + _HALF * sum(dtypes.work_dtype(x) != x for x in (*read, *written))
 
 
 def _in_quads(e: Expr, vector: int | None, lanes: int) -> bool:
