@@ -360,3 +360,31 @@ def test_dlpack_to_and_from_other_libraries():
 def test_a_list_of_tensors_becomes_one():
     assert cr.tensor([cr.tensor(1.0), cr.tensor(2.0)]).tolist() == [1, 2]
     assert cr.tensor([[cr.tensor(1.0), 2.0]]).tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        "x.T.contiguous()", "x[:, :2].contiguous()", "x.contiguous()", "x[:2].contiguous()", "x.flip(0)", "x.diag()",
+        "x.repeat(1, 1)", "x.repeat(2, 1)", "x.tile((1, 1))", "x.roll(0, 0)", "x[0].expand(3, 3).contiguous()",
+        "x.clone()", "x[0].repeat(3, 1)", "x[0].expand(2, 3).flip(0)",
+    ],
+)  # fmt: skip
+def test_what_is_a_copy_in_pytorch_is_one(copied):
+    """And what is a view there is a view: an update in place shows it."""
+    results = []
+    for library in (cr, torch):
+        x = library.arange(9.0).reshape(3, 3)
+        made = eval(copied, {"x": x})
+        made.add_(10)
+        made[0] = -1
+        results.append((x.tolist(), made.tolist()))
+    assert results[0] == results[1]
+
+
+def test_empty_memory_is_updated_whatever_it_is():
+    fixed = np.zeros((0, 3), np.float32)
+    fixed.flags.writeable = False
+    assert cr.from_numpy(fixed).add_(1).shape == (0, 3)
+    assert cr.from_numpy(fixed).data.add_(1).shape == (0, 3)
+    assert cr.ones(1, 0).expand(3, 0).add_(1).shape == (3, 0)

@@ -207,7 +207,7 @@ class Tensor(Node):
     def detach(self) -> Tensor:
         """The same value, sharing memory, as a constant: no gradient passes."""
         tracing = tracer()
-        if tracing is not None and not tracing.is_constant(self):
+        if tracing is not None:
             value: Tensor = tracing.detached(self)
         elif self.array is not None:
             value = Tensor.leaf(self.array)
@@ -494,8 +494,11 @@ class Tensor(Node):
         return manipulation.to(self, other.dtype)
 
     def contiguous(self) -> Tensor:
-        """The tensor itself: layout is not part of its meaning here."""
-        return self
+        """The tensor itself if its entries lie row by row in memory, else a copy where they do.
+
+        While a function is compiled, layout is not part of a value's meaning: the tensor itself.
+        """
+        return self if self.array is None or self.array.flags.c_contiguous else self.clone()
 
     def clone(self) -> Tensor:
         """A copy with memory of its own that leads back to this tensor."""

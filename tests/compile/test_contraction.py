@@ -180,7 +180,7 @@ def check(spec, extents, orders, pads=(0, 0, 0), dtype=FLOAT32, parts=(1,), targ
             assert np.all(np.abs(found.astype(np.float64) - expected) <= eps * (terms**0.5 + 4) * magnitude)
             # What lies between the rows of the output is not written.
             untouched = np.ones(memory["out"].size, bool)
-            as_array(untouched, Buffer(**{**vars(buffers[2]), "dtype": np.dtype(bool)}))[...] = False
+            as_array(untouched, replace(buffers[2], dtype=np.dtype(bool)))[...] = False
             np.testing.assert_array_equal(after["out"][untouched], memory["out"][untouched])
     assert all(r == results[0] for r in results)
     return run.plan

@@ -73,7 +73,14 @@ def repeat(x: Tensor, *args: Any) -> Tensor:
     apart = [n for size in shape for n in (1, size)]
     copied = [n for pair in zip(times, shape, strict=True) for n in pair]
     stretched = expand(manipulation.reshape(x, apart), tuple(copied))
-    return manipulation.reshape(stretched, tuple(n * size for n, size in zip(times, shape, strict=True)))
+    return _apart(manipulation.reshape(stretched, tuple(n * size for n, size in zip(times, shape, strict=True))), x)
+
+
+def _apart(result: Tensor, x: Tensor) -> Tensor:
+    """The result, in memory of its own: what is written to it is not written to `x`."""
+    if result.array is None or x.array is None or not np.may_share_memory(result.array, x.array):
+        return result
+    return result.clone()
 
 
 def tile(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
@@ -112,12 +119,14 @@ def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | Non
     along = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(steps) != len(along):
         raise at_user_line(ArgumentError(f"roll: expected a shift for each of the dims; got {shifts} and {dims}"))
+    rolled = x
     for step, dim in zip(steps, along, strict=True):
         n = x.shape[one_dim("roll", dim, x.ndim)] if x.ndim else 1
         k = step % n if n else 0
         if k:
-            x = manipulation.cat([manipulation.narrow(x, dim, n - k, k), manipulation.narrow(x, dim, 0, n - k)], dim)
-    return x
+            parts = [manipulation.narrow(rolled, dim, n - k, k), manipulation.narrow(rolled, dim, 0, n - k)]
+            rolled = manipulation.cat(parts, dim)
+    return _apart(rolled, x)
 
 
 # --- taking apart and putting together
@@ -214,7 +223,7 @@ def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor
 def diag(x: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix; or, of a vector, the matrix that has it as its diagonal and 0 elsewhere."""
     if x.ndim == 2:
-        return _diagonal_of(x, diagonal)
+        return _apart(_diagonal_of(x, diagonal), x)
     if x.ndim != 1:
         raise at_user_line(ShapeError(f"diag: needs a vector or a matrix; got {x.aval}; use diagonal for batches"))
     n = x.shape[0] + abs(diagonal)

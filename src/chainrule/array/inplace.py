@@ -33,19 +33,29 @@ def _memory(x: Any, name: str) -> np.ndarray:
 
     Raises: InPlaceError: the tensor was computed from others, or shares memory with one that cannot be written to.
     """
-    data = value_of(x, name)
+    value_of(x, name)
     if x.op is not None:
         raise no_leaf(x, name)
-    if not is_writable(data):
-        if x.origin is not None:
+    data = own_memory(x, name)
+    x.constant = None
+    x.changed()
+    return data
+
+
+def own_memory(x: Any, name: str) -> np.ndarray:
+    """The array of a leaf, each entry of which can be written to; of its own, if it was none of these.
+
+    Raises: InPlaceError: it shares memory with another tensor that cannot be written to, and would lose it.
+    """
+    if not is_writable(x.array):
+        if x.origin is not None and x.array.size:
             raise at_user_line(InPlaceError(
                 f"{name}: the memory that this tensor shares with another is read-only, or holds several entries in "
                 f"one place, as after expand; call .clone() on it first"
             ))  # fmt: skip
-        x.array = data = aligned_copy(data)
-    x.constant = None
-    x.changed()
-    return data
+        x.array = aligned_copy(x.array)
+    array: np.ndarray = x.array
+    return array
 
 
 def writable(x: Tensor, name: str = "writable") -> np.ndarray:
@@ -191,8 +201,7 @@ def replace(x: Any, value: Any) -> None:
         raise at_user_line(error(f"data: expected {x.aval}, as it was; got {value.aval}; make a new tensor instead"))
     tracing = tracer()
     if tracing is not None:
-        if tracing.read(value) is not tracing.read(x):  # after `x.data += y` it is updated already
-            tracing.replace(x, value)
+        tracing.replace(x, value)
         return
     array = value_of(value, "data")
     if array is x.array:

@@ -54,9 +54,8 @@ def array_in(room: ctypes.Array[ctypes.c_char], shape: tuple[int, ...], dtype: n
 
 def is_writable(array: np.ndarray) -> bool:
     """Can each entry be written to by itself? Not in read-only memory, nor where several lie in one place."""
-    if 0 in array.strides and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)):
-        return array.size == 0
-    return array.flags.writeable
+    apart = all(s or n == 1 for s, n in zip(array.strides, array.shape, strict=True))
+    return array.flags.writeable and (apart or array.size == 0)
 
 
 def aligned_copy(array: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from chainrule.core.tracing import tracer
 
-# How often an option of any group was changed.
-changes = [0]
+# Another object each time that an option of any group was changed.
+changes: list[object] = [object()]
 
 
 class Group(dict[str, Any]):
@@ -20,16 +20,19 @@ class Group(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         self._told((key,))
         super().__setitem__(key, value)
+        _count()
 
     def __delitem__(self, key: str) -> None:
         self._told((key,))
         super().__delitem__(key)
+        _count()
 
     def update(self, *others: Any, **options: Any) -> None:
         """As of any dict."""
         added = dict(*others, **options)
         self._told(added)
         super().update(added)
+        _count()
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]
         self.update(other)
@@ -38,26 +41,36 @@ class Group(dict[str, Any]):
     def setdefault(self, key: str, default: Any = None) -> Any:
         """As of any dict."""
         self._told((key,))
-        return super().setdefault(key, default)
+        found = super().setdefault(key, default)
+        _count()
+        return found
 
     def pop(self, key: str, *default: Any) -> Any:
         """As of any dict."""
         self._told((key,))
-        return super().pop(key, *default)
+        found = super().pop(key, *default)
+        _count()
+        return found
 
     def popitem(self) -> tuple[str, Any]:
         """As of any dict."""
         self._told(self)
-        return super().popitem()
+        found = super().popitem()
+        _count()
+        return found
 
     def clear(self) -> None:
         """As of any dict."""
         self._told(self)
         super().clear()
+        _count()
 
     def _told(self, keys: Iterable[str]) -> None:
-        changes[0] += 1
         tracing = tracer()
         if tracing is not None:
             for key in keys:
                 tracing.setting(self, key)
+
+
+def _count() -> None:
+    changes[0] = object()  # not a number: two threads could count to the same

@@ -339,7 +339,7 @@ def _flip_origin(x: Aval, *, dims: Shape) -> tuple[Copy, ...]:
 
 flip: Linear = Linear(
     name="flip",
-    reference=lambda x, *, dims: np.flip(x, dims),
+    reference=lambda x, *, dims: np.flip(x, dims).copy(),
     notation=Notation(
         text="flip({0}, {dims})", latex=r"\operatorname{{flip}}_{{{dims}}}\left({0}\right)", code="{0}.flip({dims})",
         numpy="np.flip({0}, {dims})", inside_code=POWER,
@@ -465,6 +465,6 @@ cumsum: Linear = Linear(
     misuses=(Misuse((Arg((2,)),), {"dim": 1}, ShapeError, "not a dimension"),),
 )  # fmt: skip
 
-VIEWS = frozenset({expand, reshape, permute, slice_, flip})  # whose results may lie in their input's memory
+VIEWS = frozenset({expand, reshape, permute, slice_})  # whose results may lie in their input's memory
 
 ALL = (expand, reshape, permute, slice_, embed, flip, cat, cast, cumsum)

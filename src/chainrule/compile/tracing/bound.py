@@ -88,7 +88,7 @@ class Bound:
         places = self.outcome.places
         self._options = list(self.outcome.option_names)
         self._options_seen: list[Any] = [MISS] * len(self._options)
-        self._groups_seen = -1
+        self._groups_seen: object = None
         self._numbers = [p for p in places if isinstance(p, Option)]
         self._states = [(i, p) for i, p in enumerate(places) if isinstance(p, State)]
         self._optimizers = list({id(p.optimizer): p.optimizer for _, p in self._states}.values())
@@ -116,8 +116,9 @@ class Bound:
         code = Straight()
         self._write_checks(code)
         code.line(f"if {code.name(self.table.copied)}: bound.table.copy_in()")
+        code.line("fault = None")
         code.line("try: outputs = bound.run()")
-        code.line(f"except {code.name(OutOfRangeError)}: raise bound.out_of_range() from None")
+        code.line(f"except {code.name(OutOfRangeError)}: fault = bound.out_of_range()")
         self._write_notes(code)
         if self._only:
             tensor, no_params, cut = code.name(Tensor), code.name(NO_PARAMS), code.name(self._cut)
@@ -138,15 +139,7 @@ class Bound:
             code.unless(f"{x}.array is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
         for tensor in self._absent:
             code.unless(f"{code.name(tensor)}._grad is not None")
-        if all(isinstance(group, Group) for group, _ in self._options):
-            if self._options:
-                code.unless(f"{code.name(group_changes)}[0] != bound._groups_seen", "bound._options_anew()")
-        else:  # dicts that somebody put in their place
-            seen = code.name(self._options_seen)
-            for n, (group, name) in enumerate(self._options):
-                code.unless(f"{code.name(group)}[{name!r}] is not {seen}[{n}]", "bound._options_anew()")
-        for listed, size in self.outcome.sizes:
-            code.unless(f"len({code.name(listed)}) != {size}")
+        self._write_options(code)
         for guard in self.outcome.guards:
             if isinstance(guard.place, dict):
                 other = f"{code.name(guard.place)}.get({guard.name!r}) is not {code.name(guard.expected)}"
@@ -158,6 +151,23 @@ class Bound:
         code.unless(f"{code.name(module_changes)}[0] != bound._modules_seen", "bound._modules_hold()")
         if self._more:
             code.unless("not bound._rest_holds(leaves)")
+
+    def _write_options(self, code: Straight) -> None:
+        if all(isinstance(group, Group) for group, _ in self._options):
+            if self._options:
+                code.unless(f"{code.name(group_changes)}[0] is not bound._groups_seen", "bound._options_anew()")
+        else:  # dicts that somebody put in their place
+            seen = code.name(self._options_seen)
+            for n, (group, name) in enumerate(self._options):
+                code.unless(f"{code.name(group)}[{name!r}] is not {seen}[{n}]", "bound._options_anew()")
+        for listed, size in self.outcome.sizes:
+            code.unless(f"len({code.name(listed)}) != {size}")
+        for optimizer, groups, members in self.outcome.groups:
+            own_list = code.name(groups)
+            code.unless(f"{code.name(optimizer)}.param_groups is not {own_list} or len({own_list}) != {len(members)}")
+            for n, group in enumerate(members):
+                own, params = code.name(group), code.name(group["params"])
+                code.unless(f"{own_list}[{n}] is not {own} or {own}['params'] is not {params}")
 
     def _write_arguments(self, code: Straight) -> None:
         table = self.table
@@ -207,6 +217,7 @@ class Bound:
             code.line("if bound._count_entries: bound._note_counts()")
         for x in self._cleared:
             code.line(f"{code.name(x)}._grad = None")
+        code.line("if fault is not None: raise fault from None")  # the updates have been made
         if self._stores:
             code.line("bound._store(leaves, outputs)")
 
@@ -338,7 +349,10 @@ class Bound:
                 return f"{name} of a {type(module).__name__} changed"
         if any(x._grad is not None for x in self._absent):
             return "a tensor has a .grad where there was none"
-        if any(len(found) != size for found, size in self.outcome.sizes):
+        listed = [(x.param_groups, groups, members) for x, groups, members in self.outcome.groups]
+        if any(len(found) != size for found, size in self.outcome.sizes) or any(
+            now is not groups or not _are_same(now, members) for now, groups, members in listed
+        ):
             return "the parameters of an optimiser changed"
         if any(leaves[index] is not x for index, x in self.outcome.by_identity):
             return "another tensor is given, for which the optimiser keeps nothing"
@@ -362,6 +376,10 @@ def _held(holder: Holder, leaves: Sequence[Any]) -> Any:
 def _attributes(module: Any) -> dict[str, Any]:
     """What a forward may read of its module."""
     return {"training": module.training, **vars(module)}
+
+
+def _are_same(now: Sequence[Any], before: Sequence[Any]) -> bool:
+    return len(now) == len(before) and all(x is y for x, y in zip(now, before, strict=True))
 
 
 def _other(now: dict[str, Any], before: dict[str, Any]) -> list[str]:

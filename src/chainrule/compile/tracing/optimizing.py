@@ -27,6 +27,7 @@ class Options(Mapping[str, Any]):
         value = self._group[name]
         if name == "params":
             return value
+        self._tracer.refuse_set(self._group, name)
         key = (id(self._group), name)
         found = self._tracer.options_read.get(key)
         if found is None:

@@ -65,6 +65,7 @@ class Outcome(NamedTuple):
     results, tree: what it returns. gradients: what it leaves in `.grad`. created: what a first step adds to an
         optimiser's state, and the number of the output that is its value.
     option_guards: those that only a change of an option can break.
+    sizes: lists that it went through, and how long they were. groups: optimisers, with their list of groups and those.
     absent: tensors whose `.grad` was None when the function first looked.
     modules: modules whose attributes the function may have read.
     needs_grad: whether a result would require a gradient where it ran eagerly.
@@ -81,6 +82,7 @@ class Outcome(NamedTuple):
     option_guards: tuple[Guard, ...]
     option_names: tuple[tuple[dict[str, Any], str], ...]
     sizes: tuple[tuple[list[Any], int], ...]
+    groups: tuple[tuple[Any, list[Any], tuple[Any, ...]], ...]
     absent: tuple[Holder, ...]
     by_identity: tuple[tuple[int, Any], ...]
     modules: tuple[Any, ...]
@@ -175,6 +177,7 @@ class _Finish:
             option_guards=tuple(t.option_guards),
             option_names=tuple(watched.values()),
             sizes=tuple({id(found): (found, n) for found, n in t.sizes}.values()),
+            groups=tuple((x, x.param_groups, tuple(x.param_groups)) for x in t.optimizers.values()),
             absent=tuple(t.holder(x) for x in t.absent),
             by_identity=tuple(t.by_identity.items()),
             modules=modules,

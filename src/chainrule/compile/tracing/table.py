@@ -8,6 +8,7 @@ from weakref import ref
 
 import numpy as np
 
+from chainrule.array.inplace import own_memory
 from chainrule.compile.executable import Binding, Executable, PlainBinding
 from chainrule.compile.program import Program
 from chainrule.compile.tracing.places import Argument, Option, Place, State, Stream
@@ -81,17 +82,16 @@ class Table:
         aval, writes = self.avals[position], self.writes[position]
         if data.shape != aval.shape or data.dtype != aval.dtype:
             return False
+        if writes and isinstance(holder, Node):
+            data = own_memory(holder, "compile")
+        elif writes and not data.flags.writeable:
+            return False
         given = data
         if position in self.copied:
             self.copied.remove(position)
-        if data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY or (writes and not data.flags.writeable):
+        if data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY:
             given = aligned_copy(data)
-            if writes and isinstance(holder, Node) and (not data.flags.writeable or 0 in data.strides):
-                holder.array = data = given  # as an update in place does: memory of its own
-            elif writes and not data.flags.writeable:
-                return False
-            else:
-                self.copied.append(position)
+            self.copied.append(position)
         self.arrays[position] = None
         if self._shares(position, data):
             return False

@@ -8,7 +8,7 @@ value that is met is an input, read anew at each call; what the function makes i
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -117,6 +117,7 @@ class GraphTracer(Tracer):
         self.places: list[Place] = []
         self.guards: list[Guard] = []
         self.sizes: list[tuple[list[Any], int]] = []  # lists that the trace went through, and how long they were
+        self.optimizers: dict[int, Any] = {}
         self.scopes: dict[int, Scope] = {}
         self.option_guards: list[Guard] = []
         self.options_watched: list[tuple[dict[str, Any], str]] = []
@@ -130,7 +131,8 @@ class GraphTracer(Tracer):
         self._now: dict[int, Any] = {}  # by id of a tensor: the node that stands for it
         self._owner: dict[int, Any] = {}  # by id of a node that stands for a tensor: that tensor
         self._place: dict[int, Place] = {}  # by id of a tensor that is an input: where it comes from
-        self._shares: dict[int, list[Any]] = {}  # by id of a tensor: nodes with the same memory, under another name
+        self._names: dict[int, list[Any]] = {}  # by id of a tensor: nodes that are handled in its place, as its `.grad`
+        self._memory: dict[int, list[Any]] = {}  # by id of a tensor: all that share its memory, in one list
         self._detached: set[int] = set()  # ids of those of them that `detach` made
         self._views: dict[int, list[Any]] = {}  # by id of a node: views of it
         self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
@@ -222,9 +224,12 @@ class GraphTracer(Tracer):
         return self._renamed(self.read(x), requires_grad=True)
 
     def detached(self, x: Any) -> Any:
-        owner = self._owner.get(id(x), x)
-        value = self._renamed(self.read(x), requires_grad=False)
-        self._share(owner, value)
+        if self.is_constant(x):
+            value: Any = Tensor.leaf(x.array)
+            value.constant = x.constant
+        else:
+            value = self._renamed(self.read(x), requires_grad=False)
+        self._join(value, self._tensor(x))
         self._detached.add(id(value))
         return value
 
@@ -244,85 +249,114 @@ class GraphTracer(Tracer):
     # --- updates in place
 
     def write(self, x: Any, value: Any, name: str) -> None:
-        owner = self._owner.get(id(x), x)
-        if owner.requires_grad and not is_origin(owner):
-            raise no_leaf(owner, name)
-        if owner.op in movement.VIEWS and id(owner) not in self._now:
-            self._detach_view(owner, name)
-        for y in (owner, *self._shares.get(id(owner), ())):
-            self._outdate(self.read(y))
-        self._set(owner, value)
+        together = self._sharers(self._tensor(x))
+        computed = next((y for y in together if y.requires_grad and not is_origin(y)), None)
+        if computed is not None:
+            raise no_leaf(computed, name)
+        old = [self.read(y) for y in together]
+        for y in together:
+            if y.op in movement.VIEWS and id(y) not in self._now and id(y) not in self._detached:
+                self._detach_view(y, name)
+        for y in old:
+            self._outdate(y)
+        self._set(together, old, value)
 
     def replace(self, x: Any, value: Any) -> None:
-        owner = x if id(x) in self._detached else self._owner.get(id(x), x)
-        if owner.requires_grad and not is_origin(owner):
-            raise no_leaf(owner, "data")
-        source = self._owner.get(id(value), value)
-        if source is not owner and self._is_shared(source):
+        tensor, given = self._tensor(x), self._tensor(value)
+        if tensor.requires_grad and not is_origin(tensor):
+            raise no_leaf(tensor, "data")
+        if any(y is given for y in self._sharers(tensor)):  # as after `x.data += y`
+            return
+        old, new, base = self.read(tensor), self.read(value), self._sharers(self._tensor(self._base(given)))
+        own = any(y is tensor for y in base)
+        if not own and any(map(self._is_outside, base)):
             raise self.refuse("setting .data to memory of another tensor", "copy its entries: x.data.copy_(y)")
-        self._part(owner)
-        self._set(owner, self.read(value))
-        if source is not owner and not self.is_constant(source):
-            for y in (source, *self._shares.pop(id(source), ())):
-                self._share(owner, y)
+        others = self._leave(tensor)
+        if own:  # it lies in its own memory in another way: nobody may read what it was
+            self._outdate(old)
+            for y in others:
+                self._set_stale(y)
+        self._set([tensor], [old], new)
+        if not own:
+            self._join(tensor, given)
 
-    def _set(self, owner: Any, value: Any) -> None:
-        """A tensor, and all that shares its memory, has another value from now on."""
-        old = self.read(owner)
-        old.mutated = when = tick()
+    def _set(self, tensors: Sequence[Any], old: Sequence[Any], value: Any) -> None:
+        """Tensors that share memory have another value from now on."""
+        when = tick()
         note_moment(when)
-        if owner.requires_grad:
-            value = self._renamed(value, requires_grad=True)
-            self._owner[id(value)] = owner
-        for y in (owner, *self._shares.get(id(owner), ())):
-            self._now[id(y)] = value
-        self._kept.append(owner)
+        for tensor, before in zip(tensors, old, strict=True):
+            before.mutated = when
+            mine = self._renamed(value, requires_grad=tensor.requires_grad)
+            self._owner[id(mine)] = tensor
+            for y in (tensor, *self._names.get(id(tensor), ())):
+                self._now[id(y)] = mine
+            self._kept.append(tensor)
 
-    def _share(self, owner: Any, y: Any) -> None:
-        """What is written to `y` is written to the memory of `owner`, and the other way round."""
-        self._shares.setdefault(id(owner), []).append(y)
-        self._owner[id(y)] = owner
-        self._kept += [owner, y]
+    # --- memory
 
-    def _part(self, x: Any) -> None:
-        """What shares the memory of `x` goes on with it, and `x` alone does not."""
-        former = self._owner.pop(id(x), None)
-        if former is not None:
-            self._shares[id(former)] = [y for y in self._shares[id(former)] if y is not x]
-        mine = self._shares.pop(id(x), [])
-        self._shares[id(x)] = [y for y in mine if id(y) not in self._detached]  # other names of `x` itself
-        old = [y for y in mine if id(y) in self._detached]
-        for y in old:
-            self._owner.pop(id(y))
-            self._now.setdefault(id(y), y)
-        for y in old[1:]:
-            self._share(old[0], y)
+    def _tensor(self, x: Any) -> Any:
+        """The tensor that a node stands for, or is handled in the place of."""
+        return self._owner.get(id(x), x)
 
-    def _is_shared(self, x: Any) -> bool:
-        """Is a value in memory of a tensor from outside, or of one that it is a view of?"""
-        return id(x) in self._place or x.op in movement.VIEWS or (x.op is None and not self.is_constant(x))
+    def _sharers(self, tensor: Any) -> list[Any]:
+        """All that share its memory, itself among them."""
+        return self._memory.get(id(tensor), [tensor])
+
+    def _join(self, tensor: Any, other: Any) -> None:
+        """What is written to one of them is written to the other."""
+        together = self._memory.setdefault(id(other), [other])
+        together.append(tensor)
+        self._memory[id(tensor)] = together
+        self._kept += [tensor, other]
+
+    def _leave(self, tensor: Any) -> list[Any]:
+        """What shared its memory goes on with that, and the tensor does not; the others."""
+        others = self._memory.pop(id(tensor), [])
+        others[:] = [y for y in others if y is not tensor]
+        return others
+
+    def _base(self, x: Any) -> Any:
+        """What a value is a view of, or itself."""
+        while id(x) not in self._owner:
+            if id(x) in self._detached:
+                others = [y for y in self._sharers(x) if id(y) not in self._detached]
+                if not others:
+                    break
+                x = others[0]
+            elif x.op in movement.VIEWS:
+                x = x.inputs[0]
+            else:
+                break
+        return x
+
+    def _is_outside(self, x: Any) -> bool:
+        """Is this a tensor, or the symbol of one, that there is before and after the function?"""
+        return id(x) in self._place or (x.op is None and not self.is_constant(x))
 
     def _outdate(self, old: Any) -> None:
+        """The views of a value are not to be read any more."""
         for view in self._views.pop(id(old), ()):
-            for x in (view, *self._shares.get(id(view), ())):
-                self._now[id(x)] = _STALE
-                self._kept.append(x)
-                self._outdate(x)
+            for y in self._sharers(view):
+                self._set_stale(y)
+
+    def _set_stale(self, x: Any) -> None:
+        for y in (x, *self._names.get(id(x), ())):
+            self._now[id(y)] = _STALE
+            self._kept.append(y)
+            self._outdate(y)
 
     def _detach_view(self, view: Any, name: str) -> None:
         """A view is about to change, and with it what it is a view of: nobody may read that any more."""
-        base = view
-        while base.op in movement.VIEWS:
-            base = base.inputs[0]
-        if base.op is None or id(base) in self._place:
+        base = self._base(view.inputs[0])
+        together = self._sharers(self._tensor(base))
+        if id(base) in self._owner or any(map(self._is_outside, together)):
             raise at_user_line(TraceError(
                 f"{name}: an update in place of a view of a tensor from outside cannot be compiled; update the tensor "
                 f"itself, {base.symbol + ' ' if base.symbol else ''}{base.aval}, or write y = y … instead"
             ))  # fmt: skip
-        self._outdate(base)
-        self._now[id(base)] = _STALE
-        self._now.pop(id(view))
-        self._kept.append(base)
+        for y in together:
+            self._outdate(y)
+            self._set_stale(y)
 
     # --- gradients
 
@@ -346,7 +380,7 @@ class GraphTracer(Tracer):
         symbol.requires_grad = False
         place = OldGradient(self.holder(owner))
         self._stands_for(symbol, old, place)
-        self._shares.setdefault(id(old), []).append(symbol)  # the function handles the symbol, as its `.grad`
+        self._names.setdefault(id(old), []).append(symbol)  # the function handles the symbol, as its `.grad`
         return self._input(place, symbol)
 
     def is_input(self, x: Any) -> bool:
@@ -391,7 +425,7 @@ class GraphTracer(Tracer):
         return found
 
     def state(self, optimizer: Any, param: Any) -> MutableMapping[str, Any]:
-        self.sizes.append((optimizer.param_groups, len(optimizer.param_groups)))
+        self.optimizers[id(optimizer)] = optimizer
         key = (id(optimizer), id(param))
         if key not in self.states:
             self.states[key] = Kept(self, optimizer, param)
@@ -432,6 +466,12 @@ class GraphTracer(Tracer):
         if id(owner) in self._made or (id(owner), name) in self.settings:
             return
         self.settings[id(owner), name] = Setting.of(owner, name, self.refuse(*_refused(owner, name)))
+
+    def refuse_set(self, owner: Any, name: str) -> None:
+        """Raise if an attribute or an entry is read that is now another than before the function."""
+        setting = self.settings.get((id(owner), name))
+        if setting is not None and setting.stays:
+            raise setting.error
 
     def refuse(self, what: str, advice: str) -> ChainruleError:
         return at_user_line(TraceError(f"compile: {what} cannot be compiled; {advice}"))
