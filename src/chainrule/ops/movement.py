@@ -466,5 +466,6 @@ cumsum: Linear = Linear(
 )  # fmt: skip
 
 VIEWS = frozenset({expand, reshape, permute, slice_})  # whose results may lie in their input's memory
+PLACING = VIEWS | {flip}  # each entry of whose results is one of the input, at another place
 
 ALL = (expand, reshape, permute, slice_, embed, flip, cat, cast, cumsum)

@@ -27,7 +27,7 @@ def fold_constants(program: Program) -> Program:
     return rewritten(program, (folding.of, stored))
 
 
-_MOVES = movement.VIEWS | {movement.cast}
+_MOVES = movement.PLACING | {movement.cast}
 
 
 class _Folding:

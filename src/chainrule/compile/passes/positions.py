@@ -14,7 +14,7 @@ def reach(x: Node) -> int | None:
 
     The place of an extreme or in an order is a position, and so is an entry of a range from 0 on.
     """
-    while x.op in movement.VIEWS:
+    while x.op in movement.PLACING:
         (x,) = x.inputs
     if isinstance(x.op, Reduction) and x.op.combine in ("argmax", "argmin"):
         return int(math.prod(x.inputs[0].aval.shape[d] for d in x.params["dim"]))

@@ -50,7 +50,7 @@ def _of_label(node: Any, values: dict[int, Any]) -> str | None:
     So `none_below_zero` writes it: where(label < 0, size, label), for a number `size`.
     """
     for x in node.inputs:
-        while x.op in (*movement.VIEWS, movement.expand, movement.cast):
+        while x.op in (*movement.PLACING, movement.cast):
             (x,) = x.inputs
         if x.op is not elementwise.where or x.inputs[0].op is not comparison.lt:
             continue
