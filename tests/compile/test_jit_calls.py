@@ -298,10 +298,18 @@ def steps_that_set_data(w, v):
         w.data.add_(x)
         return d * 2
 
-    return twice, its_source, swapped, constant, turned, viewed, updated_as_a_view, of_what_was_detached
+    def detached_of_what_was_computed(x):
+        y = (w * x).detach()
+        w.data = y
+        y.add_(1)
+        w.data.mul_(2)
+        return w * 1, y * 1
+
+    steps = twice, its_source, swapped, constant, turned, viewed, updated_as_a_view, of_what_was_detached
+    return *steps, detached_of_what_was_computed
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_data_that_is_set_is_what_it_is_eagerly(number):
     def run(wrap):
         w, v = cr.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True), cr.arange(4.0)
@@ -333,7 +341,12 @@ def test_views_of_what_changed_are_not_read():
             w[0].mul_(2)
         return w * 1
 
-    for step in (of_the_base, of_itself, of_an_update):
+    def of_what_was_computed(x):
+        y = w * 2
+        y.detach().add_(1)
+        return y * 1
+
+    for step in (of_the_base, of_itself, of_an_update, of_what_was_computed):
         with pytest.raises(TraceError, match="view of a tensor"):
             compiled(step)(cr.ones(4))
 

@@ -249,10 +249,10 @@ class GraphTracer(Tracer):
     # --- updates in place
 
     def write(self, x: Any, value: Any, name: str) -> None:
-        together = self._sharers(self._tensor(x))
-        computed = next((y for y in together if y.requires_grad and not is_origin(y)), None)
-        if computed is not None:
-            raise no_leaf(computed, name)
+        tensor = self._tensor(x)
+        if tensor.requires_grad and not is_origin(tensor):
+            raise no_leaf(tensor, name)
+        together = self._sharers(tensor)
         old = [self.read(y) for y in together]
         for y in together:
             if y.op in movement.VIEWS and id(y) not in self._now and id(y) not in self._detached:
@@ -284,8 +284,12 @@ class GraphTracer(Tracer):
         """Tensors that share memory have another value from now on."""
         when = tick()
         note_moment(when)
-        for tensor, before in zip(tensors, old, strict=True):
+        for tensor, before in zip(tuple(tensors), old, strict=True):
             before.mutated = when
+            if tensor.requires_grad and not is_origin(tensor):  # it would go on without its gradient
+                self._leave(tensor)
+                self._set_stale(tensor)
+                continue
             mine = self._renamed(value, requires_grad=tensor.requires_grad)
             self._owner[id(mine)] = tensor
             for y in (tensor, *self._names.get(id(tensor), ())):
