@@ -16,7 +16,7 @@ from chainrule.autodiff.forward import push
 from chainrule.autodiff.reverse import is_origin, needs_gradient, pull
 from chainrule.core.aval import Aval
 from chainrule.core.node import ENGINE_OFF, RECORD, Node, ancestors, at_user_line, recording
-from chainrule.core.tracing import differentiating, graph_wanted, tracer
+from chainrule.core.tracing import differentiating, tracer, wanting_graph
 from chainrule.errors import ArgumentError, DTypeError, NotScalarError, ShapeError
 from chainrule.tree import flatten, rebuild
 
@@ -55,14 +55,8 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
 
 def _run(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The function's result, with its graph: whatever is compiled in it runs op by op."""
-    token = differentiating.set(True)
-    graph_wanted.append(token)
-    try:
-        with recording(RECORD):
-            return function(*args, **kwargs)
-    finally:
-        graph_wanted.remove(token)
-        differentiating.reset(token)
+    with wanting_graph(differentiating, True), recording(RECORD):
+        return function(*args, **kwargs)
 
 
 def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:

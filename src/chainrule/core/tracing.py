@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,18 @@ module_changes = [0]
 def tracer() -> Tracer | None:
     """Who traces the function that runs now in this thread or task, if it is traced."""
     return current.get() if running else None
+
+
+@contextmanager
+def wanting_graph(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """Inside the block a variable says why a compiled function is to run op by op."""
+    token = variable.set(value)
+    graph_wanted.append(token)
+    try:
+        yield
+    finally:
+        graph_wanted.remove(token)
+        variable.reset(token)
 
 
 def known(x: Node) -> Any:

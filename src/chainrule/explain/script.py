@@ -21,7 +21,7 @@ import numpy as np
 from chainrule.autodiff.reverse import needs_gradient
 from chainrule.core.memory import forget_changes
 from chainrule.core.node import Node, ancestors
-from chainrule.core.tracing import graph_wanted
+from chainrule.core.tracing import wanting_graph
 from chainrule.errors import ScriptError
 from chainrule.explain.explanation import caller_variables
 from chainrule.explain.record import Run
@@ -123,10 +123,9 @@ def run_script(path: str | Path, arguments: Sequence[str] = ()) -> LastBackward:
     """
     script = check_script(path)
     last = LastBackward()
-    token = backward_watchers.set((*backward_watchers.get(), last))
-    graph_wanted.append(token)
+    watchers = (*backward_watchers.get(), last)
     try:
-        with _as_main(script, arguments):
+        with wanting_graph(backward_watchers, watchers), _as_main(script, arguments):
             last.results = runpy.run_path(str(script), run_name="__main__")
     except SystemExit as end:
         if end.code not in (None, 0):
@@ -137,9 +136,6 @@ def run_script(path: str | Path, arguments: Sequence[str] = ()) -> LastBackward:
             raise ScriptError(f"{script}: interrupted before its first backward()") from None
     except BaseException as error:  # noqa: BLE001 - whatever a script raises is its user's to read
         raise ScriptError(f"{script}: the script failed; nothing to explain\n{_own_traceback(error, script)}") from None
-    finally:
-        graph_wanted.remove(token)
-        backward_watchers.reset(token)
     if not last.count:
         raise ScriptError(
             f"{script}: the script ran to its end and never called backward(), so there is no gradient to explain; "

@@ -11,8 +11,8 @@ from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
 
 
-class Activation(Module):
-    """What some activations share: that PyTorch can do them in place.
+class Pointwise(Module):
+    """What some modules that work entry by entry share: that PyTorch can do them in place.
 
     Args:
         inplace: accepted, as in PyTorch, and of no effect: `input` keeps its entries, and the result is a new tensor.
@@ -22,12 +22,16 @@ class Activation(Module):
         super().__init__()
         self.inplace = inplace
 
+    def options(self) -> str:
+        """What else is said of it."""
+        return ""
+
     def extra_repr(self) -> str:
-        """Whether it was asked for."""
-        return "inplace=True" if self.inplace else ""
+        """The options, and whether it was asked to be done in place."""
+        return ", ".join(x for x in (self.options(), "inplace=True" if self.inplace else "") if x)
 
 
-class ReLU(Activation):
+class ReLU(Pointwise):
     """max(x, 0), entry by entry; gradient 0 at 0.
 
     Args:
@@ -43,7 +47,7 @@ class ReLU(Activation):
         return functional.relu(input)
 
 
-class ReLU6(Activation):
+class ReLU6(Pointwise):
     """min(max(x, 0), 6), entry by entry.
 
     Args:
@@ -55,7 +59,7 @@ class ReLU6(Activation):
         return functional.relu6(input)
 
 
-class LeakyReLU(Activation):
+class LeakyReLU(Pointwise):
     """x where x > 0, else negative_slope · x.
 
     Args:
@@ -71,9 +75,9 @@ class LeakyReLU(Activation):
         """The shape of `input`."""
         return functional.leaky_relu(input, self.negative_slope)
 
-    def extra_repr(self) -> str:
+    def options(self) -> str:
         """The slope."""
-        return f"negative_slope={self.negative_slope}{', inplace=True' if self.inplace else ''}"
+        return f"negative_slope={self.negative_slope}"
 
 
 class PReLU(Module):
@@ -99,7 +103,7 @@ class PReLU(Module):
         return f"num_parameters={self.num_parameters}"
 
 
-class ELU(Activation):
+class ELU(Pointwise):
     """x where x > 0, else α (eˣ − 1).
 
     Args:
@@ -115,12 +119,12 @@ class ELU(Activation):
         """The shape of `input`."""
         return functional.elu(input, self.alpha)
 
-    def extra_repr(self) -> str:
+    def options(self) -> str:
         """The limit."""
-        return f"alpha={self.alpha}{', inplace=True' if self.inplace else ''}"
+        return f"alpha={self.alpha}"
 
 
-class SELU(Activation):
+class SELU(Pointwise):
     """scale · elu(x, α), with the two numbers under which mean 0 and variance 1 are a fixed point.
 
     Args:
@@ -152,7 +156,7 @@ class GELU(Module):
         return f"approximate={self.approximate!r}"
 
 
-class SiLU(Activation):
+class SiLU(Pointwise):
     """x σ(x).
 
     Args:
@@ -164,7 +168,7 @@ class SiLU(Activation):
         return functional.silu(input)
 
 
-class Mish(Activation):
+class Mish(Pointwise):
     """x tanh(log(1 + eˣ)).
 
     Args:
@@ -184,7 +188,7 @@ class Sigmoid(Module):
         return functional.sigmoid(input)
 
 
-class Hardsigmoid(Activation):
+class Hardsigmoid(Pointwise):
     """min(max(x + 3, 0), 6) / 6.
 
     Args:
@@ -220,7 +224,7 @@ class Tanhshrink(Module):
         return functional.tanhshrink(input)
 
 
-class Hardtanh(Activation):
+class Hardtanh(Pointwise):
     """x limited to [min_val, max_val]; gradient 0 at both bounds.
 
     Args:
@@ -236,9 +240,9 @@ class Hardtanh(Activation):
         """The shape of `input`."""
         return functional.hardtanh(input, self.min_val, self.max_val)
 
-    def extra_repr(self) -> str:
+    def options(self) -> str:
         """The bounds."""
-        return f"min_val={self.min_val}, max_val={self.max_val}{', inplace=True' if self.inplace else ''}"
+        return f"min_val={self.min_val}, max_val={self.max_val}"
 
 
 class Softplus(Module):

@@ -12,7 +12,7 @@ from chainrule.creation import Generator
 from chainrule.errors import ArgumentError, OutOfRangeError
 from chainrule.functional import linear as functional
 from chainrule.nn import init
-from chainrule.nn.activations import Activation
+from chainrule.nn.activations import Pointwise
 from chainrule.nn.module import Module
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
@@ -116,7 +116,7 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
-class Dropout(Activation):
+class Dropout(Pointwise):
     """In training, each entry 0 with probability `p` and the others divided by 1 − p; in evaluation, the input itself.
 
     Args:
@@ -142,9 +142,9 @@ class Dropout(Activation):
         """The shape of `input`."""
         return functional.dropout(input, self.p, self.training, generator=self.generator)
 
-    def extra_repr(self) -> str:
+    def options(self) -> str:
         """The probability."""
-        return f"p={self.p}{', inplace=True' if self.inplace else ''}"
+        return f"p={self.p}"
 
 
 class Flatten(Module):
