@@ -28,8 +28,8 @@ from chainrule.compile.tracing.places import (
     Place,
     State,
     Stream,
-    is_same,
 )
+from chainrule.compile.tracing.settings import Setting, entries_of, refused
 from chainrule.core.aval import Aval
 from chainrule.core.memory import note_moment
 from chainrule.core.node import (
@@ -60,47 +60,6 @@ class Pull(NamedTuple):
     node: Any
     g: Any
     sent: tuple[Any, ...]
-
-
-class Setting(NamedTuple):
-    """An attribute of a module, or an entry of a dict, that was set: what it was before, and the error if that stays.
-
-    before: `MISSING` if there was none. own: whether it was the object's own, and not its class's.
-    """
-
-    owner: Any
-    name: str
-    before: Any
-    own: bool
-    error: Exception
-
-    @classmethod
-    def of(cls, owner: Any, name: str, error: Exception) -> Setting:
-        """What is there now."""
-        entries = _entries(owner)
-        inherited = MISSING if entries is owner else getattr(type(owner), name, MISSING)
-        return cls(owner, name, entries.get(name, inherited), name in entries, error)
-
-    @property
-    def stays(self) -> bool:
-        """Is it something else now than it was before?"""
-        return not is_same(Setting.of(self.owner, self.name, self.error).before, self.before)
-
-    def undo(self) -> None:
-        """Make it what it was before."""
-        if not self.stays:
-            return
-        if self.own:
-            _entries(self.owner)[self.name] = self.before
-        else:
-            del _entries(self.owner)[self.name]
-
-
-MISSING: Any = object()
-
-
-def _entries(owner: Any) -> dict[str, Any]:
-    return owner if isinstance(owner, dict) else vars(owner)
 
 
 @final
@@ -463,13 +422,12 @@ class GraphTracer(Tracer):
         self.modules[id(module)] = module
 
     def setting(self, owner: Any, name: str) -> None:
-        entries = _entries(owner)
-        if not entries and id(owner) not in self.modules:  # a module that is being made
+        if not entries_of(owner) and id(owner) not in self.modules:  # a module that is being made
             self._made.add(id(owner))
             self._kept.append(owner)
         if id(owner) in self._made or (id(owner), name) in self.settings:
             return
-        self.settings[id(owner), name] = Setting.of(owner, name, self.refuse(*_refused(owner, name)))
+        self.settings[id(owner), name] = Setting.of(owner, name, self.refuse(*refused(owner, name)))
 
     def refuse_set(self, owner: Any, name: str) -> None:
         """Raise if an attribute or an entry is read that is now another than before the function."""
@@ -479,22 +437,6 @@ class GraphTracer(Tracer):
 
     def refuse(self, what: str, advice: str) -> ChainruleError:
         return at_user_line(TraceError(f"compile: {what} cannot be compiled; {advice}"))
-
-
-def _refused(owner: Any, name: str) -> tuple[str, str]:
-    """What is not possible, and what to do instead."""
-    if isinstance(owner, dict):
-        return (
-            f"setting the option {name!r} of an optimiser, which would happen only while it is traced,",
-            "set it outside of the compiled function, which reads it anew at each call",
-        )
-    what = f"setting {type(owner).__name__}.{name}, which would happen only while it is traced,"
-    if name == "training":
-        return what, "call train() or eval() outside: the function is compiled for each"
-    return (
-        what,
-        f"update a tensor in place (register_buffer; self.{name}.add_(1) under no_grad()), or set it outside",
-    )
 
 
 class _Stale:
