@@ -89,8 +89,7 @@ class Function:
         ctx = Context()
         ctx.needs_input_grad = tuple(isinstance(x, Node) and x.requires_grad for x in inputs)
         recorded = any(ctx.needs_input_grad) and recording_mode() is RECORD
-        with recording(ENGINE_OFF):
-            value = cls.forward(ctx, *inputs, **options)
+        value = recording(ENGINE_OFF, cls.forward, ctx, *inputs, **options)
         if not isinstance(value, Tensor):
             raise at_user_line(DTypeError(f"{cls.__name__}.forward: must return a tensor; got {type(value).__name__}"))
         if not recorded:
@@ -121,8 +120,7 @@ def _rerun(cls: type[Function], inputs: tuple[Any, ...], options: dict[str, Any]
     def kernel(*arrays: np.ndarray) -> np.ndarray:
         values = iter(arrays)
         again = [Tensor.leaf(next(values)) if isinstance(x, Node) else x for x in inputs]
-        with recording(ENGINE_OFF):
-            out = cls.forward(Context(), *again, **options)
+        out = recording(ENGINE_OFF, cls.forward, Context(), *again, **options)
         return np.asarray(out.array)
 
     return kernel

@@ -272,25 +272,12 @@ class Tensor(Node):
         if not self.requires_grad:
             raise at_user_line(NoGradientError(no_gradient_reason(self)))
         seed = self._seed(gradient)
-        tracing = tracer()
-        if tracing is None:
+        if tracer() is None:
             for watcher in backward_watchers.get():
                 watcher(self)
-        with recording(ENGINE_OFF):
-            started = tick()
-            found = gradients(self, seed)
-            times = Counter(id(g) for _, g in found)
-            for leaf, g in found:
-                if not dtypes.is_float(leaf.dtype):  # x.requires_grad = True is a plain assignment, checked here
-                    raise at_user_line(_no_float(leaf))
-                if tracing is not None:
-                    tracing.add_grad(leaf, g)
-                elif leaf.grad is not None:
-                    leaf.grad = (leaf.grad if fits(leaf) else checked_grad(leaf, "backward")) + g
-                elif g.array.flags.owndata and g.made > started and times[id(g)] == 1:
-                    leaf.grad = g
-                else:  # a view, a number stored once, or an array that is also another leaf's: .grad owns its memory
-                    leaf.grad = Tensor.leaf(np.array(g.array))
+        started = tick()
+        found = recording(ENGINE_OFF, gradients, self, seed)
+        recording(ENGINE_OFF, _add_to_grads, found, started)
 
     def _seed(self, gradient: Any) -> Tensor:
         if gradient is None:
@@ -536,6 +523,23 @@ class Tensor(Node):
 def _unpickled(cls: type[Tensor], data: np.ndarray, requires_grad: bool) -> Tensor:
     restored: Tensor = make(cls, None, (), NO_PARAMS, data, None, requires_grad, None)
     return restored
+
+
+def _add_to_grads(found: list[tuple[Any, Any]], started: int) -> None:
+    """Each leaf's gradient goes to its `.grad`; one that was made after `started` may be nobody else's."""
+    tracing = tracer()
+    times = Counter(id(g) for _, g in found)
+    for leaf, g in found:
+        if not dtypes.is_float(leaf.dtype):  # x.requires_grad = True is a plain assignment, checked here
+            raise at_user_line(_no_float(leaf))
+        if tracing is not None:
+            tracing.add_grad(leaf, g)
+        elif leaf.grad is not None:
+            leaf.grad = (leaf.grad if fits(leaf) else checked_grad(leaf, "backward")) + g
+        elif g.array.flags.owndata and g.made > started and times[id(g)] == 1:
+            leaf.grad = g
+        else:  # a view, a number stored once, or an array that is also another leaf's: .grad owns its memory
+            leaf.grad = Tensor.leaf(np.array(g.array))
 
 
 def _no_float(x: Tensor) -> DTypeError:

@@ -123,8 +123,7 @@ def _in_place(x: Any, name: str, function: Any, *operands: Any) -> Any:
     Raises: DTypeError: the result does not fit into the dtype of `x`.
     """
     _refuse_loss(x, name, *operands)
-    with recording(ENGINE_OFF):
-        value = function(x, *operands)
+    value = recording(ENGINE_OFF, function, x, *operands)
     if dtypes.promote(value.dtype, x.dtype) != x.dtype:
         raise at_user_line(DTypeError(f"{name}: the result is {value.dtype} and does not fit in place into {x.aval}"))
     return _updated(x, name, value)
@@ -221,20 +220,17 @@ def setitem(x: Tensor, key: Any, value: Any) -> None:
     """
     _refuse_loss(x, "setitem", value)
     if tracer() is not None:
-        with recording(ENGINE_OFF):
-            updated = with_entries(x, key, value)
-        _updated(x, "setitem", updated)
+        _updated(x, "setitem", recording(ENGINE_OFF, with_entries, x, key, value))
         return
-    with recording(ENGINE_OFF):
-        changed = value_of(x, "setitem").copy()
-        array = value.array if isinstance(value, Node) else value
-        plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
-        try:
-            changed[plain] = array
-        except IndexError as error:
-            raise at_user_line(OutOfRangeError(f"setitem: {error}")) from None
-        except ValueError as error:
-            raise at_user_line(ShapeError(f"setitem: {error}")) from None
+    changed = value_of(x, "setitem").copy()
+    array = value.array if isinstance(value, Node) else value
+    plain = tuple(_plain(k) for k in key) if isinstance(key, tuple) else _plain(key)
+    try:
+        changed[plain] = array
+    except IndexError as error:
+        raise at_user_line(OutOfRangeError(f"setitem: {error}")) from None
+    except ValueError as error:
+        raise at_user_line(ShapeError(f"setitem: {error}")) from None
     _updated(x, "setitem", changed)
 
 

@@ -48,8 +48,7 @@ def grad(
     if len(seeds) != len(roots):
         raise at_user_line(ArgumentError(f"autograd.grad: {len(roots)} outputs and {len(seeds)} grad_outputs"))
     started = [(root, _seed(root, seed)) for root, seed in zip(roots, seeds, strict=True)]
-    with recording(RECORD if create_graph else ENGINE_OFF):
-        found = pull(started, wrt)
+    found = recording(RECORD if create_graph else ENGINE_OFF, pull, started, wrt)
     for number, x in enumerate(wrt):
         if id(x) not in found and not allow_unused:
             raise at_user_line(DisconnectedError(

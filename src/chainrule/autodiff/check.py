@@ -5,7 +5,7 @@ Names no op. A rule is checked on its own recorded inputs, so that what is wrong
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -43,21 +43,25 @@ def gradient_in_double(loss: Node, wrt: Node) -> np.ndarray | None:
 
     A user's own backward reads what its forward kept, in the precision of the run.
     """
-    again: dict[int, Any] = {}
     order = ancestors([loss])
     if any(isinstance(node.op, Opaque) for node in order):
         return None
-    with recording(RECORD):
-        for node in order:
-            if node.op is None:
-                again[id(node)] = type(node).makes.leaf(leaf_value(node, dtypes.float64), requires_grad=node is wrt)
-            else:
-                inputs = tuple(again[id(x)] for x in node.inputs)
-                again[id(node)] = apply(node.op, inputs, params_in(node, dtypes.float64))
-    with recording(ENGINE_OFF):
-        ones = type(loss).makes.leaf(np.ones(loss.aval.shape))
-        found = {id(x): g for x, g in gradients(again[id(loss)], ones)}
+    again = recording(RECORD, _in_double, order, wrt)
+    ones = type(loss).makes.leaf(np.ones(loss.aval.shape))
+    found = {id(x): g for x, g in recording(ENGINE_OFF, gradients, again[id(loss)], ones)}
     return None if id(again[id(wrt)]) not in found else np.asarray(found[id(again[id(wrt)])].array)
+
+
+def _in_double(order: Iterable[Node], wrt: Node) -> dict[int, Any]:
+    """Nodes computed again in float64, by the id of each; the leaf `wrt` needs a gradient."""
+    again: dict[int, Any] = {}
+    for node in order:
+        if node.op is None:
+            again[id(node)] = type(node).makes.leaf(leaf_value(node, dtypes.float64), requires_grad=node is wrt)
+        else:
+            inputs = tuple(again[id(x)] for x in node.inputs)
+            again[id(node)] = apply(node.op, inputs, params_in(node, dtypes.float64))
+    return again
 
 
 @dataclass(frozen=True)
@@ -182,16 +186,13 @@ def _checked_at(node: Any, arrays: list[np.ndarray], rng: np.random.Generator) -
 def _rule_cotangents(
     node: Any, arrays: list[np.ndarray], params: Any, weights: np.ndarray, needed: tuple[bool, ...], own: bool
 ) -> list[Any]:
-    cls = type(node)
-    with recording(ENGINE_OFF):
-        if own:  # its backward reads what its forward saved
-            g = cls.leaf(weights.astype(node.array.dtype))
-            sent = node.op.vjp(g, node, needed)
-        else:
-            inputs = tuple(cls.leaf(a) for a in arrays)
-            out = cls.applied(node.op, inputs, params, node.aval)
-            out.array = compute(node.op, arrays, params)
-            sent = node.op.vjp(cls.leaf(weights), out, needed)
+    cls, out = type(node), node
+    if own:  # its backward reads what its forward saved
+        weights = weights.astype(node.array.dtype)
+    else:
+        out = cls.applied(node.op, tuple(cls.leaf(a) for a in arrays), params, node.aval)
+        out.array = compute(node.op, arrays, params)
+    sent = recording(ENGINE_OFF, node.op.vjp, cls.leaf(weights), out, needed)
     return [None if c is None else np.asarray(c.array, np.float64) for c in sent]
 
 

@@ -29,10 +29,14 @@ def _through(node: Node, arriving: tuple[Any, ...]) -> Any:
         return node.op.jvp(arriving, node)
     # A fused op states one rule, for reverse mode; forward mode goes through its expansion, made afresh on new leaves
     # so that only the tangents that arrive here enter it.
-    with recording(RECORD):
-        fresh = tuple(_alias(x) for x in node.inputs)
-        expanded = node.op.expansion(*fresh, **node.params)
+    fresh, expanded = recording(RECORD, _expanded, node.op, node)
     return push(expanded, [(x, t) for x, t in zip(fresh, arriving, strict=True) if t is not None])
+
+
+def _expanded(op: Fused, node: Node) -> tuple[tuple[Any, ...], Any]:
+    """New leaves, and what a fused op makes of them, op by op."""
+    fresh = tuple(_alias(x) for x in node.inputs)
+    return fresh, op.expansion(*fresh, **node.params)
 
 
 def _alias(x: Node) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ContextDecorator
+from contextvars import Token
 from typing import Any, TypeVar
 
-from chainrule.core.node import RECORD, USER_OFF, recording, recording_mode
+from chainrule.core.node import RECORD, USER_OFF, recording_mode, reset_recording, set_recording
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -17,14 +18,13 @@ class no_grad(ContextDecorator):
     _mode = USER_OFF
 
     def __init__(self) -> None:
-        self._entered: list[recording] = []
+        self._entered: list[Token[str]] = []
 
     def __enter__(self) -> None:
-        self._entered.append(recording(self._mode))
-        self._entered[-1].__enter__()
+        self._entered.append(set_recording(self._mode))
 
     def __exit__(self, *exc: object) -> None:
-        self._entered.pop().__exit__(*exc)
+        reset_recording(self._entered.pop())
 
 
 class enable_grad(no_grad):
@@ -38,18 +38,17 @@ class set_grad_enabled(ContextDecorator):
 
     def __init__(self, mode: bool) -> None:
         self._mode = mode
-        self._block = recording(RECORD if mode else USER_OFF)
-        self._block.__enter__()
+        self._before = set_recording(RECORD if mode else USER_OFF)
 
     def __call__(self, function: _Function) -> _Function:
-        self._block.__exit__()
+        reset_recording(self._before)
         return (enable_grad if self._mode else no_grad)()(function)
 
     def __enter__(self) -> None:
         """Recording was set by the call already."""
 
     def __exit__(self, *exc: object) -> None:
-        self._block.__exit__()
+        reset_recording(self._before)
 
 
 def is_grad_enabled() -> bool:

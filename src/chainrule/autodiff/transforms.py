@@ -55,8 +55,7 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0, has_aux
 
 def _run(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The function's result, with its graph: whatever is compiled in it runs op by op."""
-    with wanting_graph(differentiating, True), recording(RECORD):
-        return function(*args, **kwargs)
+    return wanting_graph(differentiating, True, recording, RECORD, function, *args, **kwargs)
 
 
 def grad(function: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
@@ -106,11 +105,10 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
         _same_aval("jvp: the tangent", t, "its primal", x)
     out = _run(function, args, {})
     outputs, spec = flatten(out)
-    with recording(
-        RECORD if fresh.seen_from_outside(outputs) or any(t.requires_grad for t in directions) else ENGINE_OFF
-    ):
-        moved = [push(y, list(zip(fresh.leaves, directions, strict=True))) for y in outputs]
-        moved = [type(y).filled(y.aval, 0.0) if t is None else t for y, t in zip(outputs, moved, strict=True)]
+    outside = fresh.seen_from_outside(outputs) or any(t.requires_grad for t in directions)
+    along = list(zip(fresh.leaves, directions, strict=True))
+    moved = [recording(RECORD if outside else ENGINE_OFF, push, y, along) for y in outputs]
+    moved = [type(y).filled(y.aval, 0.0) if t is None else t for y, t in zip(outputs, moved, strict=True)]
     return rebuild(spec, [fresh.released(y) for y in outputs]), rebuild(spec, moved)
 
 
@@ -170,8 +168,7 @@ class _Fresh:
     def pulled(self, roots: list[tuple[Any, Any]]) -> list[Any]:
         """The cotangent of each leaf; recorded where something outside may differentiate it again."""
         outside = self.seen_from_outside([root for root, _ in roots]) or any(g.requires_grad for _, g in roots)
-        with recording(RECORD if outside else ENGINE_OFF):
-            found = pull(roots, self.leaves)
+        found = recording(RECORD if outside else ENGINE_OFF, pull, roots, self.leaves)
         return [found[id(x)] if id(x) in found else type(x).filled(x.aval, 0.0) for x in self.leaves]
 
     def released(self, value: Any) -> Any:
@@ -222,8 +219,7 @@ def _differentiable(x: Any, position: int) -> None:
 def _fresh(x: Any) -> Any:
     """A node of the same value, told apart from `x`, and leading back to it if it needs a gradient."""
     if x.requires_grad:
-        with recording(RECORD):
-            return x.alias()
+        return recording(RECORD, x.alias)
     tracing = tracer()
     if tracing is not None:
         return tracing.as_variable(x)

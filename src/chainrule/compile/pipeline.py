@@ -71,11 +71,10 @@ def optimised(program: Program, watch: Watch | None = None) -> Program:
     """
     checked: Checked = {}
     verify(program, "tracing", checked)
-    with recording(ENGINE_OFF):
-        for change in PASSES:
-            before, program = program, change(program)
-            if program is not before:
-                verify(program, change.__name__, checked)
-                if watch is not None:
-                    watch(change.__name__, before, program)
+    for change in PASSES:
+        before, program = program, recording(ENGINE_OFF, change, program)
+        if program is not before:
+            verify(program, change.__name__, checked)
+            if watch is not None:
+                watch(change.__name__, before, program)
     return program

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from chainrule.core.family import Op
 
+_Params = ParamSpec("_Params")
+_Result = TypeVar("_Result")
+
 NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
 
 # Orders nodes and in-place updates on one clock: a leaf updated after a node was made is stale for that node.
@@ -40,21 +43,23 @@ tick = _clock.__next__
 RECORD, USER_OFF, ENGINE_OFF = "record", "no_grad", "engine"
 _mode: contextvars.ContextVar[str] = contextvars.ContextVar("chainrule_recording", default=RECORD)
 recording_mode = _mode.get
+set_recording, reset_recording = _mode.set, _mode.reset
 
 
-class recording:
-    """Set what is recorded, in this thread, until the block ends."""
+def recording(
+    mode: str, function: Callable[_Params, _Result], *args: _Params.args, **kwargs: _Params.kwargs
+) -> _Result:
+    """`function(*args, **kwargs)`, while this is what is recorded in this thread or task.
 
-    __slots__ = ("_mode_inside", "_token")
-
-    def __init__(self, mode: str) -> None:
-        self._mode_inside = mode
-
-    def __enter__(self) -> None:
-        self._token = _mode.set(self._mode_inside)
-
-    def __exit__(self, *exc: object) -> None:
-        _mode.reset(self._token)
+    No `with` block: a Ctrl-C that arrives in the `__enter__` or `__exit__` of one leaves the mode as it is then. Here,
+    and wherever else a variable is set for a while, Python looks at signals inside the `try` only.
+    """
+    before = _mode.get()
+    try:
+        _mode.set(mode)
+        return function(*args, **kwargs)
+    finally:
+        _mode.set(before)
 
 
 class _Quiet(threading.local):

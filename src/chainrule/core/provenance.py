@@ -10,7 +10,7 @@ import ast
 import itertools
 import linecache
 from collections.abc import Iterator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -76,14 +76,12 @@ class Scope(NamedTuple):
 
 _scope: ContextVar[Scope | None] = ContextVar("chainrule_scope", default=None)
 _numbers = itertools.count(1)
-current_scope = _scope.get
-leave_scope = _scope.reset
+current_scope, set_scope = _scope.get, _scope.set
 
 
-def enter_scope(module: HasModules) -> Token[Scope | None]:
-    """A call of `module` begins; give the token to `leave_scope` when it ends, however it ends."""
-    outer = _scope.get()
-    return _scope.set(Scope(outer, module, next(_numbers), capture(3) if outer is None else None))
+def enter_scope(module: HasModules, outer: Scope | None) -> None:
+    """A call of `module` begins inside of `outer`; give that to `set_scope` when it ends, however it ends."""
+    _scope.set(Scope(outer, module, next(_numbers), capture(3) if outer is None else None))
 
 
 def path(scope: Scope) -> str:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from chainrule.core.family import Op
     from chainrule.core.node import Node
+
+_Params = ParamSpec("_Params")
+_Result = TypeVar("_Result")
 
 # The tracers of all threads. Empty nearly always, and that is all an op asks before it computes its value.
 running: list[Tracer] = []
@@ -40,16 +42,24 @@ def tracer() -> Tracer | None:
     return current.get() if running else None
 
 
-@contextmanager
-def wanting_graph(variable: ContextVar[Any], value: Any) -> Iterator[None]:
-    """Inside the block a variable says why a compiled function is to run op by op."""
-    token = variable.set(value)
-    graph_wanted.append(token)
+def wanting_graph(
+    variable: ContextVar[Any],
+    value: Any,
+    function: Callable[_Params, _Result],
+    *args: _Params.args,
+    **kwargs: _Params.kwargs,
+) -> _Result:
+    """`function(*args, **kwargs)`, while a variable says why a compiled function is to run op by op."""
+    mark, before = object(), variable.get()
     try:
-        yield
+        graph_wanted.append(mark)
+        try:
+            variable.set(value)
+            return function(*args, **kwargs)
+        finally:
+            variable.set(before)
     finally:
-        graph_wanted.remove(token)
-        variable.reset(token)
+        graph_wanted.remove(mark)
 
 
 def known(x: Node) -> Any:

@@ -280,8 +280,7 @@ class Derivation:
         )
         roots = [(step.twins[id(x)], self.cotangent(x)) for x in through]
         try:
-            with recording(RECORD):
-                found = pull(roots, [target]).get(id(target))
+            found = recording(RECORD, pull, roots, [target]).get(id(target))
         except Exception as error:
             if not any(isinstance(x.op, Opaque) for x in step.fold.nodes):
                 raise

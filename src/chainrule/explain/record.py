@@ -64,8 +64,7 @@ class Run:
         self._computed = {next(user_calls(x.trail), None) for x in self.nodes}
         codes = {call[0] for call in self._computed if call is not None}
         self.variables = {name for x in codes for name in (*x.co_varnames, *x.co_cellvars, *x.co_freevars, *x.co_names)}
-        with recording(ENGINE_OFF):
-            self._gradients = pull([(self.loss, type(self.loss).leaf(seed))], order)
+        self._gradients = recording(ENGINE_OFF, pull, [(self.loss, type(self.loss).leaf(seed))], order)
         self._names = name_values(self, self.held)
 
     def gradient(self, node: Node) -> np.ndarray | None:

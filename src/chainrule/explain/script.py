@@ -125,8 +125,8 @@ def run_script(path: str | Path, arguments: Sequence[str] = ()) -> LastBackward:
     last = LastBackward()
     watchers = (*backward_watchers.get(), last)
     try:
-        with wanting_graph(backward_watchers, watchers), _as_main(script, arguments):
-            last.results = runpy.run_path(str(script), run_name="__main__")
+        with _as_main(script, arguments):
+            last.results = wanting_graph(backward_watchers, watchers, runpy.run_path, str(script), run_name="__main__")
     except SystemExit as end:
         if end.code not in (None, 0):
             raise ScriptError(f"{script}: the script ended itself with exit code {end.code}") from None

@@ -111,8 +111,7 @@ class _Function:
         self.function, self.style = function, style
         self.names = _parameter_names(function, len(examples))
         self.inputs = [_leaf(x) for x in examples]
-        with recording(RECORD):
-            result = function(*self.inputs)
+        result = recording(RECORD, function, *self.inputs)
         if not isinstance(result, Node) or not result.requires_grad:
             raise at_user_line(
                 NoGradientError(

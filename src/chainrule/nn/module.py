@@ -15,7 +15,7 @@ from chainrule import dtypes
 from chainrule.array.align import as_node, check_device, is_device, value_of
 from chainrule.core.alignment import aligned_copy
 from chainrule.core.node import at_user_line
-from chainrule.core.provenance import enter_scope, leave_scope
+from chainrule.core.provenance import current_scope, enter_scope, set_scope
 from chainrule.core.tracing import module_changes, tracer
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
 from chainrule.nn.parameter import Parameter
@@ -58,11 +58,12 @@ class Module:
         tracing = tracer()
         if tracing is not None:
             tracing.called(self)
-        token = enter_scope(self)
+        outer = current_scope()
         try:
+            enter_scope(self, outer)
             return self.forward(*args, **kwargs)
         finally:
-            leave_scope(token)
+            set_scope(outer)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; a subclass says."""

@@ -7,7 +7,7 @@ makes nodes. A Number is float64, or int64 for a count, as Python's are; it take
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,8 +206,7 @@ class Cell(Traced):
         return Cell(self.tracer, self.aval, self.node)
 
     def reshape(self, *shape: Any) -> Cell:
-        with recording(ENGINE_OFF):
-            node = manipulation.reshape(self.node, *shape)
+        node = recording(ENGINE_OFF, manipulation.reshape, self.node, *shape)
         return Cell(self.tracer, node.aval, node)
 
     def astype(self, dtype: Any) -> Cell:
@@ -247,12 +246,15 @@ def computed(tracer: GraphTracer, function: Callable[..., Any], *operands: Any) 
     else:
         whole = all(_is_whole(x) for x in operands) and function not in (elementwise.true_divide, elementwise.pow)
         dtype = dtypes.int64 if whole else dtypes.float64
-    with recording(ENGINE_OFF):
-        nodes = [_operand(x, dtype) for x in operands]
-        if not isinstance(nodes[0], Node):  # 1 - x: the functions want the tensor first
-            nodes[0] = Tensor.filled(Aval((), dtype), nodes[0])
-        node = function(*nodes)
+    node = recording(ENGINE_OFF, _applied, function, operands, dtype)
     return Cell(tracer, node.aval, node) if cells else Number(tracer, node)
+
+
+def _applied(function: Callable[..., Any], operands: Iterable[Any], dtype: np.dtype) -> Any:
+    nodes = [_operand(x, dtype) for x in operands]
+    if not isinstance(nodes[0], Node):  # 1 - x: the functions want the tensor first
+        nodes[0] = Tensor.filled(Aval((), dtype), nodes[0])
+    return function(*nodes)
 
 
 def _is_whole(x: Any) -> bool:
@@ -270,8 +272,7 @@ def _fitted(value: Any, aval: Aval) -> Any:
         return (
             Tensor.filled(aval, value) if np.ndim(value) == 0 else Tensor.leaf(np.full(aval.shape, value, aval.dtype))
         )
-    with recording(ENGINE_OFF):
-        return expand(to_dtype(value, aval.dtype), aval.shape)
+    return recording(ENGINE_OFF, lambda: expand(to_dtype(value, aval.dtype), aval.shape))
 
 
 def _filled(fill: Any, aval: Aval) -> Any:
@@ -299,13 +300,12 @@ def _clip(tracer: GraphTracer, x: Cell, low: Any, high: Any, out: Any = None) ->
 
 def _sum(tracer: GraphTracer, x: Any) -> Any:
     """All entries of an array, as a Number."""
-    with recording(ENGINE_OFF):
-        return Number(tracer, to_dtype(statistical.sum(to_dtype(x.node, dtypes.float64)), dtypes.float64))
+    total = recording(ENGINE_OFF, lambda: statistical.sum(to_dtype(x.node, dtypes.float64)))
+    return Number(tracer, total)
 
 
 def _max(tracer: GraphTracer, x: Any) -> Any:
-    with recording(ENGINE_OFF):
-        return Number(tracer, to_dtype(statistical.amax(x.node), dtypes.float64))
+    return Number(tracer, recording(ENGINE_OFF, lambda: to_dtype(statistical.amax(x.node), dtypes.float64)))
 
 
 def _norm(tracer: GraphTracer, x: Any, order: float = 2) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from chainrule import dtypes
@@ -18,11 +19,13 @@ def updated_only_if_finite(program: Program) -> Program:
     loss = program.outputs[-1]
     if loss.aval.size != 1 or not dtypes.is_float(loss.aval.dtype):
         return program
-    with recording(ENGINE_OFF):
-        flat = loss if not loss.aval.shape else _applied(movement.reshape, loss, shape=())
-        finite = _applied(comparison.isfinite, flat)
-        updates = tuple((x, _chosen(finite, value, x)) for x, value in program.updates)
-    return replace(program, updates=updates)
+    return replace(program, updates=recording(ENGINE_OFF, _updates_if_finite, loss, program.updates))
+
+
+def _updates_if_finite(loss: Node, updates: Iterable[tuple[Node, Node]]) -> tuple[tuple[Node, Node], ...]:
+    flat = loss if not loss.aval.shape else _applied(movement.reshape, loss, shape=())
+    finite = _applied(comparison.isfinite, flat)
+    return tuple((x, _chosen(finite, value, x)) for x, value in updates)
 
 
 def _chosen(finite: Node, value: Node, old: Node) -> Node:

@@ -114,20 +114,23 @@ def trace(
     ]
     args, kwargs = rebuild(given.spec, stand_ins)
     before = [v for v in named_values(function) if isinstance(v.value, Node)]
-    token = current.set(tracer)
-    running.append(tracer)
+    outer = current.get()
     try:
-        returned = function(*args, **kwargs)
-        _refuse_rebound(tracer, before)
-        for setting in tracer.settings.values():
-            if setting.stays:
-                raise setting.error
-        return _Finish(tracer, function, given, stand_ins, keep_grads).outcome(returned)
+        running.append(tracer)
+        try:
+            current.set(tracer)
+            returned = function(*args, **kwargs)
+            _refuse_rebound(tracer, before)
+            for setting in tracer.settings.values():
+                if setting.stays:
+                    raise setting.error
+            return _Finish(tracer, function, given, stand_ins, keep_grads).outcome(returned)
+        finally:
+            current.set(outer)
+            for setting in tracer.settings.values():
+                setting.undo()
     finally:
-        for setting in tracer.settings.values():
-            setting.undo()
         running.remove(tracer)
-        current.reset(token)
 
 
 def _refuse_rebound(tracer: GraphTracer, variables: Sequence[Variable]) -> None:
