@@ -562,6 +562,21 @@ def test_the_largest_of_16_bit_floats_gets_its_gradient(dtype, shape):
         assert compiled(cr.grad(pooled))(x).numpy().sum() == cr.grad(pooled)(x).numpy().sum()
 
 
+@pytest.mark.parametrize("dtype", [cr.bfloat16, cr.float16], ids=str)
+@pytest.mark.parametrize("n", [7, 301])
+def test_what_jumps_and_what_gives_positions_meets_16_bit_floats_as_they_are_stored(dtype, n):
+    rng = np.random.default_rng(n)
+    x, y = (cr.tensor(rng.integers(100, 200, n) / 64).to(dtype) for _ in range(2))  # products of many are rounded
+
+    def program(x, y):
+        z = x * y
+        steps = (z.floor(), z.ceil(), z.round(), z.trunc(), (z - 3).sign(), z // y, z % y)
+        return *steps, (8 * z).long(), z == 3, z.argmax(), z.argmin(), z.argsort(), z.topk(3)[1]
+
+    for expected, found in zip(arrays(program(x, y)), arrays(compiled(program)(x, y)), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_copy_of_what_was_changed_before():
     a, b, c = numbers(4), numbers(4), numbers(4)
 

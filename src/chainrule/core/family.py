@@ -130,6 +130,7 @@ class Elementwise(Op):
     kinks: inputs at which the derivative is a choice, with the choice.
     scalar: one element of it in the words of `core.scalar`, for compilers: (builder, *values, **params) -> value.
     dear: does one element take so many instructions that it is rather stored than computed again?
+    jumps: is there an input around which its values lie apart, as those of floor do around 1? Of truth values, always.
 
     Inputs share one shape; a constant scalar may stand for an array filled with it.
     """
@@ -138,6 +139,7 @@ class Elementwise(Op):
     result: Callable[[str, tuple[Aval, ...]], np.dtype]
     scalar: Callable[..., Any]
     dear: bool = False
+    jumps: bool = False
     kinks: tuple[Kink, ...] = ()
 
     def infer(self, *avals: Aval, **params: Any) -> Aval:

@@ -104,6 +104,7 @@ sign: Elementwise = Elementwise(
     notation=function("sign", latex=r"\operatorname{{sign}}"),
     result=same_number,
     scalar=lambda b, x: b.sign(x),
+    jumps=True,
     kinks=((0.0, "0"),),
     partials=(0.0,),
 )
@@ -348,6 +349,7 @@ def _step(name: str, kernel: Any, latex: str, scalar: Any, numpy: str = "") -> E
         ),
         result=same_number,
         scalar=lambda b, x: scalar(b, x) if dtypes.is_float(x.dtype) else x,
+        jumps=True,
         partials=(0.0,),
     )
 
@@ -369,6 +371,7 @@ floor_divide = Elementwise(
     ),
     result=same_number,
     scalar=lambda b, x, y: b.floor_divide(x, y),
+    jumps=True,
     domain=(0.5, 2.0),
     partials=(0.0, 0.0),
 )
@@ -384,6 +387,7 @@ remainder = Elementwise(
     ),
     result=same_number,
     scalar=lambda b, x, y: b.remainder(x, y),
+    jumps=True,
     domain=(0.5, 2.0),
     partials=(1.0, lambda out, x, y: -floor_divide(x, y)),
 )

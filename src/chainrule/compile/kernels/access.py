@@ -68,8 +68,8 @@ def is_free(node: Node) -> bool:
     return op is not None and (computed or is_move(node))
 
 
-def _rounded(x: Expr) -> Expr:
-    """As it would be read from memory, where 16-bit floats are rounded."""
+def rounded(x: Expr) -> Expr:
+    """As it would be read from memory, where 16-bit floats are rounded: for what jumps, and for positions of values."""
     is_wide = dtypes.work_dtype(x.dtype) != x.dtype and not isinstance(x, Load | Pick | Number | Cast)
     return Cast(x, x.dtype) if is_wide else x
 
@@ -117,7 +117,8 @@ class Lowering:
         if isinstance(op, Elementwise):
             return self._elementwise(op, node, where)
         if op is movement.cast:
-            return Cast(self.lowered(node.inputs[0], where), node.aval.dtype)
+            x = self.lowered(node.inputs[0], where)
+            return Cast(x if dtypes.is_float(node.aval.dtype) else rounded(x), node.aval.dtype)
         if op in _MADE:
             return self._made(node, where)
         if op in _PICKS:
@@ -126,8 +127,8 @@ class Lowering:
 
     def _elementwise(self, op: Elementwise, node: Node, where: Index) -> Expr:
         inputs = tuple([self.lowered(x, where if x.aval.shape else ()) for x in node.inputs])
-        if node.aval.dtype == dtypes.bool_:  # as eagerly: an entry is the largest one even if only that was stored
-            inputs = tuple([_rounded(x) for x in inputs])
+        if op.jumps or node.aval.dtype == dtypes.bool_:  # an entry is the largest one even if only that was stored
+            inputs = tuple([rounded(x) for x in inputs])
         if node.aval.dtype == dtypes.bool_ and all(x.dtype == dtypes.int64 for x in inputs):
             narrow = tuple([n for x in inputs if (n := narrowed(x, self.extents)) is not None])
             inputs = narrow if len(narrow) == len(inputs) else inputs

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule import dtypes
-from chainrule.compile.kernels.access import Leaf, Lowering, Where, is_free
+from chainrule.compile.kernels.access import Leaf, Lowering, Where, is_free, rounded
 from chainrule.compile.kernels.buffer import Buffer, row_major
 from chainrule.compile.kernels.expression import Accumulated, Cast, Expr, Load, Random, Reduced, Reduction
 from chainrule.compile.kernels.group import Group, Places, points_of
@@ -128,6 +128,7 @@ def _reduction(group: Group, seed: Node, lowering: Lowering) -> Reduction:
     value = lowering.lowered(x, place)
     if op.combine not in ("argmax", "argmin"):
         return Reduction(combine=op.combine, value=value, dtype=seed.aval.dtype)
+    value = rounded(value)
     dims = sorted(seed.params["dim"])
     sizes = row_major(tuple(x.aval.shape[d] for d in dims))
     position = Affine.total((place[d], s) for d, s in zip(dims, sizes, strict=True))
@@ -221,8 +222,8 @@ def _along(group: Group, buffers: Buffers) -> Scan | Sort:
     if group.kind == "scan":
         return Scan(name=name, extents=extents, outer=outer, along=along, value=value, target=target)
     return Sort(
-        name=name, extents=extents, outer=outer, along=along, value=value, descending=seed.params["descending"],
-        target=target,
+        name=name, extents=extents, outer=outer, along=along, value=rounded(value),
+        descending=seed.params["descending"], target=target,
     )  # fmt: skip
 
 
