@@ -12,8 +12,10 @@ that it has no use for. With 4 KB between them the page's net still lost a micro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import bisect
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.schedule import Schedule
@@ -35,10 +37,15 @@ class Stay:
     first: int
     last: int
 
-    @property
+    @cached_property
     def stop(self) -> int:
         """The byte just behind it."""
         return self.start + self.buffer.bytes
+
+    @cached_property
+    def until(self) -> int:
+        """The last task in which its place is not free."""
+        return _free_after(self.buffer, self.last)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,10 +91,10 @@ def planned(schedule: Schedule, threads: int = 1) -> Arena:
 def _placed(lives: Mapping[int, tuple[Buffer, int, int]], *, apart: bool) -> Arena:
     """A plan. lives: each temporary, by id, with its first and last task; apart: as is better for several threads."""
     between = _BETWEEN if apart else 0
-    stays: list[Stay] = []
+    stays: list[Stay] = []  # by where they begin
     for buffer, first, last in sorted(lives.values(), key=lambda life: (-life[0].bytes, life[1], life[0].name)):
         until = _free_after(buffer, last)
-        alive = [s for s in stays if s.first <= until and first <= _free_after(s.buffer, s.last)]
+        alive = [s for s in stays if s.first <= until and first <= s.until]
         start = None
         if apart:
             again = sorted({s.start for s in stays if s.buffer.bytes == buffer.bytes} - {s.start for s in alive})
@@ -96,15 +103,16 @@ def _placed(lives: Mapping[int, tuple[Buffer, int, int]], *, apart: bool) -> Are
             )
         if start is None:
             start = _lowest(buffer, stays if apart else alive, between)
-        stays.append(Stay(buffer=buffer, start=start, first=first, last=last))
+        stay = Stay(buffer=buffer, start=start, first=first, last=last)
+        bisect.insort_right(stays, stay, key=lambda s: s.start)
     size = max((aligned(s.stop) for s in stays), default=0)
     return Arena(stays=tuple(stays), size=size, between=between)
 
 
-def _lowest(buffer: Buffer, taken: Sequence[Stay], between: int) -> int:
-    """The lowest place that is free."""
+def _lowest(buffer: Buffer, taken: Iterable[Stay], between: int) -> int:
+    """The lowest place that is free, among some by where they begin."""
     start = 0
-    for other in sorted(taken, key=lambda s: s.start):
+    for other in taken:
         gap = between if min(buffer.bytes, other.buffer.bytes) >= _SHARED else 0
         if start + buffer.bytes + gap <= other.start:
             break

@@ -6,6 +6,8 @@ a node without a home is computed where it is read, and gets a home only if it h
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,12 +27,14 @@ class Homes:
 
     home, places, sources: by id of the node; sources are the numbers of the groups that a value comes from, free nodes
         between looked through.
+    earlier: for each group, as bits by number, itself and the groups that have to run before it.
     """
 
     groups: list[Group] = field(default_factory=list)
     home: dict[int, Group] = field(default_factory=dict)
     places: dict[int, tuple[Affine, ...]] = field(default_factory=dict)
     sources: dict[int, frozenset[int]] = field(default_factory=dict)
+    earlier: list[int] = field(default_factory=list)
 
     def of(self, node: Node) -> Group | None:
         """The group in which a node is computed."""
@@ -38,8 +42,12 @@ class Homes:
 
     def start(self, kind: Kind, frame: tuple[int, ...], reduced: frozenset[int] = frozenset()) -> Group:
         """A new group."""
-        group = Group(kind, len(self.groups), frame, reduced)
+        return self.begin(Group(kind, len(self.groups), frame, reduced))
+
+    def begin(self, group: Group) -> Group:
+        """Take a new group up, as the last."""
         self.groups.append(group)
+        self.earlier.append(1 << group.number)
         return group
 
     def settle(self, node: Node, group: Group, place: tuple[Affine, ...]) -> None:
@@ -52,22 +60,21 @@ class Homes:
 
     def waits(self, group: Group, on: Group) -> bool:
         """Does a group have to run after another, or is it that one?"""
-        seen: set[int] = set()
-        todo = [group.number]
-        while todo:
-            number = todo.pop()
-            if number == on.number:
-                return True
-            if number not in seen:
-                seen.add(number)
-                todo += self.groups[number].before
-        return False
+        return bool(self.earlier[group.number] >> on.number & 1)
+
+    def let_wait(self, group: Group, on: Collection[int]) -> None:
+        """A group has to run after those of these numbers, and all that run after it too."""
+        added = set(on) - group.before - {group.number}
+        group.before |= added
+        found = functools.reduce(operator.or_, (self.earlier[n] for n in added), 0)
+        if found & ~self.earlier[group.number]:
+            self.earlier = [e | found if e >> group.number & 1 else e for e in self.earlier]
 
     def copied(self) -> Homes:
         """The same homes, in groups of their own."""
         groups = [replace(g, seeds=list(g.seeds), before=set(g.before), placed=[], loads={}) for g in self.groups]
         home = {key: groups[group.number] for key, group in self.home.items()}
-        return Homes(groups, home, dict(self.places), self.sources)
+        return Homes(groups, home, dict(self.places), self.sources, list(self.earlier))
 
 
 def find_homes(program: Program, uses: Uses, often: Collection[int]) -> Homes:
@@ -102,7 +109,7 @@ class _Finding:
                 self._reduction(node)
             case "contract":
                 group = product_group(len(self.homes.groups), node, self._uses.readers(node))
-                self.homes.groups.append(group)
+                self.homes.begin(group)
                 (*batch, rows, _), (*_, columns) = group.operands()
                 self._seed(group, node, (*batch, rows, columns))
             case kind:
@@ -112,7 +119,7 @@ class _Finding:
     def _seed(self, group: Group, node: Node, place: tuple[Affine, ...] | None) -> None:
         homes = self.homes
         group.seeds.append(node)
-        group.before |= homes.sources_of(node.inputs) - {group.number}
+        homes.let_wait(group, homes.sources_of(node.inputs))
         homes.home[id(node)], homes.sources[id(node)] = group, frozenset({group.number})
         if place is not None:
             homes.places[id(node)] = place
@@ -179,7 +186,7 @@ class _Finding:
             if self._may_join(group, node, place):
                 self.homes.settle(node, group, place)
                 self.homes.sources[id(node)] = frozenset({group.number})
-                group.before |= sources - {group.number}
+                self.homes.let_wait(group, sources)
                 return True
         return False
 

@@ -67,7 +67,7 @@ class _Demand:
             _, node = heapq.heappop(self._heap)
             group = self._homes.of(node) or self._adopted(node)
             for reader in self._asked.get(id(node), ()):
-                reader.before |= {group.number} - {reader.number}
+                self._homes.let_wait(reader, {group.number})
             if id(node) in self._stores.required:
                 group.placed.insert(0, node)
             self._read_for(group, node)
@@ -98,11 +98,11 @@ class _Demand:
             if place is not None:
                 self._homes.settle(node, reader, place)
                 del reader.loads[id(node)]
-                reader.before |= self._homes.sources_of([node]) - {reader.number}
+                self._homes.let_wait(reader, self._homes.sources_of([node]))
                 return reader
         frame = _before_joining(node).aval.shape
         group = self._homes.start("loops", frame)
-        group.before |= self._homes.sources_of([node])
+        self._homes.let_wait(group, self._homes.sources_of([node]))
         place = group.place(node.aval.shape)
         assert place is not None
         self._homes.settle(node, group, place)
