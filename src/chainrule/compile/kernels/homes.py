@@ -20,6 +20,10 @@ from chainrule.compile.program import Program
 from chainrule.core.affine import Affine
 from chainrule.core.node import Node
 
+# Reductions beside each other in one kernel, for what they have in common. Through its residuals each layer of a deep
+# net has something in common with the next, and all of theirs would meet in one.
+_BESIDE = 8
+
 
 @dataclass(eq=False)
 class Homes:
@@ -140,7 +144,7 @@ class _Finding:
                 group.kind == "loops"
                 and len(group.frame) == len(frame)
                 and _key(group.frame, group.reduced) == _key(frame, reduced)
-                and (group.number in sources or (self._related(group, x) and not (sources and not group.before)))
+                and (group.number in sources or self._belongs(group, x, sources))
                 and self._may_join(group, x, group.everywhere(x))
             ):
                 break
@@ -148,8 +152,10 @@ class _Finding:
             group = self.homes.start("loops", frame, reduced)
         self._seed(group, node, group.place(node.aval.shape))
 
-    def _related(self, group: Group, x: Node) -> bool:
-        """Do a group's reductions read something that `x` is computed from too?"""
+    def _belongs(self, group: Group, x: Node, sources: frozenset[int]) -> bool:
+        """Do a group's reductions, not too many, read something that `x` is computed from too?"""
+        if len(group.seeds) >= _BESIDE or (sources and not group.before):
+            return False
         return any(not self._stops(seed.inputs[0]).isdisjoint(self._stops(x)) for seed in group.seeds)
 
     def _stops(self, node: Node) -> frozenset[int]:

@@ -12,7 +12,7 @@ A barrier before and after it then costs less than waiting for the slowest.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -75,12 +75,15 @@ class _Phases:
     ) -> None:
         self.tasks, self.plans, self.threads, self.offsets = tasks, plans, threads, offsets
         self.heights = _heights(plans)
+        self._pieces = _pieces(tasks, offsets)
+        self._last = {id(buffer): n for n, task in enumerate(tasks) for buffer in (*task.reads, *task.writes)}
 
     def phase(self, waiting: Sequence[int]) -> tuple[list[Placed], list[int]]:
         """The next phase, and the tasks that are left."""
         phase: list[Placed] = []
         left: list[int] = []
         load = [0.0] * self.threads
+        readers, writers = _Touching(self._pieces), _Touching(self._pieces)
         for at, number in enumerate(waiting):
             if len(left) == _AHEAD:
                 return phase, [*left, *waiting[at:]]
@@ -88,11 +91,14 @@ class _Phases:
             if any(self._clash(self.tasks[other], task) for other in left):
                 left.append(number)
                 continue
-            placed = self._placed(number, [other for other in phase if self._clash(other.task, task)], load)
+            against = {**writers.of(task.reads), **writers.of(task.writes), **readers.of(task.writes)}
+            placed = self._placed(number, list(against.values()), load)
             if placed is None:
                 left.append(number)
             else:
                 phase.append(placed)
+                readers.add(placed, task.reads)
+                writers.add(placed, task.writes)
         return phase, left
 
     def _placed(self, number: int, against: Sequence[Placed], load: list[float]) -> Placed | None:
@@ -129,8 +135,7 @@ class _Phases:
 
     def _is_last(self, number: int) -> bool:
         """Does no task behind this one touch what it writes, so that nobody waits for it but the end of the step?"""
-        written = self.tasks[number].writes
-        return all(written.isdisjoint(task.reads | task.writes) for task in self.tasks[number + 1 :])
+        return all(self._last[id(buffer)] == number for buffer in self.tasks[number].writes)
 
     # --- rows
 
@@ -173,6 +178,38 @@ class _Phases:
             return False
         start, other = self.offsets[id(x)], self.offsets[id(y)]
         return start < other + y.bytes and other < start + x.bytes
+
+
+class _Touching:
+    """Which tasks of a phase touch which pieces of memory, by reading or by writing."""
+
+    def __init__(self, pieces: Mapping[int, Sequence[int]]) -> None:
+        self._pieces = pieces
+        self._known: dict[int, dict[int, Placed]] = {}
+
+    def add(self, placed: Placed, buffers: Iterable[Buffer]) -> None:
+        for buffer in buffers:
+            for piece in self._pieces[id(buffer)]:
+                self._known.setdefault(piece, {})[placed.number] = placed
+
+    def of(self, buffers: Iterable[Buffer]) -> dict[int, Placed]:
+        """Those that touch memory of these, by number."""
+        found: dict[int, Placed] = {}
+        for buffer in buffers:
+            for piece in self._pieces[id(buffer)]:
+                found.update(self._known.get(piece, ()))
+        return found
+
+
+def _pieces(tasks: Iterable[Task], offsets: Mapping[int, int]) -> dict[int, Sequence[int]]:
+    """What memory a buffer is, by its id: two have a piece in common where they are the same bytes, be it in turn."""
+    buffers = {id(b): b for task in tasks for b in (*task.reads, *task.writes)}
+    spans = {key: (offsets[key], offsets[key] + b.bytes) for key, b in buffers.items() if b.place == "arena"}
+    cuts = sorted({at for span in spans.values() for at in span})
+    number = {at: n for n, at in enumerate(cuts)}
+    found: dict[int, Sequence[int]] = {key: range(number[lo], number[hi]) for key, (lo, hi) in spans.items()}
+    others = (key for key in buffers if key not in spans)
+    return found | {key: (n,) for n, key in enumerate(others, len(cuts))}
 
 
 def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:

@@ -7,6 +7,7 @@ from typing import Any, final
 from weakref import ref
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from chainrule.array.inplace import own_memory
 from chainrule.compile.executable import Binding, Executable, PlainBinding
@@ -41,6 +42,9 @@ class Table:
         self.given: list[Any] = [None] * len(places)
         self.copied: list[int] = []
         self.owned: set[int] = set()
+        self._owners: dict[int, int] = {}  # by position
+        self._first, self._behind = np.zeros((2, len(places)), np.int64)  # bytes of each array that is not varied
+        self._written = np.array(self.writes, dtype=bool)
         self.replace: Callable[[int, np.ndarray], int | None] = lambda position, array: None
         self.addresses: memoryview | None = None
         self.varied = {i for i, p in enumerate(places) if isinstance(p, Argument) and not self.writes[i]}
@@ -92,14 +96,17 @@ class Table:
         if data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY:
             given = aligned_copy(data)
             self.copied.append(position)
-        self.arrays[position] = None
+        self.arrays[position], self._first[position], self._behind[position] = None, 0, 0
         if self._shares(position, data):
             return False
         self.arrays[position], self.given[position] = data, given
+        if position not in self.varied and data.size:
+            self._first[position], self._behind[position] = byte_bounds(data)
         if writes:
-            for seen in self.seen:
-                seen.clear()
-            self.owned = {id(owner_of(x)) for x, w in zip(self.arrays, self.writes, strict=True) if w and x is not None}
+            for i in self.varied:
+                self.seen[i].clear()
+            self._owners[position] = id(owner_of(data))
+            self.owned = set(self._owners.values())
         if given is not data or position not in self.varied:
             self.replace(position, given)
         else:
@@ -109,12 +116,14 @@ class Table:
     def _shares(self, position: int, data: np.ndarray) -> bool:
         """Is this memory that is updated under another name, or updated here and read under another name?"""
         here = self.writes[position]
-        if not here and id(owner_of(data)) not in self.owned:
+        if not data.size or (not here and id(owner_of(data)) not in self.owned):
             return False
-        return any(
-            (here or writes) and x is not None and np.may_share_memory(x, data)
-            for x, writes in zip(self.arrays, self.writes, strict=True)
-        )
+        first, behind = byte_bounds(data)
+        overlaps = (self._first < behind) & (first < self._behind)
+        if np.any(overlaps if here else overlaps & self._written):
+            return True
+        varied = [self.arrays[i] for i in self.varied] if here else []
+        return any(x is not None and np.may_share_memory(x, data) for x in varied)
 
     def copy_in(self) -> None:
         """What the executable reads a copy of may have changed."""
