@@ -481,11 +481,8 @@ class Tensor(Node):
         return manipulation.to(self, other.dtype)
 
     def contiguous(self) -> Tensor:
-        """The tensor itself if its entries lie row by row in memory, else a copy where they do.
-
-        While a function is compiled, layout is not part of a value's meaning: the tensor itself.
-        """
-        return self if self.array is None or self.array.flags.c_contiguous else self.clone()
+        """The tensor itself if its entries lie row by row in memory, else a copy where they do."""
+        return self if arrangement.lies_in_rows(self) else self.clone()
 
     def clone(self) -> Tensor:
         """A copy with memory of its own that leads back to this tensor."""

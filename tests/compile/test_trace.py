@@ -233,7 +233,7 @@ def test_a_view_and_what_it_is_a_view_of_do_not_drift_apart():
         y.reshape(-1).add_(1)
         return y + 0
 
-    with pytest.raises(TraceError, match="view of a tensor that was changed in place"):
+    with pytest.raises(TraceError, match=r"what shares memory with this .* was changed in place"):
         compiled(read_the_base)(cr.ones(2, 2))
 
     def read_the_view(x):

@@ -14,6 +14,7 @@ from chainrule.array.align import broadcast_shapes, expand, one_dim, sizes
 from chainrule.core.node import at_user_line
 from chainrule.core.tracing import known
 from chainrule.errors import ArgumentError, ShapeError, SymbolicValueError
+from chainrule.ops import movement
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
@@ -76,11 +77,21 @@ def repeat(x: Tensor, *args: Any) -> Tensor:
     return _apart(manipulation.reshape(stretched, tuple(n * size for n, size in zip(times, shape, strict=True))), x)
 
 
+def lies_in_rows(x: Any) -> bool:
+    """Do the entries lie row by row in memory, or would they, if a traced function ran op by op?"""
+
+    def laid_out(x: Any) -> Any:
+        return x.op.reference(laid_out(x.inputs[0]), **x.params) if x.op in movement.VIEWS else np.empty(x.shape, bool)
+
+    array = laid_out(x) if x.array is None else x.array
+    return bool(array.flags.c_contiguous)
+
+
 def _apart(result: Tensor, x: Tensor) -> Tensor:
     """The result, in memory of its own: what is written to it is not written to `x`."""
-    if result.array is None or x.array is None or not np.may_share_memory(result.array, x.array):
-        return result
-    return result.clone()
+    if result.array is None or x.array is None:
+        return result.clone() if result is x or result.op in movement.VIEWS else result
+    return result.clone() if result is x or np.may_share_memory(result.array, x.array) else result
 
 
 def tile(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
@@ -285,7 +296,7 @@ def diff(x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, ap
     if x.ndim == 0 or n < 0:
         raise at_user_line(ArgumentError(f"diff: needs at least one dimension and n ≥ 0; got {x.aval} and n = {n}"))
     if n == 0:
-        return x
+        return x.clone()
     ends = [part for part in (prepend, x, append) if part is not None]
     if len(ends) > 1:
         x = manipulation.cat(ends, where)

@@ -69,17 +69,12 @@ def writable(x: Tensor, name: str = "writable") -> np.ndarray:
     return _memory(x, name) if tracing is None else tracing.array(x)
 
 
-def _is_leaf(x: Any) -> bool:
-    """May it change in place? What a traced function computes without a gradient is a leaf when it runs eagerly."""
-    return x.op is None or (x.array is None and not x.requires_grad)
-
-
 def _refuse_loss(x: Any, name: str, *values: Any) -> None:
     """An update that a gradient would be lost by, or that a graph would not know of, is an error.
 
     Raises: InPlaceError: recording is on, and `x` or what it becomes requires a gradient.
     """
-    if not _is_leaf(x) or recording_mode() is not RECORD:
+    if not x.is_leaf or recording_mode() is not RECORD:
         return
     if x.requires_grad:
         raise at_user_line(
@@ -242,7 +237,7 @@ def _plain(key: Any) -> Any:
 
 
 def _changes_with(x: Any, other: Any) -> bool:
-    return _is_leaf(x) and not (
+    return x.is_leaf and not (
         recording_mode() is RECORD and not x.requires_grad and getattr(other, "requires_grad", False)
     )
 

@@ -133,7 +133,7 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 def flip(x: Tensor, *args: Any, dims: Sequence[int] | None = None) -> Tensor:
     """The entries in reverse order along each of `dims`, given as ints or as one tuple."""
     along = sizes(args if dims is None else (dims,))
-    return movement.flip(x, dims=some_dims("flip", along, x.ndim)) if along and x.ndim else x
+    return movement.flip(x, dims=some_dims("flip", along, x.ndim)) if along and x.ndim else x.clone()
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -18,7 +18,7 @@ Visit = Callable[[Node, Any, tuple[Any, ...]], None]
 
 
 # Does the backward pass go through this node? (A getter written in C: it is asked of every input of every node.)
-needs_gradient: Callable[[Node], bool] = operator.attrgetter("requires_grad")
+needs_gradient: Callable[[Node], bool] = operator.attrgetter("_requires_grad")
 
 
 def pull(roots: Sequence[tuple[Node, Any]], wrt: Sequence[Node], visit: Visit | None = None) -> dict[int, Any]:

@@ -22,6 +22,8 @@ class Record:
         self.parts: dict[tuple[int, int], int] = {}
 
 
+_WORK = 10_000  # of NumPy, to find out whether two arrays share memory
+
 _records: dict[int, Record] = {}
 latest_change = [0]  # when anything was last changed; nothing made later can be stale
 
@@ -69,6 +71,11 @@ def forget_changes(data: np.ndarray) -> None:
     if record is not None:
         record.whole = 0
         record.parts.clear()
+
+
+def share_memory(x: np.ndarray, y: np.ndarray) -> bool:
+    """Is an entry of one an entry of the other? True where that would take long to find out."""
+    return np.may_share_memory(x, y, max_work=_WORK)  # type: ignore[arg-type] # NumPy takes any number
 
 
 def owner_of(data: np.ndarray) -> np.ndarray:

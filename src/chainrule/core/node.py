@@ -119,8 +119,8 @@ class Node:
     """
 
     __slots__ = (
-        "__weakref__", "_aval", "_grad", "array", "constant", "cut", "inputs", "made", "mutated", "op", "origin",
-        "params", "requires_grad", "scope", "symbol", "trail",
+        "__weakref__", "_aval", "_grad", "_requires_grad", "array", "constant", "cut", "inputs", "made", "mutated",
+        "op", "origin", "params", "scope", "symbol", "trail",
     )  # fmt: skip
 
     op: Op | None
@@ -129,7 +129,7 @@ class Node:
     array: np.ndarray | None
     constant: Ratio | None
     symbol: str | None
-    requires_grad: bool
+    _requires_grad: bool
     made: int
     mutated: int
     trail: Trail | None
@@ -206,6 +206,15 @@ class Node:
         else:
             tracing.set_grad(self, grad)
 
+    def _ask_for_gradient(self, asked: bool) -> None:
+        if not running or (tracing := tracer()) is None:
+            self._requires_grad = asked
+        else:
+            tracing.ask_for_gradient(self, asked)
+
+    # Does a gradient pass to it? Read without a function of Python's: it is asked of every input of every op.
+    requires_grad = property(operator.attrgetter("_requires_grad"), _ask_for_gradient)
+
     def changed(self) -> None:
         """Note on the clock that this value was just changed in place."""
         self.mutated = when = tick()
@@ -220,7 +229,7 @@ class Node:
     @property
     def is_leaf(self) -> bool:
         """Was this value given, rather than computed from values that need a gradient?"""
-        return self.op is None
+        return self.op is None or (self.array is None and (tracing := tracer()) is not None and tracing.is_leaf(self))
 
 
 Node.makes = Node
@@ -242,7 +251,7 @@ def make(
     node.params = params
     node.array = data
     node._aval = aval
-    node.requires_grad = requires_grad
+    node._requires_grad = requires_grad
     node.trail = trail
     node.constant = node.symbol = node.scope = node.cut = node._grad = node.origin = None
     node.mutated = 0
@@ -266,7 +275,7 @@ def apply(  # noqa: C901, PLR0915 - in one piece: it is on the path of every op,
         if value is None:
             symbolic = True
         values.append(value)
-        if x.requires_grad:
+        if x._requires_grad:
             wants_grad = True
     if cls is None:
         cls = inputs[0].makes

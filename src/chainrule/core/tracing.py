@@ -93,6 +93,14 @@ class Tracer(ABC):
         """`x.data = value`: the tensor has the memory of another from now on; what shared its old memory keeps that."""
 
     @abstractmethod
+    def is_leaf(self, x: Any) -> bool:
+        """May it change in place? Then a gradient ends at it, if it requires one."""
+
+    @abstractmethod
+    def ask_for_gradient(self, x: Any, asked: bool) -> None:
+        """`x.requires_grad = asked`."""
+
+    @abstractmethod
     def is_constant(self, x: Any) -> bool:
         """Is the value of this tensor the same in each call?"""
 

@@ -102,6 +102,10 @@ class Module:
         persistent: whether it is part of `state_dict`.
         """
         self._refuse_name("register_buffer", name)
+        tracing = tracer()
+        if tracing is not None:
+            tracing.setting(self, name)
+            tracing.setting(self, "_buffers")
         object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
         object.__setattr__(self, name, tensor)
         module_changes[0] += 1
@@ -247,7 +251,7 @@ class Module:
                 f"load_state_dict: the state does not fit {name}:{missing}{unexpected} build the model that the state "
                 f"was saved from, or pass strict=False"
             ))  # fmt: skip
-        arrays = {}
+        values = {}
         for path, tensor in own.items():
             if path in state_dict:
                 given = as_node(state_dict[path], tensor, "load_state_dict")
@@ -256,9 +260,10 @@ class Module:
                         f"load_state_dict: {name}.{path} is {tensor.aval}, the state has {given.aval}; "
                         f"build the model with the sizes that the state was saved from"
                     ))  # fmt: skip
-                arrays[path] = given.array
-        for path, array in arrays.items():
-            np.copyto(own[path].writable("load_state_dict"), array, casting="unsafe")
+                values[path] = given
+        for path, given in values.items():
+            value: Any = given.array if tracer() is None else given
+            np.copyto(own[path].writable("load_state_dict"), value, casting="unsafe")
         return keys
 
     # --- modes

@@ -69,7 +69,8 @@ class Optimizer(ABC):
             ))  # fmt: skip
         params = param_group["params"]
         tensors = [params] if isinstance(params, Tensor) else list(params)
-        group = Group({**self.defaults, **param_group, "params": tensors})
+        options = {name: tuple(v) if isinstance(v, list) else v for name, v in {**self.defaults, **param_group}.items()}
+        group = Group({**options, "params": tensors})
         known = {id(p) for g in self.param_groups for p in g["params"]}
         for position, p in enumerate(group["params"]):
             self._check_param(name, p, position)
@@ -88,7 +89,7 @@ class Optimizer(ABC):
         if not isinstance(p, Tensor):
             hint = "; pass model.parameters()" if isinstance(p, tuple | str) else ""
             raise at_user_line(DTypeError(f"{name}: parameter {position} is no tensor: got {type(p).__name__}{hint}"))
-        if p.op is not None:
+        if p.op is not None and not p.is_leaf:
             raise at_user_line(GradientError(
                 f"{name}: parameter {position}, {p.aval}, was computed by {p.op.name}; only leaves can be trained; "
                 f"call .detach().requires_grad_() on it first"

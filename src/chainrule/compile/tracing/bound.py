@@ -14,6 +14,7 @@ import numpy as np
 from chainrule.compile.executable import Executable
 from chainrule.compile.tracing.faults import out_of_range
 from chainrule.compile.tracing.no_graph import no_graph
+from chainrule.compile.tracing.optimizing import is_number
 from chainrule.compile.tracing.outcome import Outcome
 from chainrule.compile.tracing.places import Argument, Captured, Holder, OldGradient, Option, State, Stream, is_same
 from chainrule.compile.tracing.signature import Arguments, is_dynamic
@@ -132,11 +133,16 @@ class Bound:
     def _write_checks(self, code: Straight) -> None:
         """Does what was taken for granted still hold? Arrays that are others than last time are handed on."""
         self._write_arguments(code)
+        for index, earlier in self.outcome.twice:
+            code.unless(f"leaves[{index}] is not leaves[{earlier}]")
         arrays = code.name(self.table.arrays)
         for tensor, position, needs_grad in self._captured:
             x = code.name(tensor)
-            code.unless(f"{x}.requires_grad is not {needs_grad}")
+            code.unless(f"{x}._requires_grad is not {needs_grad}")
             code.unless(f"{x}.array is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
+        for holder, before, _ in self.outcome.asked:
+            x = code.name(holder.tensor) if isinstance(holder, Captured) else f"leaves[{holder.index}]"
+            code.unless(f"{x}._requires_grad is not {before}")
         for tensor in self._absent:
             code.unless(f"{code.name(tensor)}._grad is not None")
         self._write_options(code)
@@ -179,7 +185,7 @@ class Bound:
                 code.unless(f"type(x) is not {code.name(cls)}")
                 code.line(f"data = {code.name(np.asarray)}(x)")
             else:
-                code.unless(f"type(x) is not {code.name(cls)} or x.requires_grad is not {needs_grad}")
+                code.unless(f"type(x) is not {code.name(cls)} or x._requires_grad is not {needs_grad}")
                 code.line("data = x.array")
             other = f"data is not {arrays}[{position}]"
             if not table.writes[position]:
@@ -217,6 +223,10 @@ class Bound:
             code.line("if bound._count_entries: bound._note_counts()")
         for x in self._cleared:
             code.line(f"{code.name(x)}._grad = None")
+        for holder, before, after in self.outcome.asked:
+            if before != after:
+                x = code.name(holder.tensor) if isinstance(holder, Captured) else f"leaves[{holder.index}]"
+                code.line(f"{x}._requires_grad = {after}")
         code.line("if fault is not None: raise fault from None")  # the updates have been made
         if self._stores:
             code.line("bound._store(leaves, outputs)")
@@ -279,7 +289,10 @@ class Bound:
         if not all(guard.holds() for guard in self.outcome.option_guards):
             return False
         for n, place in enumerate(self._numbers):
-            self.table.numbers[n] = place.read()
+            value = place.read()
+            if not is_number(value):
+                return False  # traced anew, the rule says what it thinks of that
+            self.table.numbers[n] = value
         self._options_seen[:] = [group[name] for group, name in self._options]
         self._groups_seen = seen
         return True

@@ -262,12 +262,15 @@ def _is_whole(x: Any) -> bool:
 
 
 def _operand(x: Any, dtype: np.dtype) -> Any:
+    if x is None:  # an option that was taken away, of which NumPy would make nan
+        raise TypeError("an update rule computes with numbers; one of them is None")
     # As NumPy does with Python's numbers, a Number takes on the dtype of the array it meets.
     return to_dtype(x.node, dtype) if isinstance(x, Traced) else x
 
 
 def _fitted(value: Any, aval: Aval) -> Any:
     """A node of `value` with this shape and dtype."""
+    assert value is not None
     if not isinstance(value, Node):
         return (
             Tensor.filled(aval, value) if np.ndim(value) == 0 else Tensor.leaf(np.full(aval.shape, value, aval.dtype))

@@ -35,9 +35,9 @@ class Options(Mapping[str, Any]):
         return found
 
     def _read(self, name: str, value: Any) -> Any:
-        if isinstance(value, tuple | list) and value and all(_is_number(v) for v in value):
+        if isinstance(value, tuple | list) and value and all(is_number(v) for v in value):
             return tuple(self._number(name, part) for part in range(len(value)))
-        if _is_number(value):
+        if is_number(value):
             return self._number(name, None)
         group = self._group
         self._tracer.options_watched.append((group, name))
@@ -68,7 +68,8 @@ class Options(Mapping[str, Any]):
         return len(self._group)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Is it an option that is read anew at each call?"""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 

@@ -29,8 +29,9 @@ from chainrule.compile.tracing.signature import (
     named_values,
     path_of,
 )
-from chainrule.compile.tracing.trace import GraphTracer, Pull
+from chainrule.compile.tracing.trace import Asked, GraphTracer, Pull
 from chainrule.core.aval import Aval
+from chainrule.core.memory import share_memory
 from chainrule.core.node import Node, ancestors, at_user_line, make
 from chainrule.core.tracing import current, running
 from chainrule.errors import TraceError
@@ -67,7 +68,8 @@ class Outcome(NamedTuple):
     option_guards: those that only a change of an option can break.
     sizes: lists that it went through, and how long they were. groups: optimisers, with their list of groups and those.
     absent: tensors whose `.grad` was None when the function first looked.
-    modules: modules whose attributes the function may have read.
+    twice: arguments that are an earlier one again, and which that is.
+    modules: modules whose attributes the function may have read. asked: tensors whose `requires_grad` it set.
     needs_grad: whether a result would require a gradient where it ran eagerly.
     pulls: what the backward passes went through, for whoever tells about the program. input_names: likewise.
     """
@@ -85,7 +87,9 @@ class Outcome(NamedTuple):
     groups: tuple[tuple[Any, list[Any], tuple[Any, ...]], ...]
     absent: tuple[Holder, ...]
     by_identity: tuple[tuple[int, Any], ...]
+    twice: tuple[tuple[int, int], ...]
     modules: tuple[Any, ...]
+    asked: tuple[Asked, ...]
     needs_grad: bool
     pulls: tuple[Pull, ...]
     input_names: InputNames
@@ -108,40 +112,53 @@ def trace(
     Raises: TraceError, SymbolicValueError: the function does what depends on values, or what cannot be undone.
     """
     tracer = GraphTracer()
-    stand_ins = [
-        tracer.argument(leaf, i, path_of(given.spec, i, names)) if is_dynamic(leaf) else leaf
-        for i, leaf in enumerate(given.leaves)
-    ]
+    first = {id(leaf): i for i, leaf in reversed(list(enumerate(given.leaves)))}
+    stand_ins: list[Any] = []
+    for i, leaf in enumerate(given.leaves):
+        if first[id(leaf)] < i:
+            stand_ins.append(stand_ins[first[id(leaf)]])
+        else:
+            stand_ins.append(tracer.argument(leaf, i, path_of(given.spec, i, names)) if is_dynamic(leaf) else leaf)
     args, kwargs = rebuild(given.spec, stand_ins)
-    before = [v for v in named_values(function) if isinstance(v.value, Node)]
+    variables = list(named_values(function))
+    for module in (*given.leaves, *(v.value for v in variables)):
+        if hasattr(module, "named_modules"):
+            tracer.called(module)  # or its parameters may be read, and used in another way
+    before = [v for v in variables if isinstance(v.value, Node)]
     outer = current.get()
     try:
         running.append(tracer)
         try:
             current.set(tracer)
-            returned = function(*args, **kwargs)
-            _refuse_rebound(tracer, before)
+            try:
+                returned = function(*args, **kwargs)
+            finally:
+                rebound = _put_back(tracer, before)
+            if rebound:
+                raise tracer.refuse(
+                    f"setting the variable {rebound[0]}, which the function reads, to another tensor",
+                    f"update the one that is there: {rebound[0]}.copy_(…) under no_grad(); or return it",
+                )
             for setting in tracer.settings.values():
                 if setting.stays:
                     raise setting.error
             return _Finish(tracer, function, given, stand_ins, keep_grads).outcome(returned)
         finally:
             current.set(outer)
-            for setting in tracer.settings.values():
-                setting.undo()
+            tracer.undo()
     finally:
         running.remove(tracer)
 
 
-def _refuse_rebound(tracer: GraphTracer, variables: Sequence[Variable]) -> None:
-    """A global, or a closed-over variable, is set to what was computed from what it was: once, for all calls."""
-    for v in variables:
-        if tracer.replaces(v.value, v.read()):
-            v.write(v.value)
-            raise tracer.refuse(
-                f"setting the variable {v.name}, which the function reads, to another tensor",
-                f"update the one that is there: {v.name}.copy_(…) under no_grad(); or return it",
-            )
+def _put_back(tracer: GraphTracer, variables: Sequence[Variable]) -> list[str]:
+    """The names of globals and closed-over variables that were set to what was computed, and are what they were now.
+
+    They would be set once, for all calls.
+    """
+    rebound = [v for v in variables if tracer.replaces(v.value, v.read())]
+    for v in rebound:
+        v.write(v.value)
+    return [v.name for v in rebound]
 
 
 class _Finish:
@@ -183,7 +200,9 @@ class _Finish:
             groups=tuple((x, x.param_groups, tuple(x.param_groups)) for x in t.optimizers.values()),
             absent=tuple(t.holder(x) for x in t.absent),
             by_identity=tuple(t.by_identity.items()),
+            twice=self._twice(),
             modules=modules,
+            asked=tuple(t.asked()),
             needs_grad=needs_grad,
             pulls=tuple(t.pulls),
             input_names=self._names,
@@ -282,7 +301,7 @@ class _Finish:
             if id(x) not in updated or arrays[i] is None:
                 continue
             for j, y in enumerate(program.inputs):
-                if j != i and arrays[j] is not None and np.may_share_memory(arrays[i], arrays[j]):
+                if j != i and arrays[j] is not None and share_memory(arrays[i], arrays[j]):
                     self._names.give(program, places)
                     raise at_user_line(TraceError(
                         f"compile: {x.symbol} {x.aval} is updated in place and shares memory with {y.symbol} {y.aval}; "
@@ -308,6 +327,11 @@ class _Finish:
 
     def _state_guards(self) -> list[Guard]:
         return [guard for kept in self.tracer.states.values() for guard in kept.guards()]
+
+    def _twice(self) -> tuple[tuple[int, int], ...]:
+        leaves = [(i, leaf) for i, leaf in enumerate(self.given.leaves) if is_dynamic(leaf)]
+        first = {id(leaf): i for i, leaf in reversed(leaves)}
+        return tuple((i, first[id(leaf)]) for i, leaf in leaves if first[id(leaf)] < i)
 
     def _modules(self) -> tuple[Any, ...]:
         found: dict[int, Any] = {}

@@ -58,8 +58,11 @@ class Option:
         self.part = part
 
     def read(self) -> Any:
+        """What is there now; None where there is no such entry."""
         value = self.group[self.name]
-        return value if self.part is None else value[self.part]
+        if self.part is None:
+            return value
+        return value[self.part] if isinstance(value, tuple | list) and self.part < len(value) else None
 
 
 @final

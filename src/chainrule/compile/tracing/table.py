@@ -14,7 +14,7 @@ from chainrule.compile.executable import Binding, Executable, PlainBinding
 from chainrule.compile.program import Program
 from chainrule.compile.tracing.places import Argument, Option, Place, State, Stream
 from chainrule.core.alignment import aligned_copy
-from chainrule.core.memory import owner_of
+from chainrule.core.memory import owner_of, share_memory
 from chainrule.core.node import Node
 
 PLAIN_MEMORY = 0x0001 | 0x0100  # in NumPy's flags: C-contiguous and aligned
@@ -120,10 +120,8 @@ class Table:
             return False
         first, behind = byte_bounds(data)
         overlaps = (self._first < behind) & (first < self._behind)
-        if np.any(overlaps if here else overlaps & self._written):
-            return True
-        varied = [self.arrays[i] for i in self.varied] if here else []
-        return any(x is not None and np.may_share_memory(x, data) for x in varied)
+        near = [*np.flatnonzero(overlaps if here else overlaps & self._written), *(self.varied if here else ())]
+        return any(x is not None and share_memory(x, data) for x in (self.arrays[i] for i in near))
 
     def copy_in(self) -> None:
         """What the executable reads a copy of may have changed."""

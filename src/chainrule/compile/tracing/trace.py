@@ -30,6 +30,7 @@ from chainrule.compile.tracing.places import (
     Stream,
 )
 from chainrule.compile.tracing.settings import Setting, entries_of, refused
+from chainrule.compile.tracing.sharing import Sharing
 from chainrule.core.aval import Aval
 from chainrule.core.memory import note_moment
 from chainrule.core.node import (
@@ -62,6 +63,14 @@ class Pull(NamedTuple):
     sent: tuple[Any, ...]
 
 
+class Asked(NamedTuple):
+    """Whether a tensor required a gradient before the function, and whether it does after."""
+
+    holder: Holder
+    before: bool
+    after: bool
+
+
 @final
 class GraphTracer(Tracer):
     """One function being traced.
@@ -90,10 +99,11 @@ class GraphTracer(Tracer):
         self._now: dict[int, Any] = {}  # by id of a tensor: the node that stands for it
         self._owner: dict[int, Any] = {}  # by id of a node that stands for a tensor: that tensor
         self._place: dict[int, Place] = {}  # by id of a tensor that is an input: where it comes from
+        self._given: dict[int, Any] = {}  # by id of the symbol of an argument: the tensor
         self._names: dict[int, list[Any]] = {}  # by id of a tensor: nodes that are handled in its place, as its `.grad`
-        self._memory: dict[int, list[Any]] = {}  # by id of a tensor: all that share its memory, in one list
-        self._detached: set[int] = set()  # ids of those of them that `detach` made
-        self._views: dict[int, list[Any]] = {}  # by id of a node: views of it
+        self._sharing = Sharing()
+        self._asked: dict[int, tuple[Any, bool]] = {}  # by id of a tensor: it, and what its `requires_grad` was before
+        self._same: dict[int, Any] = {}  # by id of a node that stands for a tensor: one of the same value before it
         self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
         self.pulls: list[Pull] = []  # what backward passes went through, in their order
         self._computed_outside: set[int] = set()  # ids of arguments that were computed, and lead on to other tensors
@@ -108,9 +118,8 @@ class GraphTracer(Tracer):
         """What the function gets for a tensor or an array among its arguments."""
         if not isinstance(x, Node):
             return self._input(Argument(index), Tensor.symbolic(name, Aval(x.shape, x.dtype)))
-        if id(x) in self._now:  # given twice
-            return x
         symbol = self._symbol(x, name)
+        self._given[id(symbol)] = x
         if x.requires_grad and x.op is None:  # what is trained is known by its identity: to optimisers, for one
             self._stands_for(symbol, x, Argument(index))
             self._input(Argument(index), symbol)
@@ -157,7 +166,7 @@ class GraphTracer(Tracer):
         elif not wants_grad:
             node.cut = next((x.cut for x in values if x.cut is not None), None)
         if op in movement.VIEWS:
-            self._views.setdefault(id(values[0]), []).append(node)
+            self._sharing.add_view(node, self._tensor(inputs[0]))
         return node
 
     def read(self, x: Any) -> Any:
@@ -165,8 +174,9 @@ class GraphTracer(Tracer):
         if found is not None:
             if found is _STALE:
                 raise at_user_line(TraceError(
-                    "compile: this is a view of a tensor that was changed in place since; make the view again after "
-                    "the update, or write y = y … instead of the update"
+                    f"compile: what shares memory with this {x.aval}, as a view of a tensor does, was changed in place "
+                    f"since; make the view again after the update, or write y = y … instead of the update "
+                    f"(z[0] = z[0] + 1 for z[0] += 1)"
                 ))  # fmt: skip
             return found
         if x.array is None or x.constant is not None or x.made > self.started:
@@ -188,12 +198,13 @@ class GraphTracer(Tracer):
             value.constant = x.constant
         else:
             value = self._renamed(self.read(x), requires_grad=False)
-        self._join(value, self._tensor(x))
-        self._detached.add(id(value))
+        self._sharing.add(value, self._tensor(x))
         return value
 
     def _renamed(self, value: Any, *, requires_grad: bool) -> Any:
-        """The same value as another node."""
+        """The same value as another node; if that requires a gradient, the gradient ends there."""
+        if requires_grad and value.requires_grad:
+            value = self._renamed(value, requires_grad=False)
         node = make(
             value.makes, movement.reshape, (value,), {"shape": value.aval.shape}, None, value.aval, requires_grad,
             capture(3, _DEPTH),
@@ -202,6 +213,35 @@ class GraphTracer(Tracer):
         self._kept.append(node)
         return node
 
+    def is_leaf(self, x: Any) -> bool:
+        tensor = self._tensor(x)
+        if tensor.array is not None:
+            return tensor.op is None
+        found = self._now.get(id(tensor), tensor)
+        found = tensor if found is _STALE else found
+        return not found.requires_grad or is_origin(found)
+
+    def ask_for_gradient(self, x: Any, asked: bool) -> None:
+        tensor = self._tensor(x)
+        value, before = self.read(tensor), tensor.requires_grad
+        if self._is_outside(tensor):
+            self._asked.setdefault(id(tensor), (tensor, before))
+        if asked == before:
+            return
+        tensor._requires_grad = asked
+        self._let_stand(tensor, self._renamed(value, requires_grad=asked), same=value)
+
+    def asked(self) -> list[Asked]:
+        """Of which tensors `requires_grad` was set."""
+        return [Asked(self.holder(x), before, x.requires_grad) for x, before in self._asked.values()]
+
+    def undo(self) -> None:
+        """What the function has set is as it was before."""
+        for x, before in self._asked.values():
+            x._requires_grad = before
+        for setting in self.settings.values():
+            setting.undo()
+
     def opaque(self, made: Any, value: Any) -> None:
         self.opaques[id(made)] = value
 
@@ -209,117 +249,74 @@ class GraphTracer(Tracer):
 
     def write(self, x: Any, value: Any, name: str) -> None:
         tensor = self._tensor(x)
-        if tensor.requires_grad and not is_origin(tensor):
+        if not self.is_leaf(tensor):
             raise no_leaf(tensor, name)
-        together = self._sharers(tensor)
-        old = [self.read(y) for y in together]
-        for y in together:
-            if y.op in movement.VIEWS and id(y) not in self._now and id(y) not in self._detached:
-                self._detach_view(y, name)
-        for y in old:
-            self._outdate(y)
-        self._set(together, old, value)
+        region = self._sharing.of(tensor)
+        old = [self.read(y) for y in region.tensors]  # before any is stale
+        outside = next(filter(self._is_outside, region.others), None)
+        if outside is not None:
+            known = self.read(outside)
+            raise at_user_line(TraceError(
+                f"{name}: an update in place of a view of a tensor from outside cannot be compiled; update the tensor "
+                f"itself, {known.symbol + ' ' if known.symbol else ''}{known.aval}, or write y = y … instead"
+            ))  # fmt: skip
+        for y in region.others:
+            self._set_stale(y)
+        region.alone()
+        self._set(region.tensors, old, value)
 
     def replace(self, x: Any, value: Any) -> None:
         tensor, given = self._tensor(x), self._tensor(value)
-        if tensor.requires_grad and not is_origin(tensor):
+        if not self.is_leaf(tensor):
             raise no_leaf(tensor, "data")
-        if any(y is given for y in self._sharers(tensor)):  # as after `x.data += y`
+        here, there = self._sharing.of(tensor), self._sharing.of(given)
+        if here is there:  # as after `x.data += y`
             return
-        old, new, base = self.read(tensor), self.read(value), self._sharers(self._tensor(self._base(given)))
-        own = any(y is tensor for y in base)
-        if not own and any(map(self._is_outside, base)):
+        own = here.memory is there.memory
+        if not own and any(map(self._is_outside, [*there.tensors, *there.others])):
             raise self.refuse("setting .data to memory of another tensor", "copy its entries: x.data.copy_(y)")
-        others = self._leave(tensor)
+        old, new = self.read(tensor), self.read(value)
+        self._sharing.leave(tensor)
         if own:  # it lies in its own memory in another way: nobody may read what it was
-            self._outdate(old)
-            for y in others:
+            for y in (*there.tensors, *there.others):
                 self._set_stale(y)
         self._set([tensor], [old], new)
         if not own:
-            self._join(tensor, given)
+            self._sharing.add(tensor, given)
 
     def _set(self, tensors: Sequence[Any], old: Sequence[Any], value: Any) -> None:
-        """Tensors that share memory have another value from now on."""
+        """Tensors that lie in the same place have another value from now on."""
         when = tick()
         note_moment(when)
         for tensor, before in zip(tuple(tensors), old, strict=True):
             before.mutated = when
-            if tensor.requires_grad and not is_origin(tensor):  # it would go on without its gradient
-                self._leave(tensor)
+            if self.is_leaf(tensor):
+                self._let_stand(tensor, self._renamed(value, requires_grad=tensor.requires_grad))
+            else:  # it would go on without its gradient
+                self._sharing.leave(tensor)
                 self._set_stale(tensor)
-                continue
-            mine = self._renamed(value, requires_grad=tensor.requires_grad)
-            self._owner[id(mine)] = tensor
-            for y in (tensor, *self._names.get(id(tensor), ())):
-                self._now[id(y)] = mine
-            self._kept.append(tensor)
 
-    # --- memory
-
-    def _tensor(self, x: Any) -> Any:
-        """The tensor that a node stands for, or is handled in the place of."""
-        return self._owner.get(id(x), x)
-
-    def _sharers(self, tensor: Any) -> list[Any]:
-        """All that share its memory, itself among them."""
-        return self._memory.get(id(tensor), [tensor])
-
-    def _join(self, tensor: Any, other: Any) -> None:
-        """What is written to one of them is written to the other."""
-        together = self._memory.setdefault(id(other), [other])
-        together.append(tensor)
-        self._memory[id(tensor)] = together
-        self._kept += [tensor, other]
-
-    def _leave(self, tensor: Any) -> list[Any]:
-        """What shared its memory goes on with that, and the tensor does not; the others."""
-        others = self._memory.pop(id(tensor), [])
-        others[:] = [y for y in others if y is not tensor]
-        return others
-
-    def _base(self, x: Any) -> Any:
-        """What a value is a view of, or itself."""
-        while id(x) not in self._owner:
-            if id(x) in self._detached:
-                others = [y for y in self._sharers(x) if id(y) not in self._detached]
-                if not others:
-                    break
-                x = others[0]
-            elif x.op in movement.VIEWS:
-                x = x.inputs[0]
-            else:
-                break
-        return x
-
-    def _is_outside(self, x: Any) -> bool:
-        """Is this a tensor, or the symbol of one, that there is before and after the function?"""
-        return id(x) in self._place or (x.op is None and not self.is_constant(x))
-
-    def _outdate(self, old: Any) -> None:
-        """The views of a value are not to be read any more."""
-        for view in self._views.pop(id(old), ()):
-            for y in self._sharers(view):
-                self._set_stale(y)
+    def _let_stand(self, tensor: Any, node: Any, same: Any = None) -> None:
+        """A node stands for a tensor from now on. same: the one that did before, if the value is the same."""
+        self._owner[id(node)] = tensor
+        if same is not None:
+            self._same[id(node)] = same
+        for y in (tensor, *self._names.get(id(tensor), ())):
+            self._now[id(y)] = node
+        self._kept.append(tensor)
 
     def _set_stale(self, x: Any) -> None:
         for y in (x, *self._names.get(id(x), ())):
             self._now[id(y)] = _STALE
             self._kept.append(y)
-            self._outdate(y)
 
-    def _detach_view(self, view: Any, name: str) -> None:
-        """A view is about to change, and with it what it is a view of: nobody may read that any more."""
-        base = self._base(view.inputs[0])
-        together = self._sharers(self._tensor(base))
-        if id(base) in self._owner or any(map(self._is_outside, together)):
-            raise at_user_line(TraceError(
-                f"{name}: an update in place of a view of a tensor from outside cannot be compiled; update the tensor "
-                f"itself, {base.symbol + ' ' if base.symbol else ''}{base.aval}, or write y = y … instead"
-            ))  # fmt: skip
-        for y in together:
-            self._outdate(y)
-            self._set_stale(y)
+    def _tensor(self, x: Any) -> Any:
+        """The tensor that a node stands for, or is handled in the place of."""
+        return self._owner.get(id(x), x)
+
+    def _is_outside(self, x: Any) -> bool:
+        """Is this a tensor, or the symbol of one, that there is before and after the function?"""
+        return id(x) in self._place or (x.op is None and not self.is_constant(x))
 
     # --- gradients
 
@@ -328,8 +325,9 @@ class GraphTracer(Tracer):
         found = self.grads.get(id(owner))
         if found is not None:
             return found[1]
-        old = owner._grad
-        if owner.array is not None and owner.made < self.started:
+        given = self._given.get(id(owner), owner)
+        old = given._grad
+        if given.array is not None and given.made < self.started:
             self.first_reads.add(id(owner))
             if old is None:
                 self.absent.append(owner)
@@ -340,7 +338,7 @@ class GraphTracer(Tracer):
 
     def _old_gradient(self, owner: Any, old: Any) -> Any:
         symbol = self._symbol(old, f"grad of {self._now[id(owner)].symbol}" if id(owner) in self._now else "grad")
-        symbol.requires_grad = False
+        symbol._requires_grad = False
         place = OldGradient(self.holder(owner))
         self._stands_for(symbol, old, place)
         self._names.setdefault(id(old), []).append(symbol)  # the function handles the symbol, as its `.grad`
@@ -352,7 +350,10 @@ class GraphTracer(Tracer):
 
     def value_of_input(self, symbol: Any) -> Any:
         """What an input holds now, given its symbol."""
-        return self.read(self._owner.get(id(symbol), symbol))
+        found = self.read(self._owner.get(id(symbol), symbol))
+        while id(found) in self._same:
+            found = self._same[id(found)]
+        return found
 
     def holder(self, owner: Any) -> Holder:
         """How a tensor is found again at a call."""
