@@ -91,6 +91,7 @@ ERRORS: dict[str, tuple[tuple[type[Exception], str, str], ...]] = {
         (TypeError, "'sparse'", "sparse= is not offered: gradients are dense"),
         (TypeError, "'scale_grad_by_freq'", "scale_grad_by_freq= is not offered: it is not the derivative"),
     ),
+    "nn.functional.batch_norm": ((ValueError, "must be (n, channels", "an input without channels is refused"),),
     "nn.functional.max_pool1d": (
         (ValueError, "ceil_mode is not there", _CEIL),
         (ValueError, "return_indices is not there", _INDICES),

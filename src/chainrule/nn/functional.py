@@ -16,7 +16,7 @@ from chainrule.functional.losses import (
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
     nll_loss, smooth_l1_loss,
 )  # fmt: skip
-from chainrule.functional.normalisation import layer_norm, rms_norm
+from chainrule.functional.normalisation import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from chainrule.functional.pooling import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 
 __all__ = [
@@ -28,6 +28,6 @@ __all__ = [
     "dropout", "embed", "embedding", "linear", "one_hot", "pad",
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss",
     "mse_loss", "nll_loss", "smooth_l1_loss",
-    "layer_norm", "rms_norm",
+    "batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm",
     "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d",
 ]  # fmt: skip
