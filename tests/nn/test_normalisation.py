@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm against PyTorch's, with one state."""
+"""LayerNorm, RMSNorm and GroupNorm against PyTorch's, with one state."""
 
 from typing import Any
 
@@ -21,6 +21,9 @@ from chainrule.errors import ArgumentError
         ("RMSNorm", (5,), {}),
         ("RMSNorm", ([4, 5], 0.1), {}),
         ("RMSNorm", (5,), {"elementwise_affine": False}),
+        ("GroupNorm", (2, 4), {}),
+        ("GroupNorm", (4, 4, 0.1), {"bias": False}),
+        ("GroupNorm", (1, 4), {"affine": False}),
     ],
 )
 def test_a_layer_is_pytorchs(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -45,12 +48,13 @@ def test_a_layer_is_pytorchs(name: str, args: tuple[Any, ...], options: dict[str
 
 
 def test_parameters_start_over() -> None:
-    for layer in (nn.LayerNorm(3), nn.RMSNorm(3)):
+    for layer in (nn.LayerNorm(3), nn.RMSNorm(3), nn.GroupNorm(1, 3)):
         layer.load_state_dict({k: np.full(3, 5.0) for k in layer.state_dict()})
         layer.reset_parameters()
         assert [p.tolist() for p in layer.parameters()] == [[1, 1, 1], [0, 0, 0]][: len(list(layer.parameters()))]
     nn.LayerNorm(3, elementwise_affine=False).reset_parameters()
     nn.RMSNorm(3, elementwise_affine=False).reset_parameters()
+    nn.GroupNorm(1, 3, affine=False).reset_parameters()
 
 
 @pytest.mark.parametrize("size", [0, (3, -1), 2.0])

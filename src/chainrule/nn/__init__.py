@@ -8,6 +8,7 @@ from chainrule.nn.activations import (
     SiLU, Softmax, Softplus, Softsign, Tanh, Tanhshrink,
 )  # fmt: skip
 from chainrule.nn.attention import MultiheadAttention, TransformerEncoderLayer
+from chainrule.nn.batch_normalisation import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
 from chainrule.nn.containers import ModuleDict, ModuleList, Sequential
 from chainrule.nn.convolution import (
     AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, Conv1d, Conv2d, MaxPool1d, MaxPool2d,
@@ -17,7 +18,7 @@ from chainrule.nn.losses import (
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
 )  # fmt: skip
 from chainrule.nn.module import Module
-from chainrule.nn.normalisation import LayerNorm, RMSNorm
+from chainrule.nn.normalisation import GroupNorm, LayerNorm, RMSNorm
 from chainrule.nn.parameter import Parameter
 
 __all__ = [
@@ -25,7 +26,8 @@ __all__ = [
     "ModuleDict", "ModuleList", "Sequential",
     "Dropout", "Embedding", "Flatten", "Identity", "Linear", "Unflatten",
     "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "Conv1d", "Conv2d", "MaxPool1d", "MaxPool2d",
-    "LayerNorm", "RMSNorm",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
+    "RMSNorm",
     "MultiheadAttention", "TransformerEncoderLayer",
     "ELU", "GELU", "SELU", "Hardsigmoid", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU",
     "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh", "Tanhshrink",

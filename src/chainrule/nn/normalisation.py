@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chainrule import creation, dtypes
+from chainrule.core.node import at_user_line
+from chainrule.errors import ArgumentError
 from chainrule.functional import normalisation as functional
 from chainrule.nn import init
 from chainrule.nn.linear import check_sizes
@@ -119,3 +121,63 @@ class RMSNorm(Module):
     def extra_repr(self) -> str:
         """The sizes."""
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+
+
+class GroupNorm(Module):
+    """(x − mean) / √(var + ε) over groups of channels of each sample, times a weight, plus a bias; 1 and 0 at first.
+
+    Args:
+        num_groups: how many groups of equal size the channels are cut into, in their order.
+        num_channels: of the input.
+        eps: what is added to the variance.
+        affine: whether there is a weight and a bias, each with an entry a channel.
+        dtype: of the parameters; float32 if None.
+        bias: whether there is a bias beside the weight.
+    Shape: (n, num_channels, …), kept.
+    Raises: ArgumentError: a size that is no positive int, or groups that do not divide the channels. ShapeError: an
+        input of another size.
+    Source: Wu, He (2018), Group normalization, arXiv:1803.08494.
+
+    >>> import chainrule as cr
+    >>> cr.nn.GroupNorm(2, 4)(cr.tensor([[1.0, 3.0, 10.0, 30.0]])).detach()
+    tensor([[-1.,  1., -1.,  1.]])
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        dtype: object = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        check_sizes("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        if num_channels % num_groups:
+            raise at_user_line(ArgumentError(
+                f"GroupNorm: num_groups must divide num_channels; got {num_groups} groups of {num_channels}"
+            ))  # fmt: skip
+        self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
+        self.weight = _filled((num_channels,), 1.0, dtype) if affine else None
+        self.bias = _filled((num_channels,), 0.0, dtype) if affine and bias else None
+
+    def reset_parameters(self) -> None:
+        """The weight 1 and the bias 0 again."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The shape of `input`."""
+        return functional.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """The sizes and options."""
+        affine = f"affine={self.affine}, bias={self.bias is not None}"
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, {affine}"
