@@ -52,11 +52,13 @@ def calls(trail: Trail | None) -> list[Call]:
 
 
 class HasModules(Protocol):
-    """What a scope needs of a module: the paths of the modules, and of the parameters, inside it."""
+    """What a scope needs of a module: the paths of the modules, of the parameters and of the buffers inside it."""
 
     def named_modules(self) -> Iterator[tuple[str, object]]: ...
 
     def named_parameters(self) -> Iterator[tuple[str, object]]: ...
+
+    def named_buffers(self) -> Iterator[tuple[str, object]]: ...
 
 
 class Scope(NamedTuple):

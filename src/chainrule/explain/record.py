@@ -7,7 +7,7 @@ The gradients are the engine's own: the same rules, run once more on the recorde
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -113,23 +113,31 @@ class Run:
 def name_values(run: Run, by_identity: Mapping[int, str]) -> dict[int, str]:
     """A name for every value a person has a name for, by id; where two values share one, they are numbered."""
     outputs = _fold_outputs(run)
-    parameters = _parameter_names(run.nodes)
+    in_modules = _module_names(run.nodes)
     chosen: list[tuple[Node, str]] = []
     seen: set[int] = set()
-    for node in (x for op in run.nodes for x in (*op.inputs, op)):
+    for node in (found for op in run.nodes for x in (*op.inputs, op) for found in _viewed(x)):
         if id(node) in seen:
             continue
         seen.add(id(node))
         # A computed value goes by what its line assigned it to. A leaf goes by the variable that holds it now: it was
         # often made inside a function, under a name that says nothing here.
         held_as = by_identity.get(id(node))
-        name = node.symbol or parameters.get(id(node))
+        name = node.symbol or in_modules.get(id(node))
         name = name or (held_as or run.target(node) if node.op is None else outputs.get(id(node)) or held_as)
         if name is not None:
             chosen.append((node, name))
     if not any(node is run.loss for node, _ in chosen):
         chosen.append((run.loss, "loss"))
     return _distinct(chosen)
+
+
+def _viewed(node: Node) -> Iterator[Node]:
+    """The value, and for a constant that is a view of another, that one: an explanation writes it as such."""
+    yield node
+    while node.op is None and node.origin is not None:
+        node = node.origin[1]
+        yield node
 
 
 def _distinct(chosen: Sequence[tuple[Node, str]]) -> dict[int, str]:
@@ -175,8 +183,8 @@ def outputs_of(nodes: Sequence[Node], run: Run) -> list[Node]:
     ]
 
 
-def _parameter_names(nodes: Sequence[Node]) -> dict[int, str]:
-    """Paths of module parameters, `0.weight`, by id, as the outermost module called names them."""
+def _module_names(nodes: Sequence[Node]) -> dict[int, str]:
+    """Paths of module parameters and buffers, `0.weight`, by id, as the outermost module called names them."""
     names: dict[int, str] = {}
     asked: set[int] = set()
     for node in nodes:
@@ -186,6 +194,6 @@ def _parameter_names(nodes: Sequence[Node]) -> dict[int, str]:
         if scope is None or id(scope.module) in asked:
             continue
         asked.add(id(scope.module))
-        for name, parameter in scope.module.named_parameters():
-            names.setdefault(id(parameter), name)
+        for name, held in (*scope.module.named_parameters(), *scope.module.named_buffers()):
+            names.setdefault(id(held), name)
     return names
