@@ -70,15 +70,15 @@ class InputNames:
             names = variable_names({name: value}) | names
         for name, value in (*variables.items(), *others):
             if isinstance(getattr(type(value), "named_parameters", None), FunctionType):
-                for inner, parameter in value.named_parameters():
-                    names.setdefault(id(parameter), f"{name}.{inner}")
+                for inner, tensor in (*value.named_parameters(), *value.named_buffers()):
+                    names.setdefault(id(tensor), f"{name}.{inner}")
         return names
 
     def _paths(self) -> dict[int, str]:
-        """Of the parameters of the modules that were called, each by its path from the outermost one."""
+        """Of the parameters and buffers of the modules that were called, by their paths from the outermost one."""
         found: dict[int, str] = {}
         for scope in self._scopes.values():
             prefix = path(scope)
-            for name, parameter in scope.module.named_parameters():
-                found.setdefault(id(parameter), f"{prefix}.{name}" if prefix else name)
+            for name, tensor in (*scope.module.named_parameters(), *scope.module.named_buffers()):
+                found.setdefault(id(tensor), f"{prefix}.{name}" if prefix else name)
         return found
