@@ -15,7 +15,7 @@ from chainrule.core.notation import POWER, Notation
 from chainrule.core.sample import Arg, Misuse, floats
 from chainrule.errors import DTypeError, ShapeError
 from chainrule.ops.elementwise import reciprocal, rsqrt
-from chainrule.ops.reduction import amax, sum_
+from chainrule.ops.reduction import amax, over, sum_
 from chainrule.ops.transcendental import exp, log
 
 
@@ -151,17 +151,21 @@ def _last_dims(avals: Sequence[Aval], params: Mapping[str, Any]) -> bool:
     return tuple(dim) == tuple(range(ndim - len(dim), ndim))
 
 
+def _all_but_channels(avals: Sequence[Aval], params: Mapping[str, Any]) -> bool:
+    """Over the batch and all places, of which there is more than one."""
+    shape, dim = avals[0].shape, tuple(params["dim"])
+    return dim == (0, *range(2, len(shape))) and math.prod(shape[d] for d in dim) != 1
+
+
 def _normalize_text(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
-    return (
-        "normalize({0})"
-        if _last_dims(avals, params)
-        else "normalize({0}, dim " + ",".join(map(str, params["dim"])) + ")"
-    )
+    return "normalize({0})" if _last_dims(avals, params) else f"normalize({{0}}, {over(avals, params)})"
 
 
 def _normalize_code(avals: Sequence[Aval], params: Mapping[str, Any]) -> str:
     if _last_dims(avals, params):
         return f"cr.nn.functional.layer_norm({{0}}, {tuple(avals[0].shape[params['dim'][0] :])}, eps={{eps}})"
+    if _all_but_channels(avals, params):
+        return "cr.nn.functional.batch_norm({0}, None, None, training=True, eps={eps})"
     return "(({0}) - ({0}).mean({dim}, keepdim=True)) * (({0}).var({dim}, correction=0, keepdim=True) + {eps}).rsqrt()"
 
 
@@ -185,6 +189,7 @@ normalize = Fused(
         floats((3, 4), dim=(1,), eps=1e-5),
         floats((2, 3, 4), dim=(1, 2), eps=0.1),
         floats((3, 2, 4), dim=(0, 2), eps=1e-5),
+        floats((3, 2, 4), dim=(0,), eps=1e-5),
     ),
     misuses=(
         Misuse((Arg((2, 3)),), {"dim": (2,), "eps": 1e-5}, ShapeError, "distinct dimensions"),
