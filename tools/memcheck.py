@@ -148,6 +148,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "softmax": lambda: gradients(lambda x: (x.softmax(1) * x.log_softmax(0)).sum(), drawn(13, 9)),
     "cross-entropy": lambda: gradients(lambda x: F.cross_entropy(x, cr.tensor(ROWS)), drawn(29, 17)),
     "layer norm": lambda: gradients(lambda x, w: F.layer_norm(x, (13,), w).square().sum(), drawn(7, 13), drawn(13)),
+    "batch norm": lambda: gradients(
+        lambda x, w: F.batch_norm(x, None, None, w, training=True).sin().sum(), drawn(13, 7), drawn(7)
+    ),
     "attention": attention,
     "gather, scatter": lambda: gradients(
         lambda x: x.index_select(0, cr.tensor(ROWS)).square().sum() + x[cr.tensor(ROWS % 5)].sum(), drawn(17, 5)

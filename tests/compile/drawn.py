@@ -12,6 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule.ops.normalisation import normalize
 
 F = cr.nn.functional
 Draw = Callable[..., Any]
@@ -194,6 +195,7 @@ class _Drawing:
             ("log_softmax", lambda x: x.log_softmax(dim)),
             ("layer_norm", lambda x: F.layer_norm(x, x.shape[dim:], eps=0.1)),
             ("rms_norm", lambda x: F.rms_norm(x, x.shape[dim:], eps=0.1)),
+            ("normalize", lambda x: normalize(x, dim=(dim,), eps=0.1)),
             ("cumsum", lambda x: x.cumsum(dim) * 0.3),
             ("centred", lambda x: x - x.mean(dim, keepdim=True)),
             ("shifted", lambda x: (x - x.amax(dim, keepdim=True)).exp()),
