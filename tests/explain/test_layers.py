@@ -46,12 +46,57 @@ def attended(is_causal=True):
     return loss, wq
 
 
+class Normed(nn.Module):
+    def __init__(self, images):
+        super().__init__()
+        self.first = nn.Conv2d(2, 3, 3, bias=False) if images else nn.Linear(4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(3) if images else nn.BatchNorm1d(3)
+        self.last = nn.Linear(12 if images else 3, 2)
+
+    def forward(self, x):
+        h = self.first(x)
+        n = self.norm(h)
+        return self.last(n.relu().flatten(1))
+
+
+def batch_normed(images=False, training=True, wrt="first"):
+    net = Normed(images).train(training)
+    net.load_state_dict({"norm.running_mean": [0.1, 0.2, 0.3], "norm.running_var": [1.0, 2.0, 3.0]}, strict=False)
+    logits = net(cr.randn(6, 2, 4, 4) if images else cr.randn(6, 4))
+    loss = F.cross_entropy(logits, cr.tensor([0, 1, 0, 0, 1, 1]))
+    return loss, getattr(net, wrt).weight
+
+
+def normed_images():
+    return batch_normed(images=True)
+
+
+def weight_of_a_batch_norm():
+    return batch_normed(images=True, wrt="norm")
+
+
+def evaluated_batch_norm():
+    return batch_normed(training=False)
+
+
+def groups():
+    norm = nn.GroupNorm(2, 4)
+    x, w = cr.randn(3, 4, 5), cr.randn(5, 5, requires_grad=True)
+    h = x @ w
+    out = norm(h)
+    loss = (out.sin() * out).sum()
+    return loss, w
+
+
+NORMALISED = [normalised, batch_normed, normed_images, weight_of_a_batch_norm, evaluated_batch_norm, groups]
+
+
 def rules(explanation):
     return {link.name: explanation.derivation.written(link.formula) for link in explanation.links}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("program", [network, normalised, attended])
+@pytest.mark.parametrize("program", [network, attended, *NORMALISED])
 def test_every_formula_is_the_gradient(program, depth):
     loss, wrt = program()
     said = str(cr.explain(loss, wrt=wrt, depth=depth))
@@ -86,6 +131,27 @@ def test_normalising():
     assert r"+ 1 \cdot 10^{-5}" in cr.explain(loss, wrt=wrt).latex()
 
 
+def test_a_batch_norm_is_one_step_over_the_rows():
+    loss, weight = batch_normed()
+    explanation = cr.explain(loss, wrt=weight)
+    assert rules(explanation)["h"] == (
+        "(n.g * norm.weight - mean(n.g * norm.weight, rows) - normalize(h, rows) * mean(n.g * norm.weight * "
+        "normalize(h, rows), rows)) * (1 / sqrt(var(h, rows) + 1e-05))"
+    )
+    assert "norm: BatchNorm1d" in str(explanation)
+    loss, weight = batch_normed(wrt="norm")
+    assert rules(cr.explain(loss, wrt=weight))["norm.weight"] == "sum(n.g * normalize(h, rows), rows)"
+    loss, weight = weight_of_a_batch_norm()
+    said = rules(cr.explain(loss, wrt=weight))["norm.weight"]
+    assert said == "sum(n.g * normalize(h, dim 0,2,3), dim 0,2,3)"
+
+
+def test_evaluation_reads_the_running_statistics():
+    loss, weight = batch_normed(training=False, wrt="norm")
+    said = rules(cr.explain(loss, wrt=weight))["norm.weight"]
+    assert said == "sum(n.g * (h - norm.running_mean) * c2, rows)"  # c2: 1 / √(running_var + ε), a constant
+
+
 def test_attention_computes_its_weights_again():
     loss, wrt = attended(is_causal=False)
     assert rules(cr.explain(loss, wrt=wrt))["q"] == (
@@ -98,7 +164,7 @@ def test_attention_computes_its_weights_again():
     )
 
 
-@pytest.mark.parametrize("program", [network, normalised, attended])
+@pytest.mark.parametrize("program", [network, attended, *NORMALISED])
 def test_rules_agree_with_numbers(program):
     loss, _ = program()
     assert "all agree" in str(cr.check(loss))
@@ -117,6 +183,25 @@ def test_the_backward_pass_as_source_runs(style):
     loss.backward()
     for gradient, w in zip(found, (wq, wk, wv), strict=True):
         np.testing.assert_allclose(np.asarray(gradient), w.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("style", ["chainrule", "numpy"])
+def test_the_backward_pass_of_a_batch_norm_as_source_runs(style, images):
+    cr.manual_seed(0)
+    net = Normed(images).double()
+    x, y = cr.randn(6, 2, 4, 4).double() if images else cr.randn(6, 4).double(), cr.tensor([0, 1, 0, 0, 1, 1])
+    loss = F.cross_entropy(net(x), y)
+    source = cr.backward_source(loss, style=style)
+    assert ("cr.nn.functional.batch_norm(h, None, None, training=True, eps=1e-05)" in source) == (style == "chainrule")
+    names = {}
+    exec(source, names)
+    given = {"x": x, "c": x, "y": y} | {n.replace(".", "_"): p.detach() for n, p in net.named_parameters()}
+    taken = names["backward"].__code__.co_varnames[: names["backward"].__code__.co_argcount]
+    found = names["backward"](*(given[n].numpy() if style == "numpy" else given[n] for n in taken))
+    loss.backward()
+    for gradient, p in zip(found, net.parameters(), strict=True):
+        np.testing.assert_allclose(np.asarray(gradient), p.grad.numpy(), rtol=1e-9, atol=1e-12)
 
 
 def test_unending_numbers_are_written_as_code_knows_them():

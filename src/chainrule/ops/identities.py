@@ -47,6 +47,7 @@ from chainrule.ops.rearrangements import (
     reshape_through_elementwise,
     softmax_from_log,
     sum_of_expand,
+    sum_of_sum,
     transpose_of_product,
     where_of_same,
 )
@@ -110,6 +111,7 @@ FOR_READING: Identities = (
     expand_of_scalar,
     expand_out_of_elementwise,
     sum_of_expand,
+    sum_of_sum,
     one_hot,
     one_hot_sums_to_one,
     common_factor,

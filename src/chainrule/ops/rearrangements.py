@@ -135,6 +135,19 @@ def sum_of_expand(node: Any) -> Any:
     return elementwise.mul(scalar(node, Ratio(count)), value)
 
 
+def sum_of_sum(node: Any) -> Any:
+    """Σ over some dimensions of Σ over others is one sum over all of them."""
+    if node.op is not reduction.sum_ or node.inputs[0].op is not reduction.sum_:
+        return None
+    inner = node.inputs[0]
+    x, first = inner.inputs[0], set(inner.params["dim"])
+    left = range(x.aval.ndim) if inner.params["keepdim"] else [d for d in range(x.aval.ndim) if d not in first]
+    dims = tuple(sorted(first | {left[d] for d in node.params["dim"]}))
+    kept = inner.params["keepdim"] and node.params["keepdim"]
+    found = reduction.sum_(x, dim=dims, keepdim=kept)
+    return found if found.aval == node.aval else movement.reshape(found, shape=node.aval.shape)
+
+
 def product_with_constant(node: Any) -> Any:
     """A matrix of one number a times y = a · the sums of the columns of y, in every row; x times it likewise."""
     if node.op is not contraction.matmul:
