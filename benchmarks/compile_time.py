@@ -118,7 +118,7 @@ def show(found: dict[str, Any], imports: dict[str, float | None], console: Conso
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     able = ",".join(able_to("training"))
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="of a to f; default: all")
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="of a to h; default: all")
     parser.add_argument("--contenders", default="chainrule,jax,torch-compile", help=f"of {able}")
     parser.add_argument("--threads", type=int, default=len(cores()), help="default: one a core")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workloads.problems import Problem, Task
 
-NETS = ("dense", "lenet", "block", "transformer")
+NETS = ("dense", "lenet", "block", "transformer", "tabular")
 
 
 @dataclass(frozen=True, kw_only=True)

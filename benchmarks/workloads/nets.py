@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from workloads.problems import BLOCK, FILTERS, HEADS, HIDDEN, Problem
+from workloads.problems import BLOCK, CATEGORIES, FILTERS, HEADS, HIDDEN, LAYERS, Problem
 
 
-def loss_of(problem: Problem, functional: Any, linear: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
-    """`loss(weights, x, y)`.
+def loss_of(problem: Problem, library: Any, linear: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+    """`loss(weights, x, y)`; for a net with norms over the batch `loss(weights, x, y, norm)`.
 
-    functional: the library's `nn.functional`. linear: its best x @ w + b.
+    library: `torch`, or what has its names. linear: its best x @ w + b. norm: `norm(h, place, weight, bias)`, where
+    place is the norm's among all; see `batch_norm`.
     """
+    functional = library.nn.functional
 
     def dense(weights: Sequence[Any], h: Any) -> Any:
         for i in range(0, len(weights), 2):
@@ -48,10 +51,11 @@ def loss_of(problem: Problem, functional: Any, linear: Callable[[Any, Any, Any],
             h = block(blocks[i : i + BLOCK], h, causal=True)
         return linear(functional.layer_norm(h, (h.shape[-1],), g, b), w_out, b_out)
 
-    net = {"dense": dense, "lenet": lenet, "block": block, "transformer": transformer}[problem.net]
+    nets = {"dense": dense, "lenet": lenet, "block": block, "transformer": transformer}
+    nets["tabular"] = partial(tabular, library, linear)
 
-    def loss(weights: Sequence[Any], x: Any, y: Any) -> Any:
-        out = net(weights, x)
+    def loss(weights: Sequence[Any], x: Any, y: Any, *norm: Callable[..., Any]) -> Any:
+        out = nets[problem.net](weights, x, *norm)
         if problem.has_labels:
             if y.ndim > 1:
                 out, y = out.flatten(0, 1), y.flatten()
@@ -59,6 +63,28 @@ def loss_of(problem: Problem, functional: Any, linear: Callable[[Any, Any, Any],
         return functional.mse_loss(out.squeeze(1) if problem.net == "dense" else out, y)
 
     return loss
+
+
+def tabular(library: Any, linear: Any, weights: Sequence[Any], x: Any, norm: Callable[..., Any]) -> Any:
+    """The outcome of numbers and categories."""
+    functional, (numbers, categories) = library.nn.functional, x
+    vectors, (g, b, *layers, w_out, b_out) = weights[: len(CATEGORIES)], weights[len(CATEGORIES) :]
+    found = [functional.embedding(categories[:, n], rows) for n, rows in enumerate(vectors)]
+    h = library.cat([*found, norm(numbers, 0, g, b)], 1)
+    for place in range(len(LAYERS)):
+        w, g, b = layers[3 * place : 3 * place + 3]
+        h = functional.relu(norm(h @ w, place + 1, g, b))
+    return linear(h, w_out, b_out)
+
+
+def batch_norm(library: Any, statistics: Sequence[Any]) -> tuple[Callable[..., Any], ...]:
+    """What `loss` is given for a norm, where there are any: one that updates these running statistics in place."""
+
+    def norm(h: Any, place: int, g: Any, b: Any) -> Any:
+        mean, var = statistics[place]
+        return library.nn.functional.batch_norm(h, mean, var, g, b, training=True)
+
+    return (norm,) if statistics else ()
 
 
 def model_of(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:

@@ -15,12 +15,15 @@ import numpy as np
 
 RATE = 1e-3  # of SGD and of AdamW, whose other numbers are PyTorch's defaults, which are these:
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.01
+MOMENTUM, NORM_EPS = 0.1, 1e-5  # of norms
 CLASSES = 10
 HEADS = 4  # of a transformer's block
 BLOCKS, CHARACTERS, WIDTH = 4, 65, 128  # the character transformer's
 BLOCK = 12  # parameters of a block
 FILTERS = (6, 16)  # LeNet's; all of 5×5, the first padded by 2, each followed by a maximum over 2×2
 HIDDEN = (400, 120, 84, CLASSES)  # LeNet's dense layers
+# The tabular net: how many values each column of categories has, and what a layer makes of all columns.
+CATEGORIES, LAYERS, OUTCOMES = (9, 16, 16, 7, 15, 6, 5, 42), (200, 100), 2
 
 Task = Literal["training", "inference"]
 
@@ -30,16 +33,17 @@ class Problem:
     """A net and the shape of its input.
 
     name: as on the command line. title: what a table calls it.
-    net: "dense" layers with ReLU between them; "lenet"; "block", one of a pre-norm transformer; or "transformer", of
-    characters with their positions, causal.
-    shape: of the input, the batch first. widths: of dense layers, from input to output.
+    net: "dense" layers with ReLU between them; "lenet"; "block", one of a pre-norm transformer; "transformer", of
+    characters with their positions, causal; or "tabular": numbers, normalised over the batch, beside categories, as
+    vectors; then layers without a bias, each normalised over the batch, with ReLU, and a dense one.
+    shape: of the input, the batch first; of the table's numbers. widths: of dense layers, from input to output.
     dropout: its probability, in the transformer: where the blocks begin, at the attention's weights and at what each
     block's halves add. optimizer: its name in `optim`.
     """
 
     name: str
     title: str
-    net: Literal["dense", "lenet", "block", "transformer"]
+    net: Literal["dense", "lenet", "block", "transformer", "tabular"]
     shape: tuple[int, ...]
     widths: tuple[int, ...] = ()
     dropout: float = 0.0
@@ -72,6 +76,7 @@ TRAINING = (
         dropout=0.1,
         optimizer="AdamW",
     ),
+    Problem(name="h", title="tabular, batch 1024", net="tabular", shape=(1024, 6), optimizer="AdamW"),
 )
 INFERENCE = tuple(
     problem
@@ -90,6 +95,16 @@ INFERENCE = tuple(
 ALL = {problem.name: problem for problem in (*TRAINING, *INFERENCE, *(x.without_dropout for x in TRAINING))}
 
 
+def vector_width(categories: int) -> int:
+    """Of the vectors that stand for so many categories: half as many numbers, 50 at most."""
+    return min(50, (categories + 1) // 2)
+
+
+def tabular_widths(problem: Problem) -> tuple[int, ...]:
+    """Of the tabular net's layers, from all columns side by side to the outcome."""
+    return (sum(map(vector_width, CATEGORIES)) + problem.shape[1], *LAYERS, OUTCOMES)
+
+
 # --- first values
 
 
@@ -97,7 +112,8 @@ def weights(problem: Problem) -> list[np.ndarray]:
     """The parameters, layer by layer, weight before bias; a dense weight is (inputs, outputs). float32.
 
     A block: norm, queries with keys and values, projection, norm, expansion, contraction. The transformer: characters,
-    positions, its blocks, norm, and a dense layer.
+    positions, its blocks, norm, and a dense layer. The tabular net: vectors, norm of the numbers, each layer's weight
+    and norm, and a dense layer.
     """
     rng = np.random.default_rng(0)
 
@@ -132,10 +148,25 @@ def weights(problem: Problem) -> list[np.ndarray]:
             tables = [draw(rows, WIDTH, scale=0.02) for rows in (CHARACTERS, problem.shape[1])]
             blocks = [w for _ in range(BLOCKS) for w in block(WIDTH)]
             return [*tables, *blocks, *norm(WIDTH), *dense(WIDTH, CHARACTERS)]
+        case "tabular":
+            vectors = [draw(n, vector_width(n), scale=1.0) for n in CATEGORIES]
+            *hidden, last = pairwise(tabular_widths(problem))
+            layers_normed = [w for m, n in hidden for w in (dense(m, n)[0], *norm(n))]
+            return [*vectors, *norm(problem.shape[1]), *layers_normed, *dense(*last)]
 
 
-def batches(problem: Problem, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Inputs with their targets: numbers, or labels as int64; the transformer's are both characters."""
+def statistics(problem: Problem) -> list[list[np.ndarray]]:
+    """The running mean and variance of each norm over the batch; of other nets none."""
+    if problem.net != "tabular":
+        return []
+    return [[np.zeros(n, np.float32), np.ones(n, np.float32)] for n in (problem.shape[1], *LAYERS)]
+
+
+def batches(problem: Problem, count: int) -> list[tuple[Any, np.ndarray]]:
+    """Inputs with their targets: numbers, or labels as int64.
+
+    The transformer's are both characters; a tabular net's input is its numbers, and its categories as int64.
+    """
     rng = np.random.default_rng(1)
     drawn = []
     for _ in range(count):
@@ -144,6 +175,10 @@ def batches(problem: Problem, count: int) -> list[tuple[np.ndarray, np.ndarray]]
             drawn.append((text[:, :-1].copy(), text[:, 1:].copy()))
             continue
         x = rng.standard_normal(problem.shape).astype(np.float32)
+        if problem.net == "tabular":
+            columns = [rng.integers(0, n, len(x)) for n in CATEGORIES]
+            drawn.append(((x, np.stack(columns, 1)), rng.integers(0, OUTCOMES, len(x))))
+            continue
         if problem.has_labels:
             y = rng.integers(0, CLASSES, len(x))
         else:
@@ -159,7 +194,7 @@ def operations(problem: Problem) -> int:
     """Floating-point operations of the products in a training step, a multiply-add counted as two.
 
     Each product comes three times, in the forward pass and once for each factor's gradient, but for the first layer's,
-    whose input needs none. Of causal attention, the half that counts.
+    whose input needs none. Of causal attention, the half that counts. To look up a vector is no operation.
     """
 
     def dense(rows: int, widths: tuple[int, ...]) -> list[int]:
@@ -185,6 +220,8 @@ def operations(problem: Problem) -> int:
             _, length = problem.shape
             head = dense(batch * length, (WIDTH, CHARACTERS))
             return 3 * (BLOCKS * block(WIDTH, length * (length + 1) // 2) + sum(head))
+        case "tabular":
+            return 3 * sum(dense(batch, tabular_widths(problem)))  # before the first layer there are vectors to learn
     return 3 * sum(products) - products[0]
 
 
@@ -196,9 +233,14 @@ class Job(NamedTuple):
 
     problem: Problem
     weights: list[np.ndarray]
-    batches: list[tuple[np.ndarray, np.ndarray]]
+    batches: list[tuple[Any, np.ndarray]]
     variant: str
     threads: int
+
+    def inputs(self, given: Callable[[np.ndarray], Any]) -> list[tuple[Any, Any]]:
+        """The batches, each array as `given` makes it of the library's."""
+        made = lambda part: tuple(map(given, part)) if isinstance(part, tuple) else given(part)  # noqa: E731
+        return [(made(x), made(y)) for x, y in self.batches]
 
 
 class Running(NamedTuple):

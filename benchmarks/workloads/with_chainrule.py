@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-from workloads.nets import loss_of, model_of
-from workloads.problems import RATE, Job, Running
+from workloads.nets import batch_norm, loss_of, model_of
+from workloads.problems import RATE, Job, Running, statistics
 
 
 def training(job: Job) -> Running:
     weights = [cr.tensor(w, requires_grad=True) for w in job.weights]
     optimizer = getattr(cr.optim, job.problem.optimizer)(weights, lr=RATE)
-    loss_function = loss_of(job.problem, cr.nn.functional, lambda x, w, b: x @ w + b)
+    loss_function = loss_of(job.problem, cr, lambda x, w, b: x @ w + b)
+    norm = batch_norm(cr, [list(map(cr.tensor, pair)) for pair in statistics(job.problem)])
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
-        loss = loss_function(weights, x, y)
+        loss = loss_function(weights, x, y, *norm)
         loss.backward()
         optimizer.step()
         return loss
 
-    inputs = [tuple(map(cr.from_numpy, pair)) for pair in job.batches]
-    return Running(cr.compile(step) if job.variant == "compiled" else step, inputs, as_array)
+    return Running(cr.compile(step) if job.variant == "compiled" else step, job.inputs(cr.from_numpy), as_array)
 
 
 def inference(job: Job) -> Running:

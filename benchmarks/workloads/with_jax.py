@@ -10,37 +10,56 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from workloads.problems import BETAS, BLOCK, DECAY, EPS, FILTERS, HEADS, RATE, Job, Problem, Running
+from workloads.problems import (
+    BETAS,
+    BLOCK,
+    CATEGORIES,
+    DECAY,
+    EPS,
+    FILTERS,
+    HEADS,
+    LAYERS,
+    MOMENTUM,
+    NORM_EPS,
+    RATE,
+    Job,
+    Problem,
+    Running,
+    statistics,
+)
 
 
 def training(job: Job) -> Running:
     channels_last = job.problem.net == "lenet"
     weights = [jnp.asarray(w) for w in (images_last(job.weights) if channels_last else job.weights)]
-    inputs = [(x.transpose(0, 2, 3, 1) if channels_last else x, y) for x, y in job.batches]
+    running = [[jnp.asarray(a) for a in pair] for pair in statistics(job.problem)]
     loss_function = loss_of(job.problem)
     updated, state = {"SGD": sgd, "AdamW": adamw}[job.problem.optimizer](weights)
     key = jax.random.key(0, impl="rbg") if job.problem.dropout else None  # on a CPU faster than the default
 
-    @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def update(weights: list[Any], state: Any, key: Any, x: Any, y: Any) -> tuple[list[Any], Any, Any, Any]:
+    @partial(jax.jit, donate_argnums=(0, 1, 2, 3))
+    def update(weights: list[Any], state: Any, running: list[Any], key: Any, x: Any, y: Any) -> tuple[Any, ...]:
         key, used = (None, None) if key is None else jax.random.split(key)
-        loss, gradients = jax.value_and_grad(loss_function)(weights, x, y, used)
-        return *updated(weights, state, gradients), key, loss
+        differentiated = jax.value_and_grad(loss_function, has_aux=True)
+        (loss, running), gradients = differentiated(weights, running, x, y, used)
+        return *updated(weights, state, gradients), running, key, loss
 
     def step(x: Any, y: Any) -> Any:
-        nonlocal weights, state, key
-        weights, state, key, loss = update(weights, state, key, x, y)
+        nonlocal weights, state, running, key
+        weights, state, running, key, loss = update(weights, state, running, key, x, y)
         return loss
 
     def finish(loss: Any) -> np.ndarray:
         jax.block_until_ready(weights)
         return np.asarray(loss)
 
-    # Labels of 32 bits, as JAX has them unless it is told otherwise.
-    integers = {np.dtype(np.int64): np.int32}
-    return Running(
-        step, [tuple(jnp.asarray(a, integers.get(a.dtype, a.dtype)) for a in pair) for pair in inputs], finish
-    )
+    def given(array: np.ndarray) -> Any:
+        if channels_last and array.ndim == 4:
+            array = array.transpose(0, 2, 3, 1)
+        # Labels of 32 bits, as JAX has them unless it is told otherwise.
+        return jnp.asarray(array, np.int32 if array.dtype == np.int64 else array.dtype)
+
+    return Running(step, job.inputs(given), finish)
 
 
 def sgd(_: list[Any]) -> tuple[Any, None]:
@@ -81,15 +100,17 @@ def images_last(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
 def loss_of(problem: Problem) -> Callable[..., Any]:
     nets = {"dense": dense, "lenet": lenet, "block": block}
 
-    def loss(weights: list[Any], x: Any, y: Any, key: Any) -> Any:
+    def loss(weights: list[Any], running: list[Any], x: Any, y: Any, key: Any) -> tuple[Any, list[Any]]:
         if problem.net == "transformer":
             out = transformer(weights, x, Dropout(problem.dropout, key))
             out, y = out.reshape(-1, out.shape[-1]), y.reshape(-1)
+        elif problem.net == "tabular":
+            out, running = tabular(weights, running, x)
         else:
             out = nets[problem.net](weights, x)
         if problem.has_labels:
-            return -jax.nn.log_softmax(out)[jnp.arange(len(y)), y].mean()
-        return ((out - y.reshape(out.shape)) ** 2).mean()
+            return -jax.nn.log_softmax(out)[jnp.arange(len(y)), y].mean(), running
+        return ((out - y.reshape(out.shape)) ** 2).mean(), running
 
     return loss
 
@@ -150,7 +171,7 @@ def block(weights: Sequence[Any], x: Any, *, causal: bool = False, dropout: Drop
 
 def norm(h: Any, g: Any, b: Any) -> Any:
     centred = h - h.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * g + b
+    return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + NORM_EPS) * g + b
 
 
 def transformer(weights: Sequence[Any], x: Any, dropout: Dropout) -> Any:
@@ -159,3 +180,24 @@ def transformer(weights: Sequence[Any], x: Any, dropout: Dropout) -> Any:
     for i in range(0, len(blocks), BLOCK):
         h = block(blocks[i : i + BLOCK], h, causal=True, dropout=dropout)
     return norm(h, g, b) @ w_out + b_out
+
+
+def tabular(weights: Sequence[Any], running: list[Any], x: Any) -> tuple[Any, list[Any]]:
+    numbers, categories = x
+    vectors, (g, b, *layers, w_out, b_out) = weights[: len(CATEGORIES)], weights[len(CATEGORIES) :]
+    followed = []
+
+    def batch_norm(h: Any, place: int, g: Any, b: Any) -> Any:
+        mean = h.mean(0)
+        centred = h - mean
+        var = (centred**2).mean(0)
+        seen = mean, var * (len(h) / (len(h) - 1))
+        followed.append([(1 - MOMENTUM) * old + MOMENTUM * new for old, new in zip(running[place], seen, strict=True)])
+        return centred * jax.lax.rsqrt(var + NORM_EPS) * g + b
+
+    found = [rows[categories[:, n]] for n, rows in enumerate(vectors)]
+    h = jnp.concatenate([*found, batch_norm(numbers, 0, g, b)], 1)
+    for place in range(len(LAYERS)):
+        w, g, b = layers[3 * place : 3 * place + 3]
+        h = jax.nn.relu(batch_norm(h @ w, place + 1, g, b))
+    return h @ w_out + b_out, followed

@@ -11,7 +11,19 @@ from tinygrad import Device, Tensor, TinyJit
 from tinygrad.helpers import Context
 from tinygrad.nn import optim
 
-from workloads.problems import BLOCK, HEADS, RATE, Job, Problem, Running
+from workloads.problems import (
+    BLOCK,
+    CATEGORIES,
+    HEADS,
+    LAYERS,
+    MOMENTUM,
+    NORM_EPS,
+    RATE,
+    Job,
+    Problem,
+    Running,
+    statistics,
+)
 
 
 def training(job: Job) -> Running:
@@ -19,7 +31,8 @@ def training(job: Job) -> Running:
     for w in weights:
         w.is_param_()
     optimizer = getattr(optim, job.problem.optimizer)(weights, lr=RATE)
-    loss_function = loss_of(job.problem)
+    running = [[Tensor(a).contiguous().realize() for a in pair] for pair in statistics(job.problem)]
+    loss_function = loss_of(job.problem, running)
 
     @TinyJit
     def step(x: Tensor, y: Tensor) -> Tensor:
@@ -27,7 +40,7 @@ def training(job: Job) -> Running:
             optimizer.zero_grad()
             loss = loss_function(weights, x, y)
             loss.backward()
-            return loss.realize(*optimizer.schedule_step())
+            return loss.realize(*optimizer.schedule_step(), *(a for pair in running for a in pair))
 
     def finish(loss: Tensor) -> np.ndarray:
         Device[Device.DEFAULT].synchronize()
@@ -36,15 +49,20 @@ def training(job: Job) -> Running:
     def given(array: np.ndarray) -> Tensor:
         return Tensor(array.astype(np.int32) if array.dtype == np.int64 else array).contiguous().realize()
 
-    return Running(step, [tuple(map(given, pair)) for pair in job.batches], finish)
+    return Running(step, job.inputs(given), finish)
 
 
-def loss_of(problem: Problem) -> Callable[..., Tensor]:
-    dropout = problem.dropout
-    nets = {"dense": dense, "lenet": lenet, "block": block, "transformer": partial(transformer, dropout=dropout)}
+def loss_of(problem: Problem, running: list[list[Tensor]]) -> Callable[..., Tensor]:
+    nets = {
+        "dense": dense,
+        "lenet": lenet,
+        "block": block,
+        "transformer": partial(transformer, dropout=problem.dropout),
+        "tabular": partial(tabular, running=running),
+    }
     net = nets[problem.net]
 
-    def loss(weights: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+    def loss(weights: Sequence[Tensor], x: Any, y: Tensor) -> Tensor:
         out = net(weights, x)
         if problem.has_labels:
             return out.sparse_categorical_crossentropy(y)
@@ -85,3 +103,23 @@ def transformer(weights: Sequence[Any], x: Any, *, dropout: float) -> Any:
     for i in range(0, len(blocks), BLOCK):
         h = block(blocks[i : i + BLOCK], h, causal=True, dropout=dropout)
     return (h.layernorm() * g + b) @ w_out + b_out
+
+
+def tabular(weights: Sequence[Any], x: Any, *, running: list[list[Tensor]]) -> Any:
+    numbers, categories = x
+    vectors, (g, b, *layers, w_out, b_out) = weights[: len(CATEGORIES)], weights[len(CATEGORIES) :]
+
+    def batch_norm(h: Any, place: int, g: Any, b: Any) -> Any:
+        mean = h.mean(0)
+        centred = h - mean
+        var = centred.square().mean(0)
+        for old, new in zip(running[place], (mean, var * (len(h) / (len(h) - 1))), strict=True):
+            old.assign((1 - MOMENTUM) * old + MOMENTUM * new.detach())
+        return centred * (var + NORM_EPS).rsqrt() * g + b
+
+    found = [rows[categories[:, n]] for n, rows in enumerate(vectors)]
+    h = found[0].cat(*found[1:], batch_norm(numbers, 0, g, b), dim=1)
+    for place in range(len(LAYERS)):
+        w, g, b = layers[3 * place : 3 * place + 3]
+        h = batch_norm(h @ w, place + 1, g, b).relu()
+    return h @ w_out + b_out

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from workloads.nets import loss_of, model_of
-from workloads.problems import BETAS, DECAY, EPS, RATE, Job, Running
+from workloads.nets import batch_norm, loss_of, model_of
+from workloads.problems import BETAS, DECAY, EPS, MOMENTUM, RATE, Job, Running, statistics
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "compiled": {"cpp_wrapper": True},
@@ -25,20 +24,21 @@ def linear(x: Any, w: Any, b: Any) -> Any:
 
 def training(job: Job) -> Running:
     weights = list(map(torch.tensor, job.weights))
-    loss_function = loss_of(job.problem, functional, linear)
+    running = [list(map(torch.tensor, pair)) for pair in statistics(job.problem)]
     prepare = eager_step if job.variant == "eager" else one_graph
-    step = prepare(weights, loss_function, job)
-    return Running(step, [tuple(map(torch.from_numpy, pair)) for pair in job.batches], as_array)
+    step = prepare(weights, running, job)
+    return Running(step, job.inputs(torch.from_numpy), as_array)
 
 
-def eager_step(weights: list[Any], loss_function: Any, job: Job) -> Any:
+def eager_step(weights: list[Any], running: list[Any], job: Job) -> Any:
+    loss_function, norm = loss_of(job.problem, torch, linear), batch_norm(torch, running)
     for w in weights:
         w.requires_grad_()
     optimizer = getattr(torch.optim, job.problem.optimizer)(weights, lr=RATE, fused=True)
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
-        loss = loss_function(weights, x, y)
+        loss = loss_function(weights, x, y, *norm)
         loss.backward()
         optimizer.step()
         return loss
@@ -46,18 +46,35 @@ def eager_step(weights: list[Any], loss_function: Any, job: Job) -> Any:
     return step
 
 
-def one_graph(weights: list[Any], loss_function: Any, job: Job) -> Any:
-    derivative = torch.func.grad_and_value(loss_function)
+def one_graph(weights: list[Any], running: list[Any], job: Job) -> Any:
+    loss_function = loss_of(job.problem, torch, linear)
+
+    def loss_and_statistics(weights: list[Any], x: Any, y: Any) -> tuple[Any, list[Any]]:
+        # What is differentiated may update nothing in place: what the batch has is given out. It is asked for as
+        # `batch_norm` itself asks, so that the compiler finds both to be one.
+        seen = []
+
+        def norm(h: Any, _: int, g: Any, b: Any) -> Any:
+            var, mean = torch.var_mean(h.detach(), (0,), correction=0, keepdim=True)
+            seen.append((mean[0], var[0] * (len(h) / (len(h) - 1))))
+            return torch.nn.functional.batch_norm(h, None, None, g, b, training=True)
+
+        return loss_function(weights, x, y, *((norm,) if running else ())), seen
+
+    derivative = torch.func.grad_and_value(loss_and_statistics, has_aux=True)
     update, state = {"SGD": sgd, "AdamW": adamw}[job.problem.optimizer](weights)
     torch.set_grad_enabled(False)  # what is differentiated is so inside; one less check at each call
 
     @torch.compile(fullgraph=True, options=OPTIONS[job.variant])
-    def graph(weights: list[Any], state: Any, x: Any, y: Any) -> Any:
-        gradients, loss = derivative(weights, x, y)
+    def graph(weights: list[Any], state: Any, running: list[Any], x: Any, y: Any) -> Any:
+        gradients, (loss, seen) = derivative(weights, x, y)
         update(weights, state, gradients)
+        for pair, pair_seen in zip(running, seen, strict=True):
+            for kept, new in zip(pair, pair_seen, strict=True):
+                kept.lerp_(new, MOMENTUM)
         return loss
 
-    return lambda x, y: graph(weights, state, x, y)
+    return lambda x, y: graph(weights, state, running, x, y)
 
 
 def sgd(_: list[Any]) -> tuple[Any, None]:

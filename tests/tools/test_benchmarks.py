@@ -27,3 +27,26 @@ def test_a_batch_and_a_convolution_are_those_of_pytorch(load):
     for what in ("forward", "weights"):
         for layout in ("NCHW", "CHWN"):
             products.convolution("2→3", 2, 3, 9, what, layout)
+
+
+def test_the_tabular_net_of_the_contenders_is_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from workloads import problems, with_chainrule, with_torch
+
+    problem = problems.ALL["h"]
+    losses = []
+    for module, variant in ((with_torch, "eager"), (with_chainrule, "eager"), (with_chainrule, "compiled")):
+        job = problems.Job(problem, problems.weights(problem), problems.batches(problem, 2), variant, 1)
+        running = module.training(job)
+        losses.append([float(running.finish(running.call(*given))) for given in running.inputs * 2])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_the_operations_of_the_tabular_net_are_those_of_its_products(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from workloads import problems
+
+    problem = problems.ALL["h"]
+    products = [w for w in problems.weights(problem)[len(problems.CATEGORIES) :] if w.ndim == 2]
+    assert problems.operations(problem) == sum(3 * 2 * problem.shape[0] * w.size for w in products)
