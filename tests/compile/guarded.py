@@ -150,6 +150,9 @@ KNOWN = {
         F.pad(x.index_select(1, INDEX), (3, 3, 9, 9)), (3, 3), (1, 1), (1, 1)
     ).sum((-1, -2)),
     "joined along columns": lambda x: cr.cat([x[:, :13], x * 2, x[:, 5:6]], 1),
+    "rows of tables joined": lambda x: (lambda i: cr.cat([x[:, :5][i], x * 2, x[:, 9:][i], x[:, :2][i]], 1))(
+        x[:, 0].argsort()
+    ),
     "joined along rows": lambda x: cr.cat([x[:3], x.exp()], 0),
     "dear within bounds": lambda x: cr.cat([x[:, :9].mT.exp(), x[:, :9].mT.tanh()], -1).log_softmax(-1),
     "padded and kept": lambda x: F.layer_norm(F.pad(x.sigmoid(), (5, 4)), (26,)),

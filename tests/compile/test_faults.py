@@ -83,6 +83,7 @@ LOOKED_UP = {
     "its gradient": lambda x, i: cr.grad(lambda x: F.cross_entropy(x, i))(x),
     "nll_loss": lambda x, i: F.nll_loss(x, i),
     "embedding": lambda x, i: F.embedding(i, x[:10]),
+    "embeddings, joined": lambda x, i: cr.cat([F.embedding(i, x[:10, :3]), x, F.embedding(i * 0 + 1, x[:10, :5])], 1),
     "one_hot": lambda x, i: F.one_hot(i, 10),
     "scatter_add": lambda x, i: cr.scatter_add(x[:10] * 0.0, 0, i.reshape(1, 17)[:, :10], x[:1]),
     "gradient of gather": lambda x, i: cr.grad(lambda x: x.gather(1, i.unsqueeze(1)).sum())(x),
@@ -90,7 +91,7 @@ LOOKED_UP = {
 
 
 # What the message names; of a gradient alone, the op that sends it back.
-CALLED = {"cross_entropy, weighted": "cross_entropy"} | dict.fromkeys(
+CALLED = {"cross_entropy, weighted": "cross_entropy", "embeddings, joined": "embedding"} | dict.fromkeys(
     ("its gradient", "gradient of gather"), "scatter_add"
 )
 

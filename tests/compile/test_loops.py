@@ -58,6 +58,31 @@ def test_no_lane_is_asked_which_of_joined_arrays_it_is_in(dim, target):
     assert re.search(r"x i1>", text(lambda x: cr.cat([x[:, :61], x * 2], 1), x, target=target))
 
 
+def looked_up(tables, columns):
+    """A row of each table, side by side."""
+    return cr.cat([F.embedding(columns[:, n], table) for n, table in enumerate(tables)], 1)
+
+
+def test_of_many_tables_joined_none_is_asked_for_another(target):
+    tables = [cr.tensor(numbers(9, 64) + n) for n in range(8)]
+    columns = cr.tensor(np.arange(80).reshape(10, 8) % 9)
+    code = text(looked_up, tables, columns, target=target)
+    assert not re.search(r"x i1>", code)
+    assert len(code) < 4 * len(text(looked_up, tables[:2], columns, target=target)) + 2000
+
+
+@pytest.mark.parametrize("widths", [(5, 8, 8, 4, 8, 3, 3, 21), (1, 1, 1, 1), (3, 64, 2), (70,)], ids=str)
+def test_rows_of_tables_are_joined(widths, target):
+    tables = [cr.tensor(numbers(4 + n, width) + n) for n, width in enumerate(widths)]
+    columns = cr.tensor(np.stack([np.arange(11) % (4 + n) for n in range(len(widths))], 1))
+    (found,) = arrays(compiled(looked_up, target)(tables, columns))
+    wanted = np.concatenate([table.numpy()[columns.numpy()[:, n]] for n, table in enumerate(tables)], 1)
+    np.testing.assert_array_equal(found, wanted)
+    gradient = cr.grad(lambda tables: looked_up(tables, columns).square().sum())
+    for ours, eager in zip(compiled(gradient, target)(tables), gradient(tables), strict=True):
+        np.testing.assert_allclose(ours.numpy(), eager.numpy(), rtol=1e-6)
+
+
 def test_a_matrix_is_transposed_in_squares(target):
     x = cr.tensor(numbers(64, 96))
     (task,) = written(lambda x: x.T * 2, x).schedule.tasks

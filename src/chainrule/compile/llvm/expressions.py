@@ -183,13 +183,7 @@ class Emitter(Levels):
         if step == 0 or self.lanes == SCALAR:
             return self._loaded_scalar(pointer, at, buffer)
         if step == 1:
-            if self.mask is not None and (self.mask.lanes != SCALAR or buffer.span < self.lanes):
-                return b.load_masked(pointer, at, buffer.dtype, self._whole_mask())
-            if self.mask is not None:
-                # All lanes or none: the first elements are read instead. A masked load that reaches into a page that is
-                # not there, though no lane counts, takes the processor a hundred times as long as this choice.
-                at = b.where(self.mask, b.index_value(at), b.constant(0, dtypes.int64))
-            return b.load(pointer, at, buffer.dtype, self.lanes, self.active)
+            return self._loaded_neighbours(pointer, at, buffer)
         gathered = b.undefined(dtypes.work_dtype(buffer.dtype), self.lanes)
         for i in range(self.lanes if self.active is None else self.active):
             where = b.index_add(at, i * step)
@@ -199,6 +193,17 @@ class Emitter(Levels):
                 where = b.where(inside, b.index_value(where), b.constant(0, dtypes.int64))
             gathered = b.insert(gathered, b.load(pointer, where, buffer.dtype), i)
         return gathered
+
+    def _loaded_neighbours(self, pointer: str, at: Index, buffer: Buffer) -> Value:
+        """What lies side by side, in each lane the next."""
+        b = self.builder
+        if self.mask is not None and (self.mask.lanes != SCALAR or buffer.span < self.lanes):
+            return b.load_masked(pointer, at, buffer.dtype, self._whole_mask())
+        if self.mask is not None:
+            # All lanes or none: the first elements are read instead. A masked load that reaches into a page that is
+            # not there, though no lane counts, takes the processor a hundred times as long as this choice.
+            at = b.where(self.mask, b.index_value(at), b.constant(0, dtypes.int64))
+        return b.load(pointer, at, buffer.dtype, self.lanes, self.active)
 
     def _is_turned(self, expr: Load) -> bool:
         """Does what lanes read lie far apart, and next to it what they read at the other rows of the square?"""
@@ -305,7 +310,8 @@ class Emitter(Levels):
             wrapped = b.where(b.lt(given, b.like(0, given)), b.add(given, b.like(size, given)), given)
             inside = b.and_(b.ge(wrapped, b.like(0, given)), b.lt(wrapped, b.like(size, given)))
             if self.mask is not None:
-                inside = b.or_(inside, b.not_(self.mask))
+                mask = self._wanted() if inside.lanes == SCALAR else self.mask
+                inside = b.or_(inside, b.not_(mask))
             outside = b.not_(inside)
             bad = outside if bad is None else b.or_(bad, outside)
             wrapped = b.where(inside, wrapped, b.like(0, wrapped))
@@ -326,7 +332,7 @@ class Emitter(Levels):
         pointer = self.pointer(expr.buffer)
         if self._picks_neighbours(expr):
             at = self.picked_offset(expr.offset, expr.indices, expr.name, first=True)
-            return b.load(pointer, at, expr.buffer.dtype, self.lanes, self.active)
+            return self._loaded_neighbours(pointer, at, expr.buffer)
         at = self.picked_offset(expr.offset, expr.indices, expr.name)
         if at.lanes == SCALAR:
             return b.load(pointer, at, expr.buffer.dtype)
@@ -337,7 +343,7 @@ class Emitter(Levels):
 
     def _picks_neighbours(self, expr: Pick) -> bool:
         """Do all lanes look up the same index, and read what lies side by side there, as of a row of a table?"""
-        if self.vector is None or self.lanes == SCALAR or self.mask is not None:
+        if self.vector is None or self.lanes == SCALAR:
             return False
         return expr.offset.coefficient(self.vector) == 1 and not any(self._varies(x) for x, _, _ in expr.indices)
 

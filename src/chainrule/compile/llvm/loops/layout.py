@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from types import MappingProxyType
 from typing import final
 
 import numpy as np
@@ -39,6 +41,8 @@ from chainrule.compile.llvm.squares import is_across
 from chainrule.compile.llvm.target import Target
 from chainrule.compile.llvm.values import SCALAR
 from chainrule.core.affine import Affine
+
+Reach = Mapping[int, tuple[int, int]]  # by variable, its first and its last value
 
 _STRIDED = 1.5  # what an element costs that is not next to the last, against a whole vector of neighbours
 _TURNED = 1.0  # what an element of a square that is turned costs, for each of the doublings that make up its side
@@ -117,18 +121,19 @@ def decide(kernel: Loops, target: Target) -> Layout:
         i: min(stage.inner, key=partial(_inner_cost, kernel, stage, full), default=None)
         for i, stage in enumerate(kernel.stages)
     }
-    along = _cost_along(kernel, inner, full)
+    cost_along = _cost_along(kernel, inner, full)
     vector, work = _best_outer(kernel, full)
-    if work < along:
+    if work < cost_along:
         extent = kernel.extents[vector] if vector is not None else 1
     else:
-        vector, work = None, along
+        vector, work = None, cost_along
         extent = max((kernel.extents[v] for v in inner.values() if v is not None), default=1)
     lanes = min(full, 1 << max(extent - 1, 0).bit_length())
     pieces, base = _pieces(kernel, extent, lanes, target.registers), None
     if any(_in_quads(e, vector, lanes) for stage in kernel.stages for e in walk(*stage.values)):
         pieces = TOGETHER
     across = None if vector is None else _across(kernel, vector, lanes)
+    along = {vector} if vector is not None else set(inner.values())
     if vector is not None and (kept := _remembered(kernel)):
         pieces, base = 1, max(kernel.extents) + 1
         kernel = _side_by_side(kernel, kept, lanes, Affine.variable(vector) - Affine.variable(base))
@@ -141,7 +146,7 @@ def decide(kernel: Loops, target: Target) -> Layout:
         lanes=lanes if lanes > 1 else SCALAR,
         pieces=pieces,
         base=base,
-        edges=_edges(kernel, {vector} if vector is not None else set(inner.values()), 1 if across is None else lanes),
+        edges=_edges(kernel, dict.fromkeys(along, max(lanes, 1) * pieces), 1 if across is None else lanes),
         work=work,
     )
 
@@ -180,10 +185,11 @@ def _across(kernel: Loops, vector: int, lanes: int) -> int | None:
     return possible[0] if possible else None
 
 
-def _edges(kernel: Loops, along: Collection[int | None], rows: int) -> dict[int, Sequence[int]]:
-    """Where loops are cut, as long as the body is short; along: the variables that lanes run over; rows: of a square.
+def _edges(kernel: Loops, blocks: Mapping[int | None, int], rows: int) -> dict[int, Sequence[int]]:
+    """Where loops are cut, as long as all copies of the body are short; rows: of a square.
 
-    They come first: of a vector that lies across an edge each lane is asked, in a copy of the body of its own.
+    blocks: the variables that lanes run over, and the points of one that are worked on at once. They come first: of a
+    vector that lies across an edge each lane is asked, in a copy of the body of its own.
     """
     found = defaultdict[int, set[int]](set)
     for e in walk(*(e for stage in kernel.stages for e in stage.values)):
@@ -192,23 +198,61 @@ def _edges(kernel: Loops, along: Collection[int | None], rows: int) -> dict[int,
                 ((v, c),) = position.terms
                 found[v] |= {c * (at - position.constant) + (c < 0) for at in (low, high)}
     edges: dict[int, Sequence[int]] = {}
-    copies = _length(kernel.stages) * rows
-    for v in sorted(found, key=lambda v: (v not in along, v)):
+    copies: list[Reach] = [{}]
+    for v in sorted(found, key=lambda v: (v not in blocks, v)):
         inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v])
-        copies *= 1 + len(inside) * (2 if v in along else 1)
-        if copies > _WRITTEN:
+        parts = cut(kernel.extents[v], inside, blocks.get(v, 1))
+        copies = [reach | {v: (first, stop - 1)} for reach in copies for first, stop in parts]
+        if len(copies) > _WRITTEN or sum(_length(kernel.stages, reach) for reach in copies) * rows > _WRITTEN:
             break
         if inside:
             edges[v] = inside
     return edges
 
 
-def _length(stages: Sequence[Stage]) -> int:
-    """How long the code of a body is, in expressions."""
-    expressions = list(walk(*(e for stage in stages for e in stage.values)))
+def cut(extent: int, edges: Sequence[int], step: int) -> list[tuple[int, int]]:
+    """Where the parts of a loop in steps begin and end that is cut at edges; a step across an edge is its own part."""
+    stop = -(-extent // step) * step
+    return list(pairwise(sorted({0, stop, *(x // step * step for x in edges), *(-(-x // step) * step for x in edges)})))
+
+
+def _length(stages: Sequence[Stage], reach: Reach = MappingProxyType({})) -> int:
+    """How long the code of a body is, in expressions, where some variables reach from here to there, both included."""
+    expressions = list(_walk_within(reach, [e for stage in stages for e in stage.values]))
     read = [e.dtype for e in expressions if isinstance(e, Load | Pick | Cast)]
     written = [s.buffer.dtype for stage in stages for s in stage.stores]
     return len(expressions) + _HALF * sum(dtypes.work_dtype(x) != x for x in (*read, *written))
+
+
+def _walk_within(reach: Reach, roots: Sequence[Expr]) -> Iterator[Expr]:
+    """What is left of expressions where that side of each choice which is not taken is not written."""
+    seen: set[int] = set()
+    left = list(roots)
+    while left:
+        e = left.pop()
+        if id(e) in seen:
+            continue
+        seen.add(id(e))
+        side = _side(e, reach) if isinstance(e, Within) else None
+        if side is not None:
+            left.append(side)
+        else:
+            yield e
+            left += e.parts
+
+
+def _side(e: Within, reach: Reach) -> Expr | None:
+    """The part that counts wherever the variables reach; None if both do."""
+    always = True
+    for position, low, high in e.bounds:
+        if any(v not in reach for v, _ in position.terms):
+            always = False
+            continue
+        first, last = position.between(reach[v] for v, _ in position.terms)
+        if last < low or first >= high:
+            return e.outside
+        always = always and low <= first and last < high
+    return e.inside if always else None
 
 
 def _in_quads(e: Expr, vector: int | None, lanes: int) -> bool:

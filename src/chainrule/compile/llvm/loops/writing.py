@@ -9,7 +9,6 @@ Several vectors are worked on at once where a reduction would else wait for its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple, final
 
 from chainrule import dtypes
@@ -18,7 +17,7 @@ from chainrule.compile.kernels.kernel import Stage
 from chainrule.compile.llvm.builder import SCALAR, Builder, Index, Value
 from chainrule.compile.llvm.expressions import Across, Emitter
 from chainrule.compile.llvm.indices import index_divmod, index_max, index_min, index_sub
-from chainrule.compile.llvm.loops.layout import Layout
+from chainrule.compile.llvm.loops.layout import Layout, cut
 from chainrule.compile.llvm.loops.reductions import Accumulators
 from chainrule.compile.llvm.random import TOGETHER
 
@@ -249,9 +248,7 @@ class Writing:
         if not edges:
             yield lo, hi, None
             return
-        extent = -(-self.kernel.extents[variable] // step) * step
-        cuts = sorted({0, extent, *(x // step * step for x in edges), *(-(-x // step) * step for x in edges)})
-        for start, stop in pairwise(cuts):
+        for start, stop in cut(self.kernel.extents[variable], edges, step):
             yield index_max(b, lo, start), index_min(b, hi, stop), (start, stop - 1)
 
     def _last(self, variable: int, start: int) -> dict[int, tuple[int, int]]:
