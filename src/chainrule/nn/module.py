@@ -269,7 +269,10 @@ class Module:
     # --- modes
 
     def train(self, mode: bool = True) -> Self:
-        """Set this module and all inside it to training (dropout drops) or, with False, to evaluation."""
+        """Set this module and all inside it to training or, with False, to evaluation.
+
+        In training dropout drops, and a batch norm takes the batch's mean and variance; in evaluation the running ones.
+        """
         for module in self.modules():
             module.training = mode
         return self
