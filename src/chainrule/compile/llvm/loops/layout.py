@@ -198,7 +198,7 @@ def _edges(kernel: Loops, blocks: Mapping[int | None, int], rows: int) -> dict[i
                 ((v, c),) = position.terms
                 found[v] |= {c * (at - position.constant) + (c < 0) for at in (low, high)}
     edges: dict[int, Sequence[int]] = {}
-    copies: list[Reach] = [{}]
+    copies: list[dict[int, tuple[int, int]]] = [{}]
     for v in sorted(found, key=lambda v: (v not in blocks, v)):
         inside = sorted(x for x in found[v] if 0 < x < kernel.extents[v])
         parts = cut(kernel.extents[v], inside, blocks.get(v, 1))
