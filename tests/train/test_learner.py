@@ -1,6 +1,7 @@
 """The Learner: training, measuring, what it refuses, what an interruption leaves."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,43 @@ def test_a_loss_that_is_not_finite_ends_the_training_at_once() -> None:
     )
     with pytest.raises(TrainingError, match="nan in epoch 1, batch 2: an input holds inf or nan already"):
         learner.fit(1)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_running_statistics_are_those_before_a_loss_that_is_not_finite(compile: bool) -> None:
+    x = cr.tensor([[1.0], [2.0], [float("nan")], [3.0]])
+    loader = cr.data.DataLoader(cr.data.TensorDataset(x, cr.ones(4, 1), finite=False), batch_size=2)
+    model = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+    learner = cr.Learner(model, loader, F.mse_loss, cr.optim.SGD, lr=0.1, progress=False, compile=compile)
+    with pytest.raises(TrainingError, match="batch 2: an input holds inf or nan already"):
+        learner.fit(1)
+    kept = model.state_dict()
+    np.testing.assert_allclose(kept["0.running_mean"].numpy(), [0.15], rtol=1e-6)
+    np.testing.assert_allclose(kept["0.running_var"].numpy(), [0.95], rtol=1e-6)
+    assert kept["0.num_batches_tracked"].item() == 1
+
+
+def test_a_net_with_batch_norm_is_trained_validated_and_resumed(tmp_path: Path) -> None:
+    x = cr.randn(50, 4)
+    y = (x[:, 0] > 0).long()
+
+    def learner() -> cr.Learner:
+        cr.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        loader = cr.data.DataLoader(cr.data.TensorDataset(x, y), batch_size=16)  # and a last batch of 2
+        return cr.Learner(model, (loader, loader), F.cross_entropy, cr.optim.AdamW, lr=0.05, progress=False)
+
+    whole, first, second = learner(), learner(), learner()
+    whole.fit(4)
+    first.fit(2)
+    first.save(tmp_path / "half.npz")
+    second.load(tmp_path / "half.npz")
+    second.fit(2)
+    for a, b in zip(whole.model.state_dict().values(), second.model.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert whole.model[1].num_batches_tracked.item() == 16
+    eager = [F.cross_entropy(whole.model.eval()(x), y).item(), whole.validate()["valid_loss"]]
+    assert eager[0] == pytest.approx(eager[1], rel=1e-5)
 
 
 def test_data_that_gives_no_batches() -> None:

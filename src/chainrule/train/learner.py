@@ -175,10 +175,11 @@ class Learner:
             self.last_batch = Batch(inputs, target, *done)
             value = self._checked(self.last_batch)
         else:
-            output = self.model(*inputs)
-            loss = scalar_loss(self.loss_func(output, target))
-            self.last_batch = Batch(inputs, target, output, loss)
-            value = self._checked(self.last_batch)
+            with self._buffers_kept():
+                output = self.model(*inputs)
+                loss = scalar_loss(self.loss_func(output, target))
+                self.last_batch = Batch(inputs, target, output, loss)
+                value = self._checked(self.last_batch)
             self.optimizer.zero_grad()
             loss.backward()
             self._tell("on_after_backward")
@@ -197,6 +198,17 @@ class Learner:
                 f"those before this batch"
             ))  # fmt: skip
         return value
+
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """Should the loss not be finite, buffers are as before: running statistics have followed the batch by then."""
+        before = [(b, b.clone()) for b in self.model.buffers()] if isinstance(self.model, Module) else []
+        try:
+            yield
+        except TrainingError:
+            for buffer, value in before:
+                buffer.copy_(value)
+            raise
 
     def stop(self, reason: str) -> None:
         """End the training after this epoch; for callbacks."""
