@@ -288,5 +288,4 @@ def _standardized(name: str, x: Tensor, mean: Tensor | None, var: Tensor | None,
 def _follow(running: Tensor | None, seen: Callable[[], Tensor], momentum: float | Tensor) -> None:
     """Bring a running statistic nearer to what this batch has, in place."""
     if running is not None:
-        with recording(ENGINE_OFF):
-            running.copy_((1 - momentum) * running + momentum * seen())
+        recording(ENGINE_OFF, lambda: running.copy_((1 - momentum) * running + momentum * seen()))
