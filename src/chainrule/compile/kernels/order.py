@@ -38,6 +38,10 @@ def ordered(program: Program, grouping: Grouping) -> Order:
     groups, overwriting = grouping.groups, _Overwriting(grouping)
     maker = {id(node): g for g in groups for node in g.placed}
     after = {g.number: {maker[key].number for key in g.loads if key in maker} - {g.number} for g in groups}
+    loaded: dict[int, set[int]] = {}  # by id of a value: the numbers of the groups that read it
+    for g in groups:
+        for key in g.loads:
+            loaded.setdefault(key, set()).add(g.number)
     results = (*program.outputs, *(value for _, value in program.updates))
     # What has memory of its own is not computed elsewhere; what is copied at the end is not overwritten before.
     elsewhere = {id(x) for x in (*program.inputs, *program.outputs)}
@@ -46,7 +50,7 @@ def ordered(program: Program, grouping: Grouping) -> Order:
     for x, value in program.updates:
         by = maker.get(id(value))
         if by is not None and id(value) not in elsewhere and id(x) not in copied and overwriting.fits(by, x, value):
-            readers = {g.number for g in groups if id(x) in g.loads} - {by.number}
+            readers = loaded.get(id(x), set()) - {by.number}
             if by.number not in _all_before(readers, after):
                 after[by.number] |= readers
                 elsewhere.add(id(value))

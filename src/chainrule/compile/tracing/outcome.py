@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from chainrule.compile.program import Program
 from chainrule.compile.tracing.cells import Cell, Number, Traced
@@ -296,12 +297,15 @@ class _Finish:
     def _refuse_overlaps(self, program: Program, places: Sequence[Place]) -> None:
         """What is updated shares no memory with anything else that is read."""
         arrays = [self._array(place) for place in places]
+        spans = np.array([byte_bounds(a) if a is not None and a.size else (0, 0) for a in arrays]).reshape(-1, 2)
         updated = {id(x) for x, _ in program.updates}
         for i, x in enumerate(program.inputs):
             if id(x) not in updated or arrays[i] is None:
                 continue
-            for j, y in enumerate(program.inputs):
-                if j != i and arrays[j] is not None and share_memory(arrays[i], arrays[j]):
+            first, behind = spans[i]
+            for j in np.flatnonzero((spans[:, 0] < behind) & (first < spans[:, 1])):
+                if j != i and share_memory(arrays[i], arrays[j]):
+                    y = program.inputs[j]
                     self._names.give(program, places)
                     raise at_user_line(TraceError(
                         f"compile: {x.symbol} {x.aval} is updated in place and shares memory with {y.symbol} {y.aval}; "
