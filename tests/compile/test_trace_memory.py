@@ -187,6 +187,20 @@ def copied_from_another(wrap):
     return wrap(step), []
 
 
+def gradients_that_are_one_cotangent(wrap):
+    w, u, v = leaf(1, 2), leaf(3, 4), cr.tensor([[5.0, 6.0]], requires_grad=True)
+
+    def step():
+        w.grad = u.grad = v.grad = None
+        (w + u + v.reshape(2)).square().sum().backward()
+        w.grad.mul_(2)
+        v.grad.add_(1)
+        cr.nn.utils.clip_grad_norm_([w, u, v], 1.0)
+        return w.grad * 1, u.grad * 1, v.grad * 1
+
+    return wrap(step), []
+
+
 def data_set_to_what_was_computed(wrap):
     w = leaf(1, 2)
 
@@ -307,7 +321,8 @@ def parts_that_do_not_meet(wrap):
 PROGRAMS = [
     cut_and_started_anew, flagged_by_assignment, flagged_after_no_grad, backward_in_two_pieces,
     back_through_time_truncated, penalty_of_a_gradient, frozen_and_thawed, left_frozen, argument_asked_for_its_gradient,
-    copied_from_another, data_set_to_what_was_computed, weights_that_run_ahead, an_attack, an_optimizer_made_inside,
+    copied_from_another, gradients_that_are_one_cotangent, data_set_to_what_was_computed, weights_that_run_ahead,
+    an_attack, an_optimizer_made_inside,
     copies_are_apart, a_target_network, an_argument_twice, parts_that_do_not_meet,
 ]  # fmt: skip
 

@@ -376,7 +376,8 @@ class GraphTracer(Tracer):
                 f"tensors that require a gradient; compute it inside, or pass it detached"
             ))  # fmt: skip
         old = self.grad(owner)
-        self.grads[id(owner)] = (owner, g if old is None else old + g)
+        # As a node of its own: two leaves may be sent the same one, and each has its gradient in memory of its own.
+        self.grads[id(owner)] = (owner, self._renamed(g, requires_grad=False) if old is None else old + g)
 
     # --- optimisers and random numbers
 

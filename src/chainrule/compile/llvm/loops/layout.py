@@ -63,7 +63,7 @@ _HALF = 12  # expressions that it counts as to read or round a 16-bit float, whi
 class Layout:
     """How a `Loops` kernel is laid out in code.
 
-    order: the outer variables that have more than one round, outermost first; threads share the first.
+    order: the outer variables that have more than one round, outermost first; threads share the first, see `shared`.
     vector: the outer variable that lanes run over, or None: then each stage has one of its own, see `inner`.
     across: an outer variable along which lies what lanes read far apart: with as many points of it as there are lanes
         they are worked on as squares, read along one side and turned; or None.
@@ -97,16 +97,29 @@ class Layout:
         return max(self.lanes, 1) * self.pieces
 
     @property
+    def shared(self) -> tuple[int, ...]:
+        """The variables whose rounds, taken as one loop, threads share: the first, and more if that has only a few.
+
+        So 2 × 512 rows fall to the threads as 1,024 do in another kernel, and not each half to each of them.
+        """
+        count = 1
+        for n, v in enumerate(self.order):
+            if n and (count >= _FEW or v == self.vector):
+                return self.order[:n]
+            count *= self.rounds(v)
+        return self.order
+
+    @property
     def units(self) -> int:
-        """Parts that threads share: rounds of the first loop."""
-        return self.rounds(self.order[0]) if self.order else 1
+        """Parts that threads share: rounds of the first loop or loops."""
+        return math.prod(map(self.rounds, self.shared))
 
     @property
     def rows(self) -> Rows | None:
-        """The rows that units stand for, if they run over the first dimension."""
-        if not self.order or self.order[0] != 0 or self.is_empty:
+        """The rows that units stand for, if they run over the first dimension, or over the first ones."""
+        if not self.order or self.shared != tuple(range(len(self.shared))) or self.is_empty:
             return None
-        return Rows(self.kernel.extents[0], self.block if self.vector == 0 else 1)
+        return Rows(math.prod(self.kernel.extents[v] for v in self.shared), self.block if self.vector == 0 else 1)
 
     def rounds(self, variable: int) -> int:
         """How often the loop over an outer variable goes round: of the vector's, once for each block."""
@@ -152,15 +165,9 @@ def decide(kernel: Loops, target: Target) -> Layout:
 
 
 def _order(kernel: Loops, vector: int | None) -> tuple[int, ...]:
-    """The outer variables, as they are written, but that the first has enough rounds for threads to share.
-
-    A variable of one round is mentioned nowhere. The vector's stays the innermost.
-    """
-    order = [v for v in kernel.outer if v != vector and kernel.extents[v] != 1]
-    if order and kernel.extents[order[0]] < _FEW:
-        most = max(order, key=lambda v: min(kernel.extents[v], _FEW))
-        order.insert(0, order.pop(order.index(most)))
-    return tuple(order) if vector is None else (*order, vector)
+    """The outer variables, as they are written. Of one round, one is mentioned nowhere; the vector's is innermost."""
+    order = tuple(v for v in kernel.outer if v != vector and kernel.extents[v] != 1)
+    return order if vector is None else (*order, vector)
 
 
 def _pieces(kernel: Loops, extent: int, lanes: int, registers: int) -> int:

@@ -49,12 +49,29 @@ class Writing:
     # --- outer loops
 
     def units(self, lo: Index, hi: Index) -> None:
-        """The loops over the outer variables: rounds `lo` to `hi` of the first one, which threads share."""
-        order, b = self.layout.order, self.builder
-        if order:
-            self._outer(order, lo, hi)
-        else:  # one unit: whoever has it does it all
+        """The loops over the outer variables: rounds `lo` to `hi` of those that threads share."""
+        b, count = self.builder, self.layout.units
+        if not self.layout.order:  # one unit: whoever has it does it all
             self.emitter.when(b.lt(b.index_value(lo), b.index_value(hi)), self._point)
+        elif isinstance(lo, int) and isinstance(hi, int) and (lo, hi) == (0, count):
+            self._deeper(self.layout.order)
+        else:
+            self._shared(self.layout.shared, count, lo, hi)
+
+    def _shared(self, shared: Sequence[int], count: int, lo: Index, hi: Index) -> None:
+        """Of loops that are taken as one, of so many rounds, those from `lo` to `hi`, and what is inside of them."""
+        b, (variable, *rest) = self.builder, shared
+        if not rest:
+            self._outer(self.layout.order[self.layout.order.index(variable) :], lo, hi)
+            return
+        each = count // self.layout.rounds(variable)
+
+        def inside(_: Sequence[Value]) -> None:
+            before = b.index_mul(self.emitter.counter(variable), each)
+            start = index_max(b, index_sub(b, lo, before), 0)
+            self._shared(rest, each, start, index_min(b, index_sub(b, hi, before), each))
+
+        self._parts(variable, 0, self.layout.rounds(variable), 1, inside)
 
     def _outer(self, order: Sequence[int], lo: Index, hi: Index) -> None:
         first, rest = order[0], order[1:]
