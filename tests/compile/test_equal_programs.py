@@ -577,6 +577,20 @@ def test_what_jumps_and_what_gives_positions_meets_16_bit_floats_as_they_are_sto
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("start", [lambda x: x, lambda x: x.sum()], ids=["entries", "a number"])
+def test_a_long_chain_is_cut(start):
+    def program(x):
+        y = start(x)
+        for n in range(400):
+            y = (y * 1.01).tanh() if n % 3 else y + 0.25
+        return y
+
+    x = numbers(9)
+    found = arrays(compiled(cr.value_and_grad(lambda x: program(x).sum()))(x))
+    for f, expected in zip(found, arrays(cr.value_and_grad(lambda x: program(x).sum())(x)), strict=True):
+        np.testing.assert_allclose(f, expected, rtol=1e-5, atol=1e-30)
+
+
 def test_a_copy_of_what_was_changed_before():
     a, b, c = numbers(4), numbers(4), numbers(4)
 

@@ -10,7 +10,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.compile.interpret import interpret
-from chainrule.errors import TraceError
+from chainrule.errors import DTypeError, TraceError
 
 F = cr.nn.functional
 Wrap = Callable[[Any], Any]
@@ -318,12 +318,65 @@ def parts_that_do_not_meet(wrap):
     return lambda: step(x[::2], x[1::2]), [x]
 
 
+def an_argument_that_is_captured_too(wrap):
+    w, v, c = leaf(1, 2), leaf(3, 4), cr.tensor([5.0, 6.0])
+
+    def step(x):
+        w.grad = v.grad = None
+        c.requires_grad_()
+        (x * w * w * c).sum().backward()
+        found = w.grad * 1, c.grad * 1
+        c.grad = None
+        c.requires_grad = False
+        return found
+
+    step, calls = wrap(step), iter([w, v, c, w, v, c, cr.ones(2), v] * 2)
+    return lambda: step(next(calls)), [w, v]
+
+
+def parameters_that_a_module_holds(wrap):
+    cr.manual_seed(0)
+    m, n, x = cr.nn.Linear(2, 1, bias=False), cr.nn.Linear(2, 1, bias=False), cr.ones(1, 2)
+    step = wrap(lambda weights, x: (weights[0] * m(x)).sum())
+    calls = iter([m, n, m, n, n, m] * 2)
+    return lambda: step(list(next(calls).parameters()), x), []
+
+
+def asked_of_one_that_comes_twice_later(wrap):
+    a, b = cr.tensor([1.0, 2.0]), cr.tensor([3.0, 4.0])
+
+    def step(a, b):
+        a.requires_grad_()
+        (a * b * b).sum().backward()
+        found = a.grad * 1
+        a.grad = None
+        a.requires_grad_(False)
+        return found
+
+    step, calls = wrap(step), iter([(a, b), (a, a), (b, a), (b, b)] * 3)
+    return lambda: step(*next(calls)), [a, b]
+
+
+def taken_away_before_the_backward_pass(wrap):
+    w, x = leaf(1, 2), cr.tensor([3.0, 4.0])
+
+    def step():
+        w.requires_grad = True
+        y = (x * w).sum()
+        w.requires_grad = np.bool_(False)
+        y.backward()
+        return y
+
+    return wrap(step), [w]
+
+
 PROGRAMS = [
     cut_and_started_anew, flagged_by_assignment, flagged_after_no_grad, backward_in_two_pieces,
     back_through_time_truncated, penalty_of_a_gradient, frozen_and_thawed, left_frozen, argument_asked_for_its_gradient,
     copied_from_another, gradients_that_are_one_cotangent, data_set_to_what_was_computed, weights_that_run_ahead,
-    an_attack, an_optimizer_made_inside,
-    copies_are_apart, a_target_network, an_argument_twice, parts_that_do_not_meet,
+    an_attack, an_optimizer_made_inside, an_argument_that_is_captured_too, parameters_that_a_module_holds,
+    asked_of_one_that_comes_twice_later, taken_away_before_the_backward_pass, copies_are_apart, a_target_network,
+    an_argument_twice, parts_that_do_not_meet,
 ]  # fmt: skip
 
 
@@ -347,6 +400,11 @@ def test_steps_that_freeze_in_turn_are_not_traced_anew_each_time():
         first(), second()
     assert (first.traces, second.traces) == (2, 1)
     assert not v.requires_grad
+
+
+def test_requires_grad_is_true_or_false():
+    with pytest.raises(DTypeError, match="requires_grad: True or False; got 'yes'"):
+        leaf(1).requires_grad = "yes"
 
 
 # --- views of memory that went on without what they were views of

@@ -22,7 +22,7 @@ from chainrule.core.aval import Aval
 from chainrule.core.memory import changed_at, note_change
 from chainrule.core.provenance import Scope, Trail, capture, current_scope, user_place
 from chainrule.core.tracing import running, tracer
-from chainrule.errors import ChainruleError
+from chainrule.errors import ChainruleError, DTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,7 +206,11 @@ class Node:
         else:
             tracing.set_grad(self, grad)
 
-    def _ask_for_gradient(self, asked: bool) -> None:
+    def _ask_for_gradient(self, asked: Any) -> None:
+        if type(asked) is not bool:
+            if not isinstance(asked, np.bool_):
+                raise at_user_line(DTypeError(f"requires_grad: True or False; got {asked!r}"))
+            asked = bool(asked)
         if not running or (tracing := tracer()) is None:
             self._requires_grad = asked
         else:

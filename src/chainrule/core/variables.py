@@ -38,6 +38,15 @@ def variable_names(variables: Mapping[str, Any]) -> dict[int, str]:
     return names
 
 
+def tensors_in(variables: Mapping[str, Any]) -> Iterator[Node]:
+    """The tensors that variables hold, themselves or in a dict, a list, a tuple or an object of the user's."""
+    for name, value in variables.items():
+        if isinstance(value, Node):
+            yield value
+        else:
+            yield from (x for _, x in islice(_tensors(name, value, _DEPTH), _LARGEST_CONTAINER))
+
+
 def assigned_to(leaf: Node) -> str | None:
     """The variable that the line which made this leaf assigns it to; what a function returns, its caller names."""
     for call in user_calls(leaf.trail):

@@ -201,11 +201,11 @@ class Learner:
 
     @contextmanager
     def _buffers_kept(self) -> Iterator[None]:
-        """Should the loss not be finite, buffers are as before: running statistics have followed the batch by then."""
+        """After an error, or a loss that is not finite, buffers are as before: by then they have followed the batch."""
         before = [(b, b.clone()) for b in self.model.buffers()] if isinstance(self.model, Module) else []
         try:
             yield
-        except TrainingError:
+        except BaseException:
             for buffer, value in before:
                 buffer.copy_(value)
             raise

@@ -273,17 +273,15 @@ def substituted(root: Expr, by: Mapping[int, Expr], done: dict[int, Expr]) -> Ex
 def walk(*roots: Expr) -> Iterator[Expr]:
     """Every expression under the roots, once each, inputs first."""
     seen: set[int] = set()
-
-    def visit(e: Expr) -> Iterator[Expr]:
-        if id(e) in seen:
-            return
-        seen.add(id(e))
-        for x in e.parts:
-            yield from visit(x)
-        yield e
-
-    for root in roots:
-        yield from visit(root)
+    left = [(root, False) for root in reversed(roots)]
+    while left:
+        e, through = left.pop()
+        if through:
+            yield e
+        elif id(e) not in seen:
+            seen.add(id(e))
+            left.append((e, True))
+            left += [(x, False) for x in reversed(e.parts)]
 
 
 def variables(*roots: Expr) -> frozenset[int]:

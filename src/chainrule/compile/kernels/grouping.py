@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from chainrule.compile.kernels.access import is_free
 from chainrule.compile.kernels.group import Group, Places
 from chainrule.compile.kernels.homes import find_homes
-from chainrule.compile.kernels.repeated import repeated
+from chainrule.compile.kernels.repeated import far, repeated
 from chainrule.compile.kernels.sparing import worth_storing
 from chainrule.compile.kernels.stores import find_stores
 from chainrule.compile.kernels.uses import uses_of
@@ -37,12 +37,13 @@ class Grouping:
 def grouped(program: Program) -> Grouping:
     """The groups of a program."""
     uses = uses_of(program)
-    often = repeated(program)
-    homes = find_homes(program, uses, often)
-    stores = find_stores(program, homes, uses, often)
+    cuts = far(program.nodes)
+    often = repeated(program) | cuts
+    homes = find_homes(program, uses, often, cuts)
+    stores = find_stores(program, homes, uses, often, cuts)
     kept = worth_storing(stores, uses)
     # Who computes for himself what turned out to be stored, reads it then.
     again = any(is_free(node) and homes.of(node) is None for node in kept.values())
     if again or kept.keys() != stores.required.keys():
-        stores = find_stores(program, homes, uses, often, kept)
+        stores = find_stores(program, homes, uses, often, cuts, kept)
     return Grouping(groups=[g for g in stores.homes.groups if g.placed], places=stores.homes.places)

@@ -81,12 +81,12 @@ class Homes:
         return Homes(groups, home, dict(self.places), self.sources, list(self.earlier))
 
 
-def find_homes(program: Program, uses: Uses, often: Collection[int]) -> Homes:
+def find_homes(program: Program, uses: Uses, often: Collection[int], cuts: Collection[int]) -> Homes:
     """A group for every heavy node of a program, and a place there for what can be computed along with one.
 
-    often: ids of what would be computed too often, see `repeated.py`.
+    often: ids of what would be computed too often, see `repeated.py`. cuts: of those, what has a group of its own.
     """
-    finding = _Finding(uses, often)
+    finding = _Finding(uses, often, cuts)
     for node in program.nodes:
         finding.add(node)
     return finding.homes
@@ -100,9 +100,9 @@ def is_same(where: Where, place: Sequence[Affine] | None) -> bool:
 class _Finding:
     """Homes, node after node in the program's order."""
 
-    def __init__(self, uses: Uses, often: Collection[int]) -> None:
+    def __init__(self, uses: Uses, often: Collection[int], cuts: Collection[int]) -> None:
         self.homes = Homes()
-        self._uses, self._often = uses, often
+        self._uses, self._often, self._cuts = uses, often, cuts
         self._behind: dict[int, frozenset[int]] = {}  # what was said by `_stops`, by id of the node
 
     def add(self, node: Node) -> None:
@@ -169,6 +169,8 @@ class _Finding:
     def _light(self, node: Node) -> None:
         sources = self.homes.sources_of(node.inputs)
         self.homes.sources[id(node)] = sources
+        if id(node) in self._cuts:
+            return
         if is_move(node):
             self._follow(node)
             return
@@ -235,10 +237,10 @@ class _Finding:
                 found.update(homes.sources[id(x)])  # it lies in memory, and what it is computed from has run
                 return Number(0, x.aval.dtype)
             if own is group:
+                same = is_same(where, homes.places.get(id(x)))
                 if group.holds(x):
-                    fits = fits and is_same(where, homes.places.get(id(x)))
-                    return Number(0, x.aval.dtype)
-                return None
+                    fits = fits and same
+                return Number(0, x.aval.dtype) if same or group.holds(x) else None  # it was asked when it came here
             if own is not None and not is_move(x):
                 found.add(own.number)
                 return Number(0, x.aval.dtype)

@@ -7,6 +7,8 @@ joins and the like are counted at each place that they are asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chainrule.compile.kernels.access import is_free, is_move
 from chainrule.compile.program import Program
 from chainrule.core.family import Elementwise
@@ -14,6 +16,7 @@ from chainrule.core.node import Node
 from chainrule.ops import movement
 
 _MOST = 8  # computations of what has been computed at another place already, for one result
+_DEEP = 64  # free ops after one another in one expression
 _MANY = 8  # moves from place to place: a program of fewer cannot ask so often
 
 # A value at a place, as a number that tells it from others.
@@ -33,6 +36,18 @@ def repeated(program: Program) -> set[int]:
         if len(computed) - len(set(computed)) > _MOST and isinstance(node.op, Elementwise):
             found.add(id(node))
             asked[id(node)] = frozenset()
+    return found
+
+
+def far(nodes: Iterable[Node]) -> set[int]:
+    """The ids of some in a long chain of free ops, to be stored each, so that no expression is too deep."""
+    found: set[int] = set()
+    depth: dict[int, int] = {}
+    for node in nodes:
+        depth[id(node)] = 1 + max((depth[id(x)] for x in node.inputs), default=0) if is_free(node) else 0
+        if depth[id(node)] >= _DEEP and isinstance(node.op, Elementwise):
+            found.add(id(node))
+            depth[id(node)] = 0
     return found
 
 

@@ -35,15 +35,20 @@ class Stores:
 
 
 def find_stores(
-    program: Program, homes: Homes, uses: Uses, often: Collection[int], kept: Collection[int] | None = None
+    program: Program,
+    homes: Homes,
+    uses: Uses,
+    often: Collection[int],
+    cuts: Collection[int],
+    kept: Collection[int] | None = None,
 ) -> Stores:
     """What is stored of a program whose nodes have these homes, which stay as they are.
 
-    often: ids of what would be computed too often, see `repeated.py`. kept: ids of what is worth storing, once that is
-        known; else whatever is computed in one group and read in another.
+    often: ids of what would be computed too often, see `repeated.py`. cuts: of those, what has a group of its own.
+    kept: ids of what is worth storing, once that is known; else whatever is computed in one group and read in another.
     """
     stores = Stores(homes.copied())
-    demand = _Demand(stores, uses, often, kept)
+    demand = _Demand(stores, uses, often, cuts, kept)
     for node in program.roots:
         stores.fixed.add(id(node))
         demand.require(node, None)
@@ -54,9 +59,16 @@ def find_stores(
 class _Demand:
     """What is asked for and not yet seen to, the last of the program first; so all who read a node come before it."""
 
-    def __init__(self, stores: Stores, uses: Uses, often: Collection[int], kept: Collection[int] | None) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        uses: Uses,
+        often: Collection[int],
+        cuts: Collection[int],
+        kept: Collection[int] | None,
+    ) -> None:
         self._stores, self._homes = stores, stores.homes
-        self._uses, self._often, self._kept = uses, often, kept
+        self._uses, self._often, self._cuts, self._kept = uses, often, cuts, kept
         self._heap: list[tuple[int, Node]] = []
         self._pushed: set[int] = set()
         self._asked: dict[int, list[Group]] = {}  # who reads a node from memory, by the node's id
@@ -93,7 +105,7 @@ class _Demand:
     def _adopted(self, node: Node) -> Group:
         """With a group that reads the node at its own points, or one of its own."""
         asked = self._asked.get(id(node), [])
-        for reader in asked:
+        for reader in asked if id(node) not in self._cuts else ():
             place = self._place_with(reader, node, asked)
             if place is not None:
                 self._homes.settle(node, reader, place)

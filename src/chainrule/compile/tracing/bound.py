@@ -140,6 +140,7 @@ class Bound:
             x = code.name(tensor)
             code.unless(f"{x}._requires_grad is not {needs_grad}")
             code.unless(f"{x}.array is not {arrays}[{position}]", f"bound._captured_anew({x}, {position})")
+        self._write_others(code)
         for holder, before, _ in self.outcome.asked:
             x = code.name(holder.tensor) if isinstance(holder, Captured) else f"leaves[{holder.index}]"
             code.unless(f"{x}._requires_grad is not {before}")
@@ -157,6 +158,19 @@ class Bound:
         code.unless(f"{code.name(module_changes)}[0] != bound._modules_seen", "bound._modules_hold()")
         if self._more:
             code.unless("not bound._rest_holds(leaves)")
+
+    def _write_others(self, code: Straight) -> None:
+        """Is an argument now a tensor that was another one while tracing, where that matters to gradients?"""
+        known = {*self.outcome.twice, *((i, j) for j, i in self.outcome.twice)}
+        captured = frozenset(id(x) for x, _, needs_grad in self._captured if needs_grad)
+        for index in self._trained if captured else ():
+            code.unless(f"id(leaves[{index}]) in {code.name(captured)}")
+        for holder, _, _ in self.outcome.asked:
+            for index, *_ in self._arguments:
+                if isinstance(holder, Captured):
+                    code.unless(f"leaves[{index}] is {code.name(holder.tensor)}")
+                elif index != holder.index and (index, holder.index) not in known:
+                    code.unless(f"leaves[{index}] is leaves[{holder.index}]")
 
     def _write_options(self, code: Straight) -> None:
         if all(isinstance(group, Group) for group, _ in self._options):

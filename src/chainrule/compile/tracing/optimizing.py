@@ -35,14 +35,19 @@ class Options(Mapping[str, Any]):
         return found
 
     def _read(self, name: str, value: Any) -> Any:
+        group = self._group
         if isinstance(value, tuple | list) and value and all(is_number(v) for v in value):
+            self._watch(name, lambda: np.shape(group[name]), np.shape(value))
             return tuple(self._number(name, part) for part in range(len(value)))
         if is_number(value):
             return self._number(name, None)
-        group = self._group
-        self._tracer.options_watched.append((group, name))
-        self._tracer.option_guards.append(Guard(lambda: group[name], value, f"the option {name} of an optimiser"))
+        self._watch(name, lambda: group[name], value)
         return value
+
+    def _watch(self, name: str, read: Callable[[], Any], value: Any) -> None:
+        """What is read of an option holds for this trace."""
+        self._tracer.options_watched.append((self._group, name))
+        self._tracer.option_guards.append(Guard(read, value, f"the option {name} of an optimiser"))
 
     def _number(self, name: str, part: int | None) -> Number:
         place = Option(self._group, name, part)

@@ -35,6 +35,7 @@ from chainrule.core.aval import Aval
 from chainrule.core.memory import share_memory
 from chainrule.core.node import Node, ancestors, at_user_line, make
 from chainrule.core.tracing import current, running
+from chainrule.core.variables import tensors_in
 from chainrule.errors import TraceError
 from chainrule.tensor import Tensor
 from chainrule.tree import Spec, flatten, rebuild
@@ -200,7 +201,7 @@ class _Finish:
             sizes=tuple({id(found): (found, n) for found, n in t.sizes}.values()),
             groups=tuple((x, x.param_groups, tuple(x.param_groups)) for x in t.optimizers.values()),
             absent=tuple(t.holder(x) for x in t.absent),
-            by_identity=tuple(t.by_identity.items()),
+            by_identity=tuple((t.by_identity | self._reached()).items()),
             twice=self._twice(),
             modules=modules,
             asked=tuple(t.asked()),
@@ -331,6 +332,21 @@ class _Finish:
 
     def _state_guards(self) -> list[Guard]:
         return [guard for kept in self.tracer.states.values() for guard in kept.guards()]
+
+    def _reached(self) -> dict[int, Any]:
+        """Trained arguments, by position, that the function may reach in another way too, of which this was found out.
+
+        Given another tensor there, it would still mean this one wherever it reached it in the other way.
+        """
+        leaves = {id(x): i for i, x in enumerate(self.given.leaves) if isinstance(x, Node) and id(x) in self.stand_ins}
+        if not leaves:
+            return {}
+        t = self.tracer
+        variables = {v.name: v.value for v in named_values(self.function)}
+        variables["self"] = getattr(self.function, "__self__", None)
+        members = (x for m in t.modules.values() for x in (*m.parameters(), *m.buffers()))
+        trained = (x for o in t.optimizers.values() for group in o.param_groups for x in group["params"])
+        return {leaves[id(x)]: x for x in (*tensors_in(variables), *members, *trained) if id(x) in leaves}
 
     def _twice(self) -> tuple[tuple[int, int], ...]:
         leaves = [(i, leaf) for i, leaf in enumerate(self.given.leaves) if is_dynamic(leaf)]

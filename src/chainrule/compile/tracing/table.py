@@ -28,7 +28,7 @@ class Table:
     arrays: what each place held when it was last looked at.
     given: what the executable reads: the same array, or a copy where it cannot work on it (`copied`).
     numbers, counts, keys: the memory of what is no array where it comes from: options, counts, random streams.
-    owned: ids of the memory that is updated; nothing else may share it.
+    owned: ids of the memory that is updated, and of how many places; nothing else may share it.
     replace: tells the executable of another array, once there is a binding. addresses: the binding's, likewise.
     seen: by id, arrays that were at a place before, and their addresses: batches come again in each epoch.
     varied: the positions of arguments that are only read, of which that may be so.
@@ -41,9 +41,13 @@ class Table:
         self.arrays: list[Any] = [None] * len(places)
         self.given: list[Any] = [None] * len(places)
         self.copied: list[int] = []
-        self.owned: set[int] = set()
-        self._owners: dict[int, int] = {}  # by position
-        self._first, self._behind = np.zeros((2, len(places)), np.int64)  # bytes of each array that is not varied
+        self.owned: dict[int, int] = {}
+        # Of the places that are not varied: the memory of each, by its id, and of how many it is; whose is not NumPy's.
+        self._memory: dict[int, int] = {}
+        self._of: dict[int, int] = {}
+        self._foreign: set[int] = set()
+        self._first, self._behind = np.zeros((2, len(places)), np.int64)  # bytes of each array, 0 and 0 of none,
+        self._unmeasured: set[int] = set()  # but of these, where another has come since
         self._written = np.array(self.writes, dtype=bool)
         self.replace: Callable[[int, np.ndarray], int | None] = lambda position, array: None
         self.addresses: memoryview | None = None
@@ -96,32 +100,63 @@ class Table:
         if data.flags.num & PLAIN_MEMORY != PLAIN_MEMORY:
             given = aligned_copy(data)
             self.copied.append(position)
-        self.arrays[position], self._first[position], self._behind[position] = None, 0, 0
-        if self._shares(position, data):
+        self.arrays[position] = None
+        owner = owner_of(data)
+        if self._shares(position, data, owner):
             return False
         self.arrays[position], self.given[position] = data, given
-        if position not in self.varied and data.size:
-            self._first[position], self._behind[position] = byte_bounds(data)
+        if position in self.varied and given is data:
+            self.remember(position, data)
+            return True
+        self.replace(position, given)
+        if position not in self.varied:
+            self._settle(position, owner)
         if writes:
             for i in self.varied:
                 self.seen[i].clear()
-            self._owners[position] = id(owner_of(data))
-            self.owned = set(self._owners.values())
-        if given is not data or position not in self.varied:
-            self.replace(position, given)
-        else:
-            self.remember(position, data)
         return True
 
-    def _shares(self, position: int, data: np.ndarray) -> bool:
+    # --- whose memory is whose
+
+    def _settle(self, position: int, owner: np.ndarray) -> None:
+        """A place has this memory from now on, and not the one that it had."""
+        self._unmeasured.add(position)
+        key, old = id(owner), self._memory.get(position)
+        if key == old:
+            return
+        self._memory[position] = key
+        for counts in (self._of, self.owned) if self.writes[position] else (self._of,):
+            counts[key] = counts.get(key, 0) + 1
+            if old is not None:
+                counts[old] -= 1
+                if not counts[old]:
+                    del counts[old]
+        if owner.base is not None:
+            self._foreign.add(position)
+        elif self._foreign:
+            self._foreign.discard(position)
+
+    def _shares(self, position: int, data: np.ndarray, owner: np.ndarray) -> bool:
         """Is this memory that is updated under another name, or updated here and read under another name?"""
-        here = self.writes[position]
-        if not data.size or (not here and id(owner_of(data)) not in self.owned):
+        here, key = self.writes[position], id(owner)
+        if not data.size or (not here and key not in self.owned):
             return False
+        varied = [x for i in self.varied if (x := self.arrays[i]) is not None] if here else []
+        if data.base is None and not self._foreign:  # else a view, or memory that is not NumPy's
+            others = self._of.get(key, 0) - (self._memory.get(position) == key)
+            if not others and not any(x is data or x.base is not None for x in varied):
+                return False  # as of an array that was just made
+        self._measure()
         first, behind = byte_bounds(data)
         overlaps = (self._first < behind) & (first < self._behind)
-        near = [*np.flatnonzero(overlaps if here else overlaps & self._written), *(self.varied if here else ())]
-        return any(x is not None and share_memory(x, data) for x in (self.arrays[i] for i in near))
+        near = [self.arrays[i] for i in np.flatnonzero(overlaps if here else overlaps & self._written)]
+        return any(share_memory(x, data) for x in (*near, *varied))
+
+    def _measure(self) -> None:
+        for i in self._unmeasured:
+            x = self.arrays[i]
+            self._first[i], self._behind[i] = (0, 0) if x is None or not x.size else byte_bounds(x)
+        self._unmeasured.clear()
 
     def copy_in(self) -> None:
         """What the executable reads a copy of may have changed."""

@@ -104,7 +104,8 @@ class GraphTracer(Tracer):
         self._sharing = Sharing()
         self._asked: dict[int, tuple[Any, bool]] = {}  # by id of a tensor: it, and what its `requires_grad` was before
         self._same: dict[int, Any] = {}  # by id of a node that stands for a tensor: one of the same value before it
-        self.by_identity: dict[int, Any] = {}  # arguments that an optimiser keeps something for: the same in each call
+        self.by_identity: dict[int, Any] = {}  # arguments that are to be the same in each call: known in other ways too
+        self._arguments: dict[int, Any] = {}  # by id of a tensor that is an argument, and not trained: its symbol
         self.pulls: list[Pull] = []  # what backward passes went through, in their order
         self._computed_outside: set[int] = set()  # ids of arguments that were computed, and lead on to other tensors
         self.modules: dict[int, Any] = {}  # those that were called
@@ -126,7 +127,18 @@ class GraphTracer(Tracer):
             return x
         if x.op is not None:
             self._computed_outside.add(id(symbol))
+        self._arguments[id(x)] = symbol
         return self._input(Argument(index), symbol)
+
+    def _by_another_name(self, x: Any, symbol: Any) -> None:
+        """The function reaches a tensor that is an argument in another way too: as the very same one."""
+        place = self._place[id(symbol)]
+        assert isinstance(place, Argument)
+        self.by_identity[place.index] = x
+        self._owner[id(x)] = symbol
+        self._names.setdefault(id(symbol), []).append(x)
+        self._now[id(x)] = self._now.get(id(symbol), symbol)
+        x._requires_grad = symbol.requires_grad
 
     def _symbol(self, x: Any, name: str) -> Any:
         symbol: Any = make(x.makes, None, (), NO_PARAMS, None, x.aval, x.requires_grad, capture(3, _DEPTH))
@@ -181,7 +193,7 @@ class GraphTracer(Tracer):
             return found
         if x.array is None or x.constant is not None or x.made > self.started:
             return x
-        return self._capture(x)
+        return self.read(x) if self._tensor(x) is not x else self._capture(x)
 
     def is_constant(self, x: Any) -> bool:
         return x.array is not None and id(x) not in self._now and (x.constant is not None or x.made > self.started)
@@ -228,7 +240,8 @@ class GraphTracer(Tracer):
             self._asked.setdefault(id(tensor), (tensor, before))
         if asked == before:
             return
-        tensor._requires_grad = asked
+        for y in (tensor, *self._names.get(id(tensor), ())):
+            y._requires_grad = asked
         self._let_stand(tensor, self._renamed(value, requires_grad=asked), same=value)
 
     def asked(self) -> list[Asked]:
@@ -238,7 +251,8 @@ class GraphTracer(Tracer):
     def undo(self) -> None:
         """What the function has set is as it was before."""
         for x, before in self._asked.values():
-            x._requires_grad = before
+            for y in (x, *self._names.get(id(x), ())):
+                y._requires_grad = before
         for setting in self.settings.values():
             setting.undo()
 
@@ -312,6 +326,8 @@ class GraphTracer(Tracer):
 
     def _tensor(self, x: Any) -> Any:
         """The tensor that a node stands for, or is handled in the place of."""
+        if id(x) in self._arguments and id(x) not in self._owner:
+            self._by_another_name(x, self._arguments[id(x)])
         return self._owner.get(id(x), x)
 
     def _is_outside(self, x: Any) -> bool:
@@ -321,7 +337,7 @@ class GraphTracer(Tracer):
     # --- gradients
 
     def grad(self, x: Any) -> Any:
-        owner = self._owner.get(id(x), x)
+        owner = self._tensor(x)
         found = self.grads.get(id(owner))
         if found is not None:
             return found[1]
@@ -361,14 +377,16 @@ class GraphTracer(Tracer):
         return place if isinstance(place, Argument) else Captured(owner)
 
     def set_grad(self, x: Any, grad: Any) -> None:
-        owner = self._owner.get(id(x), x)
+        owner = self._tensor(x)
         self.grads[id(owner)] = (owner, grad)
 
     def pulled(self, node: Any, g: Any, sent: tuple[Any, ...]) -> None:
         self.pulls.append(Pull(node, g, sent))
 
     def add_grad(self, leaf: Any, g: Any) -> None:
-        owner = self._owner.get(id(leaf), leaf)
+        owner = self._tensor(leaf)
+        if id(owner) in self._asked and not owner.requires_grad:
+            return  # it was taken away since
         self.pulls.append(Pull(leaf, g, ()))
         if id(owner) in self._place and (owner.op is not None or id(owner) in self._computed_outside):
             raise at_user_line(TraceError(
