@@ -98,16 +98,8 @@ class Layout:
 
     @property
     def shared(self) -> tuple[int, ...]:
-        """The variables whose rounds, taken as one loop, threads share: the first, and more if that has only a few.
-
-        So 2 × 512 rows fall to the threads as 1,024 do in another kernel, and not each half to each of them.
-        """
-        count = 1
-        for n, v in enumerate(self.order):
-            if n and (count >= _FEW or v == self.vector):
-                return self.order[:n]
-            count *= self.rounds(v)
-        return self.order
+        """The variables whose rounds, taken as one loop, threads share: the first, or both of rows in parts."""
+        return self.order[: 2 if _in_parts(self.kernel.extents, self.order, self.vector) else 1]
 
     @property
     def units(self) -> int:
@@ -165,9 +157,20 @@ def decide(kernel: Loops, target: Target) -> Layout:
 
 
 def _order(kernel: Loops, vector: int | None) -> tuple[int, ...]:
-    """The outer variables, as they are written. Of one round, one is mentioned nowhere; the vector's is innermost."""
-    order = tuple(v for v in kernel.outer if v != vector and kernel.extents[v] != 1)
-    return order if vector is None else (*order, vector)
+    """The outer variables, as they are written, but that the first has enough rounds for threads to share.
+
+    A variable of one round is mentioned nowhere. The vector's stays the innermost.
+    """
+    order = [v for v in kernel.outer if v != vector and kernel.extents[v] != 1]
+    if order and kernel.extents[order[0]] < _FEW and not _in_parts(kernel.extents, order, vector):
+        most = max(order, key=lambda v: min(kernel.extents[v], _FEW))
+        order.insert(0, order.pop(order.index(most)))
+    return tuple(order) if vector is None else (*order, vector)
+
+
+def _in_parts(extents: Mapping[int, int], order: Sequence[int], vector: int | None) -> bool:
+    """Are rows in a few parts, as 2 × 512? They fall to the threads as 1,024 do elsewhere, not half of each to each."""
+    return tuple(order[:2]) == (0, 1) and vector != 1 and extents[0] < _FEW <= extents[1]
 
 
 def _pieces(kernel: Loops, extent: int, lanes: int, registers: int) -> int:
