@@ -231,3 +231,12 @@ WRONG = [
 def test_what_does_not_fit_is_named(call: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         call()
+
+
+@pytest.mark.parametrize("norm", [
+    lambda x: F.layer_norm(x, 3), lambda x: F.rms_norm(x, 3), lambda x: F.group_norm(x, 1),
+    lambda x: F.instance_norm(x), lambda x: F.batch_norm(x, None, None, training=True),
+])  # fmt: skip
+def test_an_array_with_no_tensor_beside_it_is_refused(norm):
+    with pytest.raises(DTypeError, match=r"expected a tensor; got ndarray; make one with cr\.tensor"):
+        norm(np.ones((2, 3), np.float32))

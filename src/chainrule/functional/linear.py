@@ -60,7 +60,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def as_tensor(name: str, given: Any, like: Tensor) -> Any:
     """A tensor or an array, as a tensor; a list is what somebody forgot to convert."""
-    if not isinstance(given, Node | np.ndarray):
+    if not isinstance(given, Node) and not (isinstance(given, np.ndarray) and isinstance(like, Node)):
         raise not_a_tensor(name, given)
     return as_node(given, like, name)
 
