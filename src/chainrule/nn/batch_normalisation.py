@@ -9,9 +9,9 @@ from chainrule.core.node import at_user_line
 from chainrule.errors import ShapeError
 from chainrule.functional import normalisation as functional
 from chainrule.functional.linear import as_tensor
-from chainrule.nn import init
 from chainrule.nn.linear import check_sizes
 from chainrule.nn.module import Module
+from chainrule.nn.normalisation import start_again
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
 
@@ -61,10 +61,7 @@ class _ChannelNorm(Module):
     def reset_parameters(self) -> None:
         """The running statistics as at first, the weight 1 and the bias 0."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        start_again(self.weight, self.bias)
 
     def _fitting(self, input: Tensor, channels: int) -> Tensor:
         """The input as a tensor; channels: which of its dimensions those are.

@@ -26,6 +26,14 @@ def _filled(shape: tuple[int, ...], value: float, dtype: object) -> Parameter:
     return Parameter(creation.full(shape, value, dtype=dtype or dtypes.DEFAULT_FLOAT))
 
 
+def start_again(weight: Parameter | None, bias: Parameter | None) -> None:
+    """What follows a norm as it is at first: the weight 1 and the bias 0, where there are any."""
+    if weight is not None:
+        init.ones_(weight)
+    if bias is not None:
+        init.zeros_(bias)
+
+
 class LayerNorm(Module):
     """(x − mean) / √(var + ε) over the last dimensions, times a weight that starts at 1, plus a bias that starts at 0.
 
@@ -63,10 +71,7 @@ class LayerNorm(Module):
 
     def reset_parameters(self) -> None:
         """The weight 1 and the bias 0 again."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        start_again(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""
@@ -111,8 +116,7 @@ class RMSNorm(Module):
 
     def reset_parameters(self) -> None:
         """The weight 1 again."""
-        if self.weight is not None:
-            init.ones_(self.weight)
+        start_again(self.weight, None)
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""
@@ -168,10 +172,7 @@ class GroupNorm(Module):
 
     def reset_parameters(self) -> None:
         """The weight 1 and the bias 0 again."""
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        start_again(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         """The shape of `input`."""

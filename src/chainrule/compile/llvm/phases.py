@@ -73,7 +73,7 @@ class _Phases:
         threads: int,
         offsets: Mapping[int, int],
     ) -> None:
-        self.tasks, self.plans, self.threads, self.offsets = tasks, plans, threads, offsets
+        self.tasks, self.plans, self.threads = tasks, plans, threads
         self.heights = _heights(plans)
         self._pieces = _pieces(tasks, offsets)
         self._last = {id(buffer): n for n, task in enumerate(tasks) for buffer in (*task.reads, *task.writes)}
@@ -172,18 +172,14 @@ class _Phases:
         return any(self._overlap(x, y) for x, y in pairs if not (x is y and x in but))
 
     def _overlap(self, x: Buffer, y: Buffer) -> bool:
-        if x is y:
-            return True
-        if x.place != "arena" or y.place != "arena":
-            return False
-        start, other = self.offsets[id(x)], self.offsets[id(y)]
-        return start < other + y.bytes and other < start + x.bytes
+        mine, other = self._pieces[id(x)], self._pieces[id(y)]
+        return x is y or (mine.start < other.stop and other.start < mine.stop)
 
 
 class _Touching:
     """Which tasks of a phase touch which pieces of memory, by reading or by writing."""
 
-    def __init__(self, pieces: Mapping[int, Sequence[int]]) -> None:
+    def __init__(self, pieces: Mapping[int, range]) -> None:
         self._pieces = pieces
         self._known: dict[int, dict[int, Placed]] = {}
 
@@ -201,15 +197,15 @@ class _Touching:
         return found
 
 
-def _pieces(tasks: Iterable[Task], offsets: Mapping[int, int]) -> dict[int, Sequence[int]]:
+def _pieces(tasks: Iterable[Task], offsets: Mapping[int, int]) -> dict[int, range]:
     """What memory a buffer is, by its id: two have a piece in common where they are the same bytes, be it in turn."""
     buffers = {id(b): b for task in tasks for b in (*task.reads, *task.writes)}
     spans = {key: (offsets[key], offsets[key] + b.bytes) for key, b in buffers.items() if b.place == "arena"}
     cuts = sorted({at for span in spans.values() for at in span})
     number = {at: n for n, at in enumerate(cuts)}
-    found: dict[int, Sequence[int]] = {key: range(number[lo], number[hi]) for key, (lo, hi) in spans.items()}
+    found = {key: range(number[lo], number[hi]) for key, (lo, hi) in spans.items()}
     others = (key for key in buffers if key not in spans)
-    return found | {key: (n,) for n, key in enumerate(others, len(cuts))}
+    return found | {key: range(n, n + 1) for n, key in enumerate(others, len(cuts))}
 
 
 def _heights(plans: Sequence[Plan | NestPlan]) -> dict[int, int]:

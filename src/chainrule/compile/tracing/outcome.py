@@ -25,6 +25,7 @@ from chainrule.compile.tracing.places import (
 from chainrule.compile.tracing.signature import (
     Arguments,
     Variable,
+    firsts,
     is_dynamic,
     name_guards,
     named_values,
@@ -114,11 +115,10 @@ def trace(
     Raises: TraceError, SymbolicValueError: the function does what depends on values, or what cannot be undone.
     """
     tracer = GraphTracer()
-    first = {id(leaf): i for i, leaf in reversed(list(enumerate(given.leaves)))}
     stand_ins: list[Any] = []
-    for i, leaf in enumerate(given.leaves):
-        if first[id(leaf)] < i:
-            stand_ins.append(stand_ins[first[id(leaf)]])
+    for i, (leaf, first) in enumerate(zip(given.leaves, firsts(given.leaves), strict=True)):
+        if first < i:
+            stand_ins.append(stand_ins[first])
         else:
             stand_ins.append(tracer.argument(leaf, i, path_of(given.spec, i, names)) if is_dynamic(leaf) else leaf)
     args, kwargs = rebuild(given.spec, stand_ins)
@@ -349,9 +349,8 @@ class _Finish:
         return {leaves[id(x)]: x for x in (*tensors_in(variables), *members, *trained) if id(x) in leaves}
 
     def _twice(self) -> tuple[tuple[int, int], ...]:
-        leaves = [(i, leaf) for i, leaf in enumerate(self.given.leaves) if is_dynamic(leaf)]
-        first = {id(leaf): i for i, leaf in reversed(leaves)}
-        return tuple((i, first[id(leaf)]) for i, leaf in leaves if first[id(leaf)] < i)
+        leaves = self.given.leaves
+        return tuple((i, first) for i, first in enumerate(firsts(leaves)) if first < i and is_dynamic(leaves[i]))
 
     def _modules(self) -> tuple[Any, ...]:
         found: dict[int, Any] = {}

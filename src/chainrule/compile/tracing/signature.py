@@ -82,6 +82,12 @@ def path_of(spec: Spec, index: int, names: Sequence[str] = ()) -> str:
     return root + "".join(f"[{part!r}]" for part in rest)
 
 
+def firsts(leaves: Sequence[Any]) -> list[int]:
+    """For each leaf, where the same one stands first among them."""
+    first: dict[int, int] = {}
+    return [first.setdefault(id(leaf), i) for i, leaf in enumerate(leaves)]
+
+
 def names_of(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a function's positional parameters."""
     inner = getattr(function, "forward", function) if not isinstance(function, types.FunctionType) else function
