@@ -3,6 +3,8 @@
 Each case is a line a newcomer might write. The words are checked in part; read them whole with `-v` on a failure.
 """
 
+import inspect
+import pickle
 import re
 
 import numpy as np
@@ -93,7 +95,7 @@ MISTAKES = [
     (lambda: x() @ cr.ones(3, 2, dtype=cr.int64), DTypeError, "must share one dtype; got float32[2,3] @ int64[3,2]"),
     (lambda: (x() > 0) @ (x() > 0).T, DTypeError, "matmul: inputs must share one numeric dtype; got bool"),
     (lambda: x() + "a", DTypeError, "add: expected a tensor; got str"),
-    (lambda: x() @ None, DTypeError, "matmul: expected a tensor; got NoneType"),
+    (lambda: x() @ None, DTypeError, "matmul: expected a tensor; got None"),
     (lambda: cr.exp("a"), DTypeError, "exp: expected a tensor; got str; make one with cr.tensor(…)"),
     (lambda: cr.relu([1.0]), DTypeError, "relu: expected a tensor; got list"),
     (lambda: (x() > 0) - (x() > 0), DTypeError, "sub: needs numbers; got bool[2,3] and bool[2,3]"),
@@ -326,3 +328,65 @@ def test_the_line_is_the_users_however_deep_the_library_is():
 def test_one_column_times_several_rows_is_no_product():
     message = refusal(ShapeError, lambda: cr.ones(3, 1) @ cr.ones(3, 4))
     assert "inner sizes differ: float32[3,1] @ float32[3,4]" in message
+
+
+# --- what is no tensor where one is needed
+
+
+def needing_a_tensor():
+    """(module, name) of each function that the library offers whose first input is a tensor, and nothing else."""
+    for module in (cr, cr.nn.functional):
+        for name in module.__all__:
+            function = getattr(module, name)
+            if inspect.isfunction(function):
+                first = next(iter(inspect.signature(function).parameters.values()), None)
+                if first is not None and first.annotation == "Tensor":
+                    yield module, name
+
+
+OFFERED = [pytest.param(*found, id=f"{found[0].__name__}.{found[1]}") for found in needing_a_tensor()]
+
+
+def test_the_functions_that_need_a_tensor_are_found():
+    names = {param.values[1] for param in OFFERED}
+    assert {"sum", "sort", "exp", "reshape", "gather", "softmax", "gelu", "max_pool2d", "zeros_like"} <= names
+    assert len(OFFERED) > 150
+
+
+@pytest.mark.parametrize("given", [[[1.0, 2.0]], None, "text"], ids=["list", "None", "str"])
+@pytest.mark.parametrize(("module", "name"), OFFERED)
+def test_what_is_no_tensor_is_named(module, name, given):
+    function = getattr(module, name)
+    more = [x() for p in list(inspect.signature(function).parameters.values())[1:]
+            if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]  # fmt: skip
+    with pytest.raises(ChainruleError) as caught:
+        function(given, *more)
+    assert "function(given, *more)" in str(caught.value)
+
+
+def test_the_input_that_is_no_tensor_is_said():
+    got = refusal(DTypeError, lambda: cr.sum([1.0, 2.0]))
+    assert "sum: expected a tensor; got list; make one with cr.tensor(…) first" in got
+    got = refusal(DTypeError, lambda: cr.gather(x(), 0, 1))
+    assert "gather: expected a tensor as index; got int" in got
+    got = refusal(DTypeError, lambda: cr.nn.functional.softmax(None, -1))
+    assert "softmax: expected a tensor; got None; does what made it return anything?" in got
+    got = refusal(DTypeError, lambda: cr.nn.GELU()(np.ones(3)))
+    assert "GELU: expected a tensor; got ndarray" in got
+
+
+def test_other_mistakes_of_a_call_stay_what_they_are():
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        cr.sum()
+
+    class Broken(cr.nn.Module):
+        def forward(self, input):
+            return input.no_such_name
+
+    with pytest.raises(AttributeError, match="no_such_name"):
+        cr.nn.Sequential(Broken())([1.0])
+
+
+def test_a_function_that_is_offered_can_be_pickled():
+    for function in (cr.sum, cr.nn.functional.gelu):
+        assert pickle.loads(pickle.dumps(function)) is function

@@ -30,6 +30,7 @@ from chainrule.array.arrangement import (
     unflatten,
     vstack,
 )  # fmt: skip
+from chainrule.array.asked import offer as _offer
 from chainrule.array.elementwise import (
     abs,
     acos,
@@ -273,6 +274,9 @@ if not _typing.TYPE_CHECKING:  # a checker that saw it would take any name for g
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_AT_FIRST_USE})
+
+
+_offer(globals(), __name__)
 
 
 def is_tensor(value: object) -> _builtins.bool:

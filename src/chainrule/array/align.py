@@ -40,11 +40,14 @@ def as_node(value: Any, like: Any, name: str = "tensor") -> Any:
     return type(like).leaf(array)
 
 
-def not_a_tensor(name: str, value: object) -> ChainruleError:
-    """The error for something that is no tensor where one is needed."""
+def not_a_tensor(name: str, value: object, parameter: str = "") -> ChainruleError:
+    """The error for something that is no tensor where one is needed: as that parameter, where there are several."""
     kind = type(value)
+    wanted = f"{name}: expected a tensor{parameter and f' as {parameter}'}"
+    if value is None:
+        return at_user_line(DTypeError(f"{wanted}; got None; does what made it return anything?"))
     got = kind.__name__ if kind.__name__ != "Tensor" else f"{kind.__module__}.Tensor"  # that of another library
-    return at_user_line(DTypeError(f"{name}: expected a tensor; got {got}; make one with cr.tensor(…) first"))
+    return at_user_line(DTypeError(f"{wanted}; got {got}; make one with cr.tensor(…) first"))
 
 
 def as_dtype(dtype: object) -> np.dtype:

@@ -15,7 +15,6 @@ from chainrule.array.align import (
     expand,
     floating,
     is_scalar,
-    not_a_tensor,
     to_dtype,
     together,
 )
@@ -36,29 +35,22 @@ Operand = Union["Tensor", np.ndarray, bool, int, float]
 def _unary(op: Elementwise, text: str, *, floats_only: bool = True) -> Callable[[Tensor], Tensor]:
     if floats_only:
 
-        def function(x: Any) -> Any:
-            try:
-                return apply(op, (floating(x),))
-            except AttributeError:
-                raise _not_a_tensor(op, x) from None
+        def function(x: Tensor) -> Any:
+            return apply(op, (floating(x),))
     else:
 
-        def function(x: Any) -> Any:
-            try:
-                return apply(op, (x,))
-            except AttributeError:
-                raise _not_a_tensor(op, x) from None
+        def function(x: Tensor) -> Any:
+            return apply(op, (x,))
 
     return _named(function, op, text)
 
 
-def _not_a_tensor(op: Elementwise, x: object) -> Exception:
-    return AttributeError(f"{op.name}: a fault of its kernel") if isinstance(x, Node) else not_a_tensor(op.name, x)
-
-
 def _step(op: Elementwise, text: str) -> Callable[[Tensor], Tensor]:
     # Asks the op's rule first: NumPy makes float16 of a rounded bool.
-    return _named(lambda x: op(x), op, text)
+    def function(x: Tensor) -> Any:
+        return op(x)
+
+    return _named(function, op, text)
 
 
 def _named(function: Callable[..., Any], op: Elementwise, text: str) -> Callable[..., Any]:

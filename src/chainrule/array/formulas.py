@@ -100,11 +100,10 @@ def rad2deg(x: Tensor) -> Tensor:
     return floating(x) * (180 / math.pi)
 
 
-def float_power(x: Any, exponent: Any) -> Tensor:
-    """x to a power, computed in float64."""
-    if isinstance(exponent, Node):
-        return elementwise.pow(x.to(dtypes.float64) if isinstance(x, Node) else x, exponent.to(dtypes.float64))  # type: ignore[attr-defined]
-    return elementwise.pow(x.to(dtypes.float64), float(exponent))
+def float_power(x: Tensor, exponent: Operand) -> Tensor:
+    """x to the power of `exponent`, in float64."""
+    base, power = (v.to(dtypes.float64) if isinstance(v, Node) else v for v in (x, exponent))
+    return elementwise.pow(base, power)  # type: ignore[arg-type]
 
 
 # --- equal within a tolerance

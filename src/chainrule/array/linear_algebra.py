@@ -84,7 +84,7 @@ def outer(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _ranked(name: str, rank: int) -> Any:
-    def product(x: Any, y: Any) -> Any:
+    def product(x: Tensor, y: Tensor) -> Tensor:
         if x.ndim != rank or y.ndim != (rank if name != "mv" else 1):
             raise at_user_line(
                 ShapeError(f"{name}: got {x.aval} and {y.aval}; use matmul for other numbers of dimensions")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from chainrule.array.asked import offer
 from chainrule.functional.activations import (
     elu, gelu, hardsigmoid, hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, selu, sigmoid,
     silu, softmax, softmin, softplus, softsign, tanh, tanhshrink,
@@ -31,3 +32,5 @@ __all__ = [
     "batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm",
     "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d",
 ]  # fmt: skip
+
+offer(globals(), __name__)

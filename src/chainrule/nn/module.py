@@ -13,6 +13,7 @@ import numpy as np
 
 from chainrule import dtypes
 from chainrule.array.align import as_node, check_device, is_device, value_of
+from chainrule.array.asked import blame
 from chainrule.core.alignment import aligned_copy
 from chainrule.core.node import at_user_line
 from chainrule.core.provenance import current_scope, enter_scope, set_scope
@@ -20,6 +21,8 @@ from chainrule.core.tracing import module_changes, tracer
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
 from chainrule.nn.parameter import Parameter
 from chainrule.tensor import Tensor
+
+_OURS = "chainrule."  # the modules whose `forward` is one of this library's
 
 
 class IncompatibleKeys(NamedTuple):
@@ -62,6 +65,10 @@ class Module:
         try:
             enter_scope(self, outer)
             return self.forward(*args, **kwargs)
+        except (AttributeError, TypeError) as error:
+            if type(self).forward.__module__.startswith(_OURS):
+                blame(error, type(self).__name__, self.forward, args, kwargs)
+            raise
         finally:
             set_scope(outer)
 
