@@ -268,6 +268,22 @@ def test_what_is_joined_for_a_product_is_read_by_others_too():
     same(function, *given)
 
 
+def test_many_that_are_joined_are_stored_before_a_sum_in_parts_reads_them():
+    """Half of the rows lie in some, half in others: no loop over the rows of a half can be cut at their edges."""
+
+    def function(xs, w, v):
+        both = cr.cat([x @ w for x in xs])
+        return both.mT @ v, both.sum(0)
+
+    given = [drawn(32, 16, seed=i) for i in range(64)], drawn(16, 96), drawn(2048, 16)
+    found = kernels(written(function, *given))
+    reads = [len({id(e.buffer) for e in walk(*values(k)) if isinstance(e, Load)}) for k in found]
+    assert sorted(reads)[-2:] == [2, 64]
+    (joining,) = (k for k, n in zip(found, reads, strict=True) if n == 64)
+    assert not any(stage.reductions for stage in joining.stages)
+    same(function, *given)
+
+
 # --- nests
 
 

@@ -24,6 +24,8 @@ from chainrule.core.family import Elementwise, Reduction
 from chainrule.core.node import Node
 from chainrule.ops import movement
 
+_MANY = 4  # joined arrays: of fewer, an entry is soon found
+
 
 @dataclass(frozen=True, eq=False)
 class Stores:
@@ -126,7 +128,7 @@ class _Demand:
         if reader.kind != "loops" or not reader.is_full(node.aval.shape) or reader.is_single_row:
             return None
         place = reader.place(node.aval.shape)
-        if place is None or not self._read_in_place(reader, node, place):
+        if place is None or _is_mixed(node, place) or not self._read_in_place(reader, node, place):
             return None
         before = (homes.groups[n] for n in homes.sources_of([node]) if n != reader.number)
         if any(homes.waits(group, reader) for group in before):
@@ -216,7 +218,9 @@ class _Demand:
                 if isinstance(x.op, Reduction) or x is not root:
                     self._push(x)
             elif not loaded:
-                if not self._is_read(group, x, root, own):
+                if x is not root and _is_mixed(x, where):
+                    self._stores.fixed.add(id(x))
+                elif not self._is_read(group, x, root, own):
                     return None
                 self.require(x, group)
             return Number(0, x.aval.dtype)
@@ -254,6 +258,14 @@ class _Demand:
             and len(self._uses.readers(node)) > 1
             and not self._homes.sources_of([node])
         )
+
+
+def _is_mixed(node: Node, where: Where) -> bool:
+    """Is this a join of many, read where no loop can be cut at its edges, so that each entry is asked for its side?"""
+    if node.op is not movement.cat or len(node.inputs) < _MANY:
+        return False
+    position = Flat if isinstance(where, Flat) else where[node.params["dim"]]
+    return not isinstance(position, Affine) or len(position.terms) > 1
 
 
 def _before_joining(node: Node) -> Node:
