@@ -1,14 +1,14 @@
 """A training step against the peers, each at its best: `python benchmarks/peers.py [WORKLOAD …]`; `--help` for more.
 
-Forward, loss, backward and update (SGD; AdamW in f and h), from the same first values; `step(x, y)` is called in a
-Python loop, as a user would, with inputs that take turns, and the loss is read at the end of the loop. Before anything
-is timed, the losses of the first eight steps must agree, in f those of the same step without dropout. How the race is
-run: workloads/race.py. Times are medians; "of the limit" is the share of the time that the products' multiply-adds
-alone would take at what `cr.machine()` measures in the same run, before each workload, the best of them; "this / ours"
-compares each at its best number of threads, and "best peer / ours" leaves out our own eager steps.
+Forward, loss, backward and update (SGD; AdamW in f and h, Adam in g), from the same first values; `step(x, y)` is
+called in a Python loop, as a user would, with inputs that take turns, and the loss is read at the end of the loop.
+Before anything is timed, the losses of the first eight steps must agree, in f those of the same step without dropout.
+How the race is run: workloads/race.py. Times are medians; "of the limit" is the share of the time that the products'
+multiply-adds alone would take at what `cr.machine()` measures in the same run, before each workload, the best of them;
+"this / ours" compares each at its best number of threads, and "best peer / ours" leaves out our own eager steps.
 
-NumPy by hand takes part in a, b and c. Needs the `bench` extra, g++ for torch.compile and clang for tinygrad; whoever
-cannot run is listed. `--json` and `--picture` write what was found; `--read` shows such a JSON again.
+NumPy by hand takes part in a, b and c, tinygrad not in g. Needs the `bench` extra, g++ for torch.compile and clang for
+tinygrad; whoever cannot run is listed. `--json` and `--picture` write what was found; `--read` shows such a JSON again.
 """
 
 from __future__ import annotations

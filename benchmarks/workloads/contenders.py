@@ -11,7 +11,8 @@ from pathlib import Path
 
 from workloads.problems import Problem, Task
 
-NETS = ("dense", "lenet", "block", "transformer", "tabular")
+NETS = ("dense", "lenet", "block", "transformer", "recurrent", "tabular")
+LOOPLESS = tuple(net for net in NETS if net != "recurrent")  # where a layer's steps would be unrolled into one program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ ALL = (
     Contender(name="torch-autotune", title="torch.compile, tuned", module="with_torch", variant="autotuned",
               needs=("torch",), compilers=GXX),
     Contender(name="jax", title="JAX, jit", module="with_jax", needs=("jax", "jaxlib")),
-    Contender(name="tinygrad", title="tinygrad, TinyJit", module="with_tinygrad", needs=("tinygrad",), compilers=CLANG),
+    Contender(name="tinygrad", title="tinygrad, TinyJit", module="with_tinygrad", needs=("tinygrad",), compilers=CLANG,
+              nets=LOOPLESS),
     Contender(name="onnxruntime", title="ONNX Runtime", module="with_onnxruntime", needs=("onnxruntime", "onnx"),
               nets=("dense", "lenet"), tasks=("inference",)),
 )  # fmt: skip

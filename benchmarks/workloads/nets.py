@@ -7,14 +7,19 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from workloads.problems import BLOCK, CATEGORIES, FILTERS, HEADS, HIDDEN, LAYERS, Problem
+from workloads.problems import BLOCK, CATEGORIES, FILTERS, HEADS, HIDDEN, LAYERS, MEMORIES, Problem
 
 
-def loss_of(problem: Problem, library: Any, linear: Callable[[Any, Any, Any], Any]) -> Callable[..., Any]:
+def loss_of(
+    problem: Problem,
+    library: Any,
+    linear: Callable[[Any, Any, Any], Any],
+    recurrent: Callable[[Any, Any], Any] | None = None,
+) -> Callable[..., Any]:
     """`loss(weights, x, y)`; for a net with norms over the batch `loss(weights, x, y, norm)`.
 
-    library: `torch`, or what has its names. linear: its best x @ w + b. norm: `norm(h, place, weight, bias)`, where
-    place is the norm's among all; see `batch_norm`.
+    library: `torch`, or what has its names. linear: its best x @ w + b. recurrent: what its LSTM layers with these
+    weights make of x. norm: `norm(h, place, weight, bias)`, where place is the norm's among all; see `batch_norm`.
     """
     functional = library.nn.functional
 
@@ -51,7 +56,7 @@ def loss_of(problem: Problem, library: Any, linear: Callable[[Any, Any, Any], An
             h = block(blocks[i : i + BLOCK], h, causal=True)
         return linear(functional.layer_norm(h, (h.shape[-1],), g, b), w_out, b_out)
 
-    nets = {"dense": dense, "lenet": lenet, "block": block, "transformer": transformer}
+    nets = {"dense": dense, "lenet": lenet, "block": block, "transformer": transformer, "recurrent": recurrent}
     nets["tabular"] = partial(tabular, library, linear)
 
     def loss(weights: Sequence[Any], x: Any, y: Any, *norm: Callable[..., Any]) -> Any:
@@ -85,6 +90,13 @@ def batch_norm(library: Any, statistics: Sequence[Any]) -> tuple[Callable[..., A
         return library.nn.functional.batch_norm(h, mean, var, g, b, training=True)
 
     return (norm,) if statistics else ()
+
+
+def lstm(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:
+    """The LSTM layers as a module of the library's `nn`, with these tensors as its parameters' values."""
+    model = nn.LSTM(problem.shape[-1], problem.shape[-1], MEMORIES)
+    model.load_state_dict(dict(zip(model.state_dict(), weights, strict=True)))
+    return model
 
 
 def model_of(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:

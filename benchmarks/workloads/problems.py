@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-RATE = 1e-3  # of SGD and of AdamW, whose other numbers are PyTorch's defaults, which are these:
+RATE = 1e-3  # of SGD, of Adam and of AdamW, whose other numbers are PyTorch's defaults, which are these:
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.01
 MOMENTUM, NORM_EPS = 0.1, 1e-5  # of norms
 CLASSES = 10
@@ -24,6 +24,7 @@ FILTERS = (6, 16)  # LeNet's; all of 5×5, the first padded by 2, each followed 
 HIDDEN = (400, 120, 84, CLASSES)  # LeNet's dense layers
 # The tabular net: how many values each column of categories has, and what a layer makes of all columns.
 CATEGORIES, LAYERS, OUTCOMES = (9, 16, 16, 7, 15, 6, 5, 42), (200, 100), 2
+MEMORIES, GATES, MEMORY = 2, 4, 4  # LSTM layers over each other, as wide as their input; gates and parameters of each
 
 Task = Literal["training", "inference"]
 
@@ -34,25 +35,32 @@ class Problem:
 
     name: as on the command line. title: what a table calls it.
     net: "dense" layers with ReLU between them; "lenet"; "block", one of a pre-norm transformer; "transformer", of
-    characters with their positions, causal; or "tabular": numbers, normalised over the batch, beside categories, as
-    vectors; then layers without a bias, each normalised over the batch, with ReLU, and a dense one.
-    shape: of the input, the batch first; of the table's numbers. widths: of dense layers, from input to output.
+    characters with their positions, causal; "recurrent": LSTM layers; or "tabular": numbers, normalised over the batch,
+    beside categories, as vectors; then layers without a bias, each normalised over the batch, with ReLU, and a dense
+    one.
+    shape: of the input, the batch first, but of the recurrent net the steps; of the table's numbers. widths: of dense
+    layers, from input to output.
     dropout: its probability, in the transformer: where the blocks begin, at the attention's weights and at what each
     block's halves add. optimizer: its name in `optim`.
     """
 
     name: str
     title: str
-    net: Literal["dense", "lenet", "block", "transformer", "tabular"]
+    net: Literal["dense", "lenet", "block", "transformer", "recurrent", "tabular"]
     shape: tuple[int, ...]
     widths: tuple[int, ...] = ()
     dropout: float = 0.0
-    optimizer: Literal["SGD", "AdamW"] = "SGD"
+    optimizer: Literal["SGD", "Adam", "AdamW"] = "SGD"
 
     @property
     def has_labels(self) -> bool:
         """Whether the loss is the cross-entropy; else it is the mean squared error."""
-        return self.net != "block" and self.widths[-1:] != (1,)
+        return self.net not in ("block", "recurrent") and self.widths[-1:] != (1,)
+
+    @property
+    def decay(self) -> float:
+        """Of the weights, in each step of Adam or AdamW."""
+        return DECAY if self.optimizer == "AdamW" else 0.0
 
     @property
     def without_dropout(self) -> Problem:
@@ -76,6 +84,7 @@ TRAINING = (
         dropout=0.1,
         optimizer="AdamW",
     ),
+    Problem(name="g", title="LSTM, batch 32, 64 steps", net="recurrent", shape=(64, 32, WIDTH), optimizer="Adam"),
     Problem(name="h", title="tabular, batch 1024", net="tabular", shape=(1024, 6), optimizer="AdamW"),
 )
 INFERENCE = tuple(
@@ -108,51 +117,65 @@ def tabular_widths(problem: Problem) -> tuple[int, ...]:
 # --- first values
 
 
+class _First:
+    """First values, drawn one after the other; float32."""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def draw(self, *shape: int, scale: float) -> np.ndarray:
+        return self._rng.standard_normal(shape).astype(np.float32) * np.float32(scale)
+
+    def dense(self, inputs: int, outputs: int) -> list[np.ndarray]:
+        return [self.draw(inputs, outputs, scale=sqrt(2 / inputs)), np.zeros(outputs, np.float32)]
+
+    def layers(self, widths: tuple[int, ...]) -> list[np.ndarray]:
+        return [w for inputs, outputs in pairwise(widths) for w in self.dense(inputs, outputs)]
+
+    def convolution(self, inputs: int, outputs: int) -> list[np.ndarray]:
+        return [self.draw(outputs, inputs, 5, 5, scale=1 / (5 * sqrt(inputs))), np.zeros(outputs, np.float32)]
+
+    def norm(self, d: int) -> list[np.ndarray]:
+        return [np.ones(d, np.float32), np.zeros(d, np.float32)]
+
+    def block(self, d: int) -> list[np.ndarray]:
+        attention = [*self.dense(d, 3 * d), *self.dense(d, d)]
+        expansion = [*self.dense(d, 4 * d), *self.dense(4 * d, d)]
+        return [*self.norm(d), *attention, *self.norm(d), *expansion]
+
+    def memory(self, d: int) -> list[np.ndarray]:
+        shapes = (GATES * d, d), (GATES * d, d), (GATES * d,), (GATES * d,)
+        return [self.draw(*shape, scale=1 / sqrt(3 * d)) for shape in shapes]
+
+
 def weights(problem: Problem) -> list[np.ndarray]:
     """The parameters, layer by layer, weight before bias; a dense weight is (inputs, outputs). float32.
 
     A block: norm, queries with keys and values, projection, norm, expansion, contraction. The transformer: characters,
-    positions, its blocks, norm, and a dense layer. The tabular net: vectors, norm of the numbers, each layer's weight
-    and norm, and a dense layer.
+    positions, its blocks, norm, and a dense layer. An LSTM layer, as PyTorch has it: of the input (gates · width,
+    width), of the state, and both biases. The tabular net: vectors, norm of the numbers, each layer's weight and norm,
+    and a dense layer.
     """
-    rng = np.random.default_rng(0)
-
-    def draw(*shape: int, scale: float) -> np.ndarray:
-        return rng.standard_normal(shape).astype(np.float32) * np.float32(scale)
-
-    def dense(inputs: int, outputs: int) -> list[np.ndarray]:
-        return [draw(inputs, outputs, scale=sqrt(2 / inputs)), np.zeros(outputs, np.float32)]
-
-    def layers(widths: tuple[int, ...]) -> list[np.ndarray]:
-        return [w for inputs, outputs in pairwise(widths) for w in dense(inputs, outputs)]
-
-    def convolution(inputs: int, outputs: int) -> list[np.ndarray]:
-        return [draw(outputs, inputs, 5, 5, scale=1 / (5 * sqrt(inputs))), np.zeros(outputs, np.float32)]
-
-    def norm(d: int) -> list[np.ndarray]:
-        return [np.ones(d, np.float32), np.zeros(d, np.float32)]
-
-    def block(d: int) -> list[np.ndarray]:
-        attention, expansion = [*dense(d, 3 * d), *dense(d, d)], [*dense(d, 4 * d), *dense(4 * d, d)]
-        return [*norm(d), *attention, *norm(d), *expansion]
-
+    first = _First()
     match problem.net:
         case "dense":
-            return layers(problem.widths)
+            return first.layers(problem.widths)
         case "lenet":
-            first, second = FILTERS
-            return [*convolution(1, first), *convolution(first, second), *layers(HIDDEN)]
+            few, many = FILTERS
+            return [*first.convolution(1, few), *first.convolution(few, many), *first.layers(HIDDEN)]
         case "block":
-            return block(problem.shape[-1])
+            return first.block(problem.shape[-1])
         case "transformer":
-            tables = [draw(rows, WIDTH, scale=0.02) for rows in (CHARACTERS, problem.shape[1])]
-            blocks = [w for _ in range(BLOCKS) for w in block(WIDTH)]
-            return [*tables, *blocks, *norm(WIDTH), *dense(WIDTH, CHARACTERS)]
+            tables = [first.draw(rows, WIDTH, scale=0.02) for rows in (CHARACTERS, problem.shape[1])]
+            blocks = [w for _ in range(BLOCKS) for w in first.block(WIDTH)]
+            return [*tables, *blocks, *first.norm(WIDTH), *first.dense(WIDTH, CHARACTERS)]
+        case "recurrent":
+            return [w for _ in range(MEMORIES) for w in first.memory(problem.shape[-1])]
         case "tabular":
-            vectors = [draw(n, vector_width(n), scale=1.0) for n in CATEGORIES]
+            vectors = [first.draw(n, vector_width(n), scale=1.0) for n in CATEGORIES]
             *hidden, last = pairwise(tabular_widths(problem))
-            layers_normed = [w for m, n in hidden for w in (dense(m, n)[0], *norm(n))]
-            return [*vectors, *norm(problem.shape[1]), *layers_normed, *dense(*last)]
+            normed = [w for m, n in hidden for w in (first.dense(m, n)[0], *first.norm(n))]
+            return [*vectors, *first.norm(problem.shape[1]), *normed, *first.dense(*last)]
 
 
 def statistics(problem: Problem) -> list[list[np.ndarray]]:
@@ -182,7 +205,7 @@ def batches(problem: Problem, count: int) -> list[tuple[Any, np.ndarray]]:
         if problem.has_labels:
             y = rng.integers(0, CLASSES, len(x))
         else:
-            y = rng.standard_normal(problem.shape if problem.net == "block" else len(x)).astype(np.float32)
+            y = rng.standard_normal(len(x) if problem.net == "dense" else problem.shape).astype(np.float32)
         drawn.append((x, y))
     return drawn
 
@@ -220,6 +243,10 @@ def operations(problem: Problem) -> int:
             _, length = problem.shape
             head = dense(batch * length, (WIDTH, CHARACTERS))
             return 3 * (BLOCKS * block(WIDTH, length * (length + 1) // 2) + sum(head))
+        case "recurrent":
+            steps, batch, d = problem.shape
+            of_input, of_state = (2 * n * batch * d * GATES * d for n in (steps, steps - 1))  # the first state is 0
+            return 3 * MEMORIES * (of_input + of_state) - of_input
         case "tabular":
             return 3 * sum(dense(batch, tabular_widths(problem)))  # before the first layer there are vectors to learn
     return 3 * sum(products) - products[0]

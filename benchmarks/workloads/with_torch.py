@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from workloads.nets import batch_norm, loss_of, model_of
-from workloads.problems import BETAS, DECAY, EPS, MOMENTUM, RATE, Job, Running, statistics
+from workloads.nets import batch_norm, loss_of, lstm, model_of
+from workloads.problems import BETAS, EPS, GATES, MEMORY, MOMENTUM, RATE, Job, Running, statistics
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "compiled": {"cpp_wrapper": True},
@@ -31,7 +31,11 @@ def training(job: Job) -> Running:
 
 
 def eager_step(weights: list[Any], running: list[Any], job: Job) -> Any:
-    loss_function, norm = loss_of(job.problem, torch, linear), batch_norm(torch, running)
+    recurrent = None
+    if job.problem.net == "recurrent":
+        layers = lstm(job.problem, torch.nn, weights)
+        weights, recurrent = list(layers.parameters()), lambda _, x: layers(x)[0]
+    loss_function, norm = loss_of(job.problem, torch, linear, recurrent), batch_norm(torch, running)
     for w in weights:
         w.requires_grad_()
     optimizer = getattr(torch.optim, job.problem.optimizer)(weights, lr=RATE, fused=True)
@@ -47,7 +51,7 @@ def eager_step(weights: list[Any], running: list[Any], job: Job) -> Any:
 
 
 def one_graph(weights: list[Any], running: list[Any], job: Job) -> Any:
-    loss_function = loss_of(job.problem, torch, linear)
+    loss_function = loss_of(job.problem, torch, linear, unrolled)
 
     def loss_and_statistics(weights: list[Any], x: Any, y: Any) -> tuple[Any, list[Any]]:
         # What is differentiated may update nothing in place: what the batch has is given out. It is asked for as
@@ -62,7 +66,7 @@ def one_graph(weights: list[Any], running: list[Any], job: Job) -> Any:
         return loss_function(weights, x, y, *((norm,) if running else ())), seen
 
     derivative = torch.func.grad_and_value(loss_and_statistics, has_aux=True)
-    update, state = {"SGD": sgd, "AdamW": adamw}[job.problem.optimizer](weights)
+    update, state = sgd(weights) if job.problem.optimizer == "SGD" else adam(weights, job.problem.decay)
     torch.set_grad_enabled(False)  # what is differentiated is so inside; one less check at each call
 
     @torch.compile(fullgraph=True, options=OPTIONS[job.variant])
@@ -77,6 +81,21 @@ def one_graph(weights: list[Any], running: list[Any], job: Job) -> Any:
     return lambda x, y: graph(weights, state, running, x, y)
 
 
+def unrolled(weights: list[Any], x: Any) -> Any:
+    """LSTM layers step by step: `torch.compile` takes no `nn.LSTM`."""
+    for i in range(0, len(weights), MEMORY):
+        w_input, w_state, b_input, b_state = weights[i : i + MEMORY]
+        h = c = x.new_zeros(x.shape[1:])
+        out = []
+        for driven in torch.nn.functional.linear(x, w_input, b_input + b_state).unbind(0):
+            taken, kept, new, shown = (driven + h @ w_state.T).chunk(GATES, 1)
+            c = kept.sigmoid() * c + taken.sigmoid() * new.tanh()
+            h = shown.sigmoid() * c.tanh()
+            out.append(h)
+        x = torch.stack(out)
+    return x
+
+
 def sgd(_: list[Any]) -> tuple[Any, None]:
     """The update, written out for the compiler, and its state."""
 
@@ -87,7 +106,7 @@ def sgd(_: list[Any]) -> tuple[Any, None]:
     return update, None
 
 
-def adamw(weights: list[Any]) -> tuple[Any, Any]:
+def adam(weights: list[Any], decay: float) -> tuple[Any, Any]:
     """The update, written out for the compiler, and its state: the steps so far, means and mean squares."""
 
     def update(weights: list[Any], state: Any, gradients: list[Any]) -> None:
@@ -97,7 +116,7 @@ def adamw(weights: list[Any]) -> tuple[Any, Any]:
         for w, g, mean, square in zip(weights, gradients, means, squares, strict=True):
             mean.lerp_(g, 1 - beta1)
             square.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            w.mul_(1 - RATE * DECAY).sub_(rate * mean / (square.sqrt() / root + EPS))
+            w.mul_(1 - RATE * decay).sub_(rate * mean / (square.sqrt() / root + EPS))
 
     zeros = [[torch.zeros_like(w) for w in weights] for _ in range(2)]
     return update, (torch.zeros(()), *zeros)

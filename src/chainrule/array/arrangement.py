@@ -12,12 +12,14 @@ from chainrule import dtypes
 from chainrule.array import elementwise, indexing, manipulation
 from chainrule.array.align import broadcast_shapes, expand, one_dim, sizes
 from chainrule.core.node import at_user_line
-from chainrule.core.tracing import known
+from chainrule.core.tracing import known, tracer
 from chainrule.errors import ArgumentError, ShapeError, SymbolicValueError
 from chainrule.ops import movement
 
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
+
+_MANY = 8  # slices: fewer are cut from the whole one by one
 
 # --- dimensions
 
@@ -148,7 +150,19 @@ def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     where = one_dim("unbind", dim, x.ndim)
     if x.ndim == 0:
         raise at_user_line(ShapeError(f"unbind: {x.aval} has no dimension to take apart"))
-    return tuple(select(x, where, i) for i in range(x.shape[where]))
+    return _slices(x, where)
+
+
+def _slices(x: Tensor, dim: int) -> tuple[Tensor, ...]:
+    """By halves, as a slice's gradient is as large as what it was cut from: those of n slices of one would cost n².
+
+    What is compiled joins them anyway.
+    """
+    n = x.shape[dim]
+    if n > _MANY and tracer() is None:
+        halves = manipulation.narrow(x, dim, 0, n // 2), manipulation.narrow(x, dim, n // 2, n - n // 2)
+        return tuple(part for half in halves for part in _slices(half, dim))
+    return tuple(select(x, dim, i) for i in range(n))
 
 
 def select(x: Tensor, dim: int, index: int) -> Tensor:
