@@ -239,6 +239,21 @@ def test_a_recurrence_is_not_computed_from_its_beginning_by_each_step():
     assert trained(12) < 4 * trained(4)
 
 
+def test_the_gates_of_a_recurrence_are_computed_once():
+    """Cut from one product, they have no loops of their own; the backward pass reads what the forward pass made."""
+    cr.manual_seed(0)
+    layer, steps = cr.nn.LSTM(8, 16), 6
+
+    def gradients(x):
+        layer.zero_grad()
+        layer(x)[0].sum().backward()
+        return [p.grad for p in layer.parameters()]
+
+    found = kernels(written(gradients, drawn(steps, 4, 8)))
+    dear = [e.op.name for k in found for e in walk(*values(k)) if isinstance(e, Compute) and e.op.dear]
+    assert (dear.count("sigmoid"), dear.count("tanh")) == (3 * steps, 2 * steps)
+
+
 def test_threads_share_what_is_scattered_for_a_product():
     """Rows of 1 KB, without room between: each thread clears the stretches that it adds to."""
 

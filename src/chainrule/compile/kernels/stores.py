@@ -256,7 +256,6 @@ class _Demand:
             isinstance(node.op, Elementwise)
             and node.op.dear
             and len(self._uses.readers(node)) > 1
-            and not self._homes.sources_of([node])
         )
 
 
