@@ -13,9 +13,13 @@ that it has no use for. With 4 KB between them the page's net still lost a micro
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping
+import heapq
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
 
 from chainrule.compile.kernels.buffer import Buffer
 from chainrule.compile.kernels.schedule import Schedule
@@ -26,6 +30,8 @@ _LONGER = 8  # tasks
 _SHARED = 1 << 13  # bytes from which on threads share a temporary, as a rule
 _BETWEEN = 1 << 14  # bytes between two of those
 _MOST = 1 << 26  # bytes: beyond, no more than twice what is needed is spent on it
+
+Life = tuple[Buffer, int, int]  # a temporary, and the first and the last task that touches it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,49 +81,86 @@ def planned(schedule: Schedule, threads: int = 1) -> Arena:
 
     Small ones count as alive for some tasks more: what takes their place sooner would have to wait for their readers.
     """
-    lives: dict[int, tuple[Buffer, int, int]] = {}
+    lives: dict[int, Life] = {}
     for number, task in enumerate(schedule.tasks):
         for buffer in (*task.writes, *task.reads):
             if buffer.place == "arena":
                 _, first, _ = lives.get(id(buffer), (buffer, number, number))
                 lives[id(buffer)] = buffer, first, number
-    compact = _placed(lives, apart=False)
+    wanted = sorted(lives.values(), key=lambda life: (-life[0].bytes, life[1], life[0].name))
     if threads == 1:
-        return compact
-    apart = _placed(lives, apart=True)
-    return apart if apart.size <= max(_MOST, 2 * compact.size) else compact
+        return _compact(wanted)
+    apart = _apart(wanted)
+    if apart.size > _MOST:
+        compact = _compact(wanted)
+        if apart.size > 2 * compact.size:
+            return compact
+    return apart
 
 
-def _placed(lives: Mapping[int, tuple[Buffer, int, int]], *, apart: bool) -> Arena:
-    """A plan. lives: each temporary, by id, with its first and last task; apart: as is better for several threads."""
-    between = _BETWEEN if apart else 0
-    stays: list[Stay] = []  # by where they begin
-    for buffer, first, last in sorted(lives.values(), key=lambda life: (-life[0].bytes, life[1], life[0].name)):
-        until = _free_after(buffer, last)
-        alive = [s for s in stays if s.first <= until and first <= s.until]
-        start = None
-        if apart:
-            again = sorted({s.start for s in stays if s.buffer.bytes == buffer.bytes} - {s.start for s in alive})
-            start = next(
-                (at for at in again if not any(at < s.stop and s.start < at + buffer.bytes for s in alive)), None
-            )
-        if start is None:
-            start = _lowest(buffer, stays if apart else alive, between)
+def _compact(wanted: Sequence[Life]) -> Arena:
+    """Each at the lowest place that is free as long as it lives."""
+    taken = _Taken(0)
+    for buffer, first, last in wanted:
+        taken.add(buffer, first, last, taken.lowest(buffer, taken.alive(first, _free_after(buffer, last))))
+    return taken.arena()
+
+
+def _apart(wanted: Sequence[Life]) -> Arena:
+    """Each where one of the same size lay, the lowest such place that is free; else at a place that nothing lay at.
+
+    Of one size, those come first that begin to live first: a place is free once the last that lay there is done.
+    """
+    taken, size = _Taken(_BETWEEN), -1
+    free, busy = list[int](), list[tuple[int, int]]()  # heaps, of places of this size; busy: (until, start)
+    for buffer, first, last in wanted:
+        if buffer.bytes != size:
+            size, free, busy = buffer.bytes, [], []
+        while busy and busy[0][0] < first:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        start = heapq.heappop(free) if free else taken.lowest(buffer, slice(None))
+        heapq.heappush(busy, (taken.add(buffer, first, last, start).until, start))
+    return taken.arena()
+
+
+class _Taken:
+    """What has its place already.
+
+    between: bytes between large ones.
+    """
+
+    def __init__(self, between: int) -> None:
+        self._between = between
+        self._stays: list[Stay] = []  # by where they begin
+        # Of each, in the same order: where it begins, where it ends, is it large, the tasks in which it is not free.
+        self._columns = np.empty((5, 0), np.int64)
+
+    def alive(self, first: int, until: int) -> np.ndarray:
+        """Which are not free at some time between two tasks."""
+        found: np.ndarray = (self._columns[3] <= until) & (self._columns[4] >= first)
+        return found
+
+    def lowest(self, buffer: Buffer, among: np.ndarray | slice) -> int:
+        """The lowest place that is free of some."""
+        starts, stops, large = self._columns[:3, among]
+        gaps = large * (self._between if buffer.bytes >= _SHARED else 0)
+        behind = np.maximum.accumulate(np.append(0, aligned(stops + gaps)))
+        (fits,) = np.nonzero(behind[:-1] + buffer.bytes + gaps <= starts)
+        return int(behind[fits[0] if len(fits) else -1])
+
+    def add(self, buffer: Buffer, first: int, last: int, start: int) -> Stay:
+        """Note what lies there from now on."""
         stay = Stay(buffer=buffer, start=start, first=first, last=last)
-        bisect.insort_right(stays, stay, key=lambda s: s.start)
-    size = max((aligned(s.stop) for s in stays), default=0)
-    return Arena(stays=tuple(stays), size=size, between=between)
+        at = bisect.bisect_right(self._stays, start, key=operator.attrgetter("start"))
+        self._stays.insert(at, stay)
+        column = start, stay.stop, buffer.bytes >= _SHARED, first, stay.until
+        self._columns = np.insert(self._columns, at, column, axis=1)
+        return stay
 
-
-def _lowest(buffer: Buffer, taken: Iterable[Stay], between: int) -> int:
-    """The lowest place that is free, among some by where they begin."""
-    start = 0
-    for other in taken:
-        gap = between if min(buffer.bytes, other.buffer.bytes) >= _SHARED else 0
-        if start + buffer.bytes + gap <= other.start:
-            break
-        start = max(start, aligned(other.stop + gap))
-    return start
+    def arena(self) -> Arena:
+        """The plan."""
+        size = max((aligned(s.stop) for s in self._stays), default=0)
+        return Arena(stays=tuple(self._stays), size=size, between=self._between)
 
 
 def _free_after(buffer: Buffer, last: int) -> int:

@@ -252,11 +252,7 @@ class _Demand:
 
     def _is_once(self, node: Node) -> bool:
         """Is a free node better computed once than by each reader?"""
-        return (
-            isinstance(node.op, Elementwise)
-            and node.op.dear
-            and len(self._uses.readers(node)) > 1
-        )
+        return isinstance(node.op, Elementwise) and node.op.dear and len(self._uses.readers(node)) > 1
 
 
 def _is_mixed(node: Node, where: Where) -> bool:
