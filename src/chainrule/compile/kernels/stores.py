@@ -243,7 +243,7 @@ class _Demand:
                 return True  # stored, if only for others: nor is asked again of which part an entry is
         if x is root and own is None:
             return False
-        return (own is not None and not is_move(x)) or self._is_once(x)
+        return (own is not None and not is_move(x)) or (self._is_once(x) and not self._waits(x, group))
 
     def _waits(self, node: Node, group: Group) -> bool:
         """Is what a node is computed from known only after a group has run?"""
