@@ -136,27 +136,29 @@ def empty(
     return zeros(*shape, dtype=dtype, requires_grad=requires_grad, device=device)
 
 
-def empty_like(x: Tensor, dtype: object = None, *, device: object = None) -> Tensor:
+def empty_like(x: Tensor, dtype: object = None, *, requires_grad: bool = False, device: object = None) -> Tensor:
     """As `empty`, with the shape and dtype of `x`."""
-    return zeros_like(x, dtype, device=device)
+    return zeros_like(x, dtype, requires_grad=requires_grad, device=device)
 
 
-def zeros_like(x: Tensor, dtype: object = None, *, device: object = None) -> Tensor:
+def zeros_like(x: Tensor, dtype: object = None, *, requires_grad: bool = False, device: object = None) -> Tensor:
     """Every entry 0, with the shape and dtype of `x`."""
     check_device("zeros_like", device)
-    return zeros(x.shape, dtype=dtype or x.dtype)
+    return zeros(x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def ones_like(x: Tensor, dtype: object = None, *, device: object = None) -> Tensor:
+def ones_like(x: Tensor, dtype: object = None, *, requires_grad: bool = False, device: object = None) -> Tensor:
     """Every entry 1, with the shape and dtype of `x`."""
     check_device("ones_like", device)
-    return ones(x.shape, dtype=dtype or x.dtype)
+    return ones(x.shape, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
-def full_like(x: Tensor, fill_value: float, dtype: object = None, *, device: object = None) -> Tensor:
+def full_like(
+    x: Tensor, fill_value: float, dtype: object = None, *, requires_grad: bool = False, device: object = None
+) -> Tensor:
     """Every entry `fill_value`, with the shape and dtype of `x`."""
     check_device("full_like", device)
-    return full(x.shape, fill_value=fill_value, dtype=dtype or x.dtype)
+    return full(x.shape, fill_value=fill_value, dtype=dtype or x.dtype, requires_grad=requires_grad)
 
 
 def eye(

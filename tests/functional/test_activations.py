@@ -25,6 +25,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mish", {}),
     ("sigmoid", {}),
     ("hardsigmoid", {}),
+    ("hardswish", {}),
     ("logsigmoid", {}),
     ("tanh", {}),
     ("tanhshrink", {}),

@@ -24,6 +24,10 @@ def pair(name: str = "SGD", **options: Any) -> tuple[Any, Any]:
         ("StepLR", {"step_size": 3}),
         ("StepLR", {"step_size": 4, "gamma": 0.5}),
         ("ExponentialLR", {"gamma": 0.9}),
+        ("MultiStepLR", {"milestones": [8, 3, 20, 8]}),
+        ("MultiStepLR", {"milestones": [0, 5], "gamma": 0.5}),
+        ("LinearLR", {}),
+        ("LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 12}),
         ("CosineAnnealingLR", {"T_max": 10}),
         ("CosineAnnealingLR", {"T_max": 7, "eta_min": 0.01}),  # and up again, and down
         ("LambdaLR", {"lr_lambda": lambda t: 0.9**t}),
@@ -90,6 +94,11 @@ def test_what_does_not_fit_is_refused() -> None:
         optim.StepLR(0.1, 3)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="step_size must be ≥ 1"):
         optim.StepLR(optimizer, 0)
+    for options, says in (({"start_factor": 0.0}, "start_factor"), ({"end_factor": 2.0}, "end_factor")):
+        with pytest.raises(ArgumentError, match=f"{says}: 0"):
+            optim.LinearLR(optimizer, **options)
+    with pytest.raises(ArgumentError, match="total_iters must be ≥ 1; got 0"):
+        optim.LinearLR(optimizer, total_iters=0)
     with pytest.raises(ArgumentError, match="T_max must be ≥ 1"):
         optim.CosineAnnealingLR(optimizer, 0)
     with pytest.raises(ArgumentError, match="1 functions for 2 groups"):

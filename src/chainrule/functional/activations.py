@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
 __all__ = [
-    "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
-    "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
+    "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
 ]  # fmt: skip
 
 
@@ -226,6 +226,17 @@ def hardsigmoid(input: Tensor) -> Tensor:
     Returns: the shape of `input`.
     """
     return relu6(input + 3.0) / 6.0
+
+
+def hardswish(input: Tensor) -> Tensor:
+    """x · min(max(x + 3, 0), 6) / 6: `silu` with three straight lines for its sigmoid.
+
+    Args:
+        input: any shape, float.
+    Returns: the shape of `input`.
+    Source: Howard et al. (2019), Searching for MobileNetV3, arXiv:1905.02244.
+    """
+    return input * hardsigmoid(input)
 
 
 def softmax(input: Tensor, dim: int, *, dtype: object = None) -> Tensor:

@@ -4,8 +4,8 @@
 
 from chainrule.nn import functional, init, utils
 from chainrule.nn.activations import (
-    ELU, GELU, SELU, Hardsigmoid, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid,
-    SiLU, Softmax, Softplus, Softsign, Tanh, Tanhshrink,
+    ELU, GELU, SELU, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6,
+    Sigmoid, SiLU, Softmax, Softplus, Softsign, Tanh, Tanhshrink,
 )  # fmt: skip
 from chainrule.nn.attention import MultiheadAttention, TransformerEncoderLayer
 from chainrule.nn.batch_normalisation import BatchNorm1d, BatchNorm2d, BatchNorm3d, InstanceNorm1d, InstanceNorm2d
@@ -15,7 +15,7 @@ from chainrule.nn.convolution import (
 )  # fmt: skip
 from chainrule.nn.linear import Dropout, Embedding, Flatten, Identity, Linear, Unflatten
 from chainrule.nn.losses import (
-    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
+    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
 )  # fmt: skip
 from chainrule.nn.module import Module
 from chainrule.nn.normalisation import GroupNorm, LayerNorm, RMSNorm
@@ -31,7 +31,8 @@ __all__ = [
     "RMSNorm",
     "MultiheadAttention", "TransformerEncoderLayer",
     "GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell",
-    "ELU", "GELU", "SELU", "Hardsigmoid", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "ReLU",
-    "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh", "Tanhshrink",
-    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss",
+    "ELU", "GELU", "SELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish",
+    "PReLU", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh", "Tanhshrink",
+    "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "KLDivLoss", "L1Loss", "MSELoss", "NLLLoss",
+    "SmoothL1Loss",
 ]  # fmt: skip

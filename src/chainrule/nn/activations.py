@@ -200,6 +200,18 @@ class Hardsigmoid(Pointwise):
         return functional.hardsigmoid(input)
 
 
+class Hardswish(Pointwise):
+    """x · min(max(x + 3, 0), 6) / 6.
+
+    Args:
+        inplace: accepted, and of no effect.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The shape of `input`."""
+        return functional.hardswish(input)
+
+
 class LogSigmoid(Module):
     """log σ(x), without overflow."""
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from chainrule.array.asked import offer
 from chainrule.functional.activations import (
-    elu, gelu, hardsigmoid, hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, selu, sigmoid,
-    silu, softmax, softmin, softplus, softsign, tanh, tanhshrink,
+    elu, gelu, hardsigmoid, hardswish, hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, selu,
+    sigmoid, silu, softmax, softmin, softplus, softsign, tanh, tanhshrink,
 )  # fmt: skip
 from chainrule.functional.attention import scaled_dot_product_attention
 from chainrule.functional.convolution import conv1d, conv2d, overlap_add, windows
@@ -21,8 +21,8 @@ from chainrule.functional.normalisation import batch_norm, group_norm, instance_
 from chainrule.functional.pooling import adaptive_avg_pool2d, avg_pool1d, avg_pool2d, max_pool1d, max_pool2d
 
 __all__ = [
-    "elu", "gelu", "hardsigmoid", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu", "relu",
-    "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
+    "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_softmax", "logsigmoid", "mish", "prelu",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "tanh", "tanhshrink",
     "scaled_dot_product_attention",
     "conv1d", "conv2d", "overlap_add", "windows",
     "cosine_similarity", "normalize",

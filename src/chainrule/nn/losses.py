@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from chainrule.functional import losses as functional
 from chainrule.functional.losses import Reduction
 from chainrule.nn.module import Module
@@ -137,6 +139,23 @@ class NLLLoss(_WeightedLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """(n, classes) and (n,) to ()."""
         return functional.nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+
+
+class KLDivLoss(Module):
+    """The Kullback–Leibler divergence of a distribution from another, given by its logarithms.
+
+    Args:
+        reduction: "mean" over all entries, "batchmean" over the first dimension, "sum" or "none".
+        log_target: whether targets are logarithms.
+    """
+
+    def __init__(self, reduction: Reduction | Literal["batchmean"] = "mean", log_target: bool = False) -> None:
+        super().__init__()
+        self.reduction, self.log_target = reduction, log_target
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Log-probabilities and probabilities, of one shape, to ()."""
+        return functional.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
 class BCELoss(_WeightedLoss):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from chainrule.optim.schedule import CosineAnnealingLR, ExponentialLR, LambdaLR, OneCycleLR, StepLR
+from chainrule.optim.schedule import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    StepLR,
+)
 
-__all__ = ["CosineAnnealingLR", "ExponentialLR", "LambdaLR", "OneCycleLR", "StepLR"]
+__all__ = ["CosineAnnealingLR", "ExponentialLR", "LambdaLR", "LinearLR", "MultiStepLR", "OneCycleLR", "StepLR"]

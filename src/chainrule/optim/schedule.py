@@ -5,6 +5,7 @@ The rate is computed from the step alone, never from the last rate, so that no r
 
 from __future__ import annotations
 
+import bisect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,60 @@ class StepLR(Scheduler):
 
     def _rate(self, step: int, base: float, group: int) -> float:
         return base * self.gamma ** (step // self.step_size)
+
+
+@final
+class MultiStepLR(Scheduler):
+    """η · γⁿ, where n counts the milestones that are past: a drop at each.
+
+    Args:
+        optimizer: whose rates to set.
+        milestones: the steps from which on a drop counts; one that comes twice counts twice.
+        gamma: γ, the factor of a drop.
+    """
+
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
+        self.milestones, self.gamma = sorted(milestones), gamma
+        super().__init__(optimizer)
+
+    def _rate(self, step: int, base: float, group: int) -> float:
+        return float(base * self.gamma ** bisect.bisect_right(self.milestones, step))
+
+
+@final
+class LinearLR(Scheduler):
+    """η times a factor that goes in a straight line from `start_factor` to `end_factor`: a warm-up.
+
+    Args:
+        optimizer: whose rates to set.
+        start_factor: the factor of the first step, 0 < factor ≤ 1.
+        end_factor: the factor of the last and of all that follow, 0 ≤ factor ≤ 1.
+        total_iters: steps from one to the other, ≥ 1.
+    Raises: ArgumentError: a number outside its range.
+
+    >>> import chainrule as cr
+    >>> optimizer = cr.optim.SGD([cr.zeros(1, requires_grad=True)], lr=0.5)
+    >>> schedule = cr.optim.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+    >>> schedule.step()
+    >>> schedule.get_last_lr()
+    [0.375]
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
+    ) -> None:
+        if not 0 < start_factor <= 1:
+            raise at_user_line(ArgumentError(f"LinearLR: start_factor: 0 < factor ≤ 1; got {start_factor}"))
+        if not 0 <= end_factor <= 1:
+            raise at_user_line(ArgumentError(f"LinearLR: end_factor: 0 ≤ factor ≤ 1; got {end_factor}"))
+        if total_iters < 1:
+            raise at_user_line(ArgumentError(f"LinearLR: total_iters must be ≥ 1; got {total_iters}"))
+        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
+        super().__init__(optimizer)
+
+    def _rate(self, step: int, base: float, group: int) -> float:
+        share = min(step, self.total_iters) / self.total_iters
+        return base * (self.start_factor + (self.end_factor - self.start_factor) * share)
 
 
 @final

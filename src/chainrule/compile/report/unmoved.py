@@ -88,6 +88,8 @@ class _Unmoved:
             return self.text(x.inputs[0])
         if isinstance(x.op, Reduction):
             return self._reduction(x)
+        if x.op is movement.reshape:
+            return self._with_units(x)
         if not any(map(_has_moved, x.inputs)):
             return None
         if x.op is contraction.matmul and x is not self.root and _parts_of_product(*x.inputs) > 1:
@@ -95,6 +97,24 @@ class _Unmoved:
         if not isinstance(x.op, Elementwise) and x.op not in _SAYABLE:
             raise _Unsayable
         return None
+
+    def _with_units(self, x: Any) -> Written | None:
+        """Dimensions of size 1, new or gone, beside those of the value that the user knows."""
+        (y,) = x.inputs
+        shape, dims = dims_of(y)
+        if dims == _own(y.aval.shape):
+            return None
+        after: list[int] = []
+        last = -1  # the user's dimension that stands last: a part of it that follows is joined with it
+        for atoms in _reshaped(_flat(dims), x.aval.shape):
+            if not atoms:
+                after, last = [*after, 1], -1
+            for dim, size in atoms:
+                after, last = [*after[:-1], after[-1] * size] if dim == last else [*after, size], dim
+        if not movement.unit_dims_only(shape, tuple(after)):
+            raise _Unsayable
+        template = x.op.notation.template("text", (Aval(shape, x.aval.dtype),), {"shape": tuple(after)})
+        return Written(template.format(self.text(y).text), x.op.notation.strength("text"))
 
     def _reduction(self, x: Any) -> Written | None:
         """Along dimensions of the value behind the reordering: all of each, or of some a part."""
@@ -153,12 +173,29 @@ def dims_of(x: Any) -> tuple[Shape, list[Atoms]]:
     if isinstance(x.op, Elementwise):
         found = [dims_of(y) for y in x.inputs if y.constant is None and y.op is not movement.expand]
         shape, dims = max(found, key=lambda each: len(each[0]), default=(shape, dims))
+    elif isinstance(x.op, Reduction):
+        shape, dims = _reduced(x, shape, dims)
     for move in reversed(moves):
         if move.op is movement.permute:
             dims = [dims[d] for d in move.params["dims"]]
         else:
-            dims = _reshaped([atom for atoms in dims for atom in atoms], move.aval.shape)
+            dims = _reshaped(_flat(dims), move.aval.shape)
     return shape, dims
+
+
+def _reduced(x: Any, shape: Shape, dims: list[Atoms]) -> tuple[Shape, list[Atoms]]:
+    """`dims_of` a reduction: those of its input that it leaves, if it takes others whole; its own else."""
+    inner, found = dims_of(x.inputs[0])
+    gone = {dim for d in x.params["dim"] for dim, _ in found[d]}
+    left = [atoms for d, atoms in enumerate(found) if d not in x.params["dim"]]
+    if x.params["keepdim"] or found == _own(x.inputs[0].aval.shape) or any(dim in gone for dim, _ in _flat(left)):
+        return shape, dims
+    kept = [dim for dim in range(len(inner)) if dim not in gone]
+    return tuple(inner[dim] for dim in kept), [[(kept.index(dim), n) for dim, n in atoms] for atoms in left]
+
+
+def _flat(dims: list[Atoms]) -> Atoms:
+    return [atom for atoms in dims for atom in atoms]
 
 
 def _own(shape: Shape) -> list[Atoms]:
@@ -168,7 +205,7 @@ def _own(shape: Shape) -> list[Atoms]:
 def is_split(shape: Shape, parts: Shape) -> bool:
     """Can dimensions of these sizes be those of a shape, some of them taken apart or joined with the next?"""
     try:
-        _reshaped([atom for atoms in _own(shape) for atom in atoms], parts)
+        _reshaped(_flat(_own(shape)), parts)
     except _Unsayable:
         return False
     return True
