@@ -299,6 +299,18 @@ def test_many_that_are_joined_are_stored_before_a_sum_in_parts_reads_them():
     same(function, *given)
 
 
+@pytest.mark.parametrize("derived", [False, True])
+def test_what_is_joined_of_what_a_kernel_sums_itself_is_not_waited_for(derived):
+    """The mean of each example is made in the kernel that reads the parts it was put into."""
+
+    def function(x):
+        mean = (x * x).mean((1, 2), keepdim=True)
+        parts = (x * mean).flatten(1).chunk(4, 1)
+        return (mean * cr.cat([part.tanh() for part in parts], 1).reshape(x.shape) * x).sum()
+
+    same(cr.grad(function) if derived else function, drawn(8, 2, 24))
+
+
 # --- nests
 
 

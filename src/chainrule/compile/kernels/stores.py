@@ -218,7 +218,7 @@ class _Demand:
                 if isinstance(x.op, Reduction) or x is not root:
                     self._push(x)
             elif not loaded:
-                if x is not root and _is_mixed(x, where):
+                if x is not root and _is_mixed(x, where) and not self._waits(x, group):
                     self._stores.fixed.add(id(x))
                 elif not self._is_read(group, x, root, own):
                     return None
