@@ -43,7 +43,7 @@ def drawn(*shape: int, seed: int = 0, dtype: str = "float32") -> cr.Tensor:
     return cr.tensor(np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype))
 
 
-def page_step() -> tuple[Callable[..., Any], cr.Tensor, cr.Tensor]:
+def page_step(batch: int = 200) -> tuple[Callable[..., Any], cr.Tensor, cr.Tensor]:
     """A net of two layers with a mean squared error, trained by SGD."""
     params = [drawn(100, 50), drawn(50), drawn(50, 1), drawn(1)]
     for p in params:
@@ -59,7 +59,7 @@ def page_step() -> tuple[Callable[..., Any], cr.Tensor, cr.Tensor]:
         optimizer.step()
         return loss
 
-    return step, drawn(200, 100, seed=1), drawn(200, seed=1)
+    return step, drawn(batch, 100, seed=1), drawn(batch, seed=1)
 
 
 def attention_gradients(q: cr.Tensor, k: cr.Tensor, v: cr.Tensor) -> Any:

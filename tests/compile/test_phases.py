@@ -73,8 +73,8 @@ def test_alone_or_together_a_step_computes_the_same():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_product_claims_what_the_kernel_behind_it_fills(threads):
-    """The gradient of the hidden layer of the page's net, which in training the other thread read a step before."""
-    tasks = written(*page_step(), threads=threads).schedule.tasks
+    """The gradient of a hidden layer, which in training the other thread read a step before: sums are not in parts."""
+    tasks = written(*page_step(batch=100), threads=threads).schedule.tasks
     claims = {t.kernel.name: t.kernel.claims for t in tasks if isinstance(t.kernel, Contract) and t.kernel.claims}
     if threads == 1:  # there is nobody else
         assert not claims
@@ -98,8 +98,8 @@ def test_a_product_claims_for_a_shallow_product_soon_after_it():
 
 
 def test_nothing_is_claimed_that_is_too_large_for_a_cache_or_gone_from_it():
-    """Of 1200 rows the gradient has 240 KB, of 3000 rows 600; two caches hold 512."""
-    for rows, some in ((1200, True), (3000, False)):
+    """Of 1201 rows the gradient has 240 KB, of 3001 rows 600; two caches hold 512. Odd ones are not in two parts."""
+    for rows, some in ((1201, True), (3001, False)):
         step = two_layers(rows, (784, 50, 10), F.cross_entropy, cr.tensor(np.arange(rows) % 10))
         tasks = written(*step, threads=2).schedule.tasks
         assert any(isinstance(t.kernel, Contract) and t.kernel.claims for t in tasks[:1]) == some

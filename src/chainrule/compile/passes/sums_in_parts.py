@@ -22,8 +22,8 @@ from chainrule.ops import contraction, movement, reduction, windows
 
 _PARTS = 2
 _LONG = 2  # times as many terms as results along each dimension: with fewer, columns are shared and not rows
-_ADDED = 1 << 20  # multiply-adds of a product, and
-_SUMMED = 1 << 16  # terms of a sum, for which one wait more does not matter
+_ADDED = 1 << 19  # multiply-adds of a product, and
+_SUMMED = 1 << 13  # terms of a sum, for which one wait more does not matter
 _AROUND = 4  # points of the dimensions before the batch: of more, these are what is shared
 
 
