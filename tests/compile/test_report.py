@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from steps import page_step
 
 import chainrule as cr
 from chainrule import nn
@@ -789,3 +790,12 @@ def test_a_choice_between_numbers_is_written_for_one_entry_of_all_that_are_alike
     step = cr.compile(cr.grad(loss))
     step(cr.ones(5, 4))
     assert "result = 0" in str(step.report())
+
+
+def test_new_dimensions_of_what_is_summed_in_parts_are_those_of_the_user():
+    step, x, y = page_step()
+    compiled = cr.compile(step)
+    compiled(x, y)
+    formulas = re.sub(r"\s{2,}\d.*|\s+", " ", str(compiled.report()))  # without the times at the right
+    assert ", columns)[:, None] + b2" in formulas
+    assert "[:, :, None]" not in formulas
