@@ -191,7 +191,16 @@ BAD = [
         ShapeError,
         r"a state of \(1, 2, 4\) for the input float32\[5,2,3\]; got float32\[1,5,4\]",
     ),
-    (lambda: nn.GRU(3, 4)(cr.zeros(5, 2, 3), [1.0]), ShapeError, "got list"),
+    (lambda: nn.GRU(3, 4)(cr.zeros(5, 2, 3), [1.0]), DTypeError, "got list"),
+    (lambda: nn.GRU(3, 4)(cr.zeros(5, 2, 3), cr.zeros(1, 2, 4).double()), DTypeError, r"got float64\[1,2,4\]"),
+    (lambda: nn.LSTM(3, "4"), ArgumentError, "hidden_size must be a positive int; got '4'"),
+    (lambda: nn.GRU(3, 4, dropout=True), ArgumentError, "dropout is a probability"),
+    (lambda: nn.RNN(3, 4, nonlinearity=[]), ArgumentError, "must be 'tanh' or 'relu'"),
+    (
+        lambda: nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2))(cr.zeros(5, 2, 3)),
+        DTypeError,
+        "linear: expected a tensor; got a tuple of 2; take one of its parts",
+    ),
     (lambda: nn.LSTMCell(3, 4)(cr.zeros(5, 2, 3)), ShapeError, r"expected an input \(n, input\), or \(input,\)"),
     (lambda: nn.LSTM(3, 4)([1.0]), DTypeError, "LSTM: expected a tensor; got list"),
 ]

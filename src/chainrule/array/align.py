@@ -46,6 +46,8 @@ def not_a_tensor(name: str, value: object, parameter: str = "") -> ChainruleErro
     wanted = f"{name}: expected a tensor{parameter and f' as {parameter}'}"
     if value is None:
         return at_user_line(DTypeError(f"{wanted}; got None; does what made it return anything?"))
+    if isinstance(value, tuple):
+        return at_user_line(DTypeError(f"{wanted}; got a tuple of {len(value)}; take one of its parts"))
     got = kind.__name__ if kind.__name__ != "Tensor" else f"{kind.__module__}.Tensor"  # that of another library
     return at_user_line(DTypeError(f"{wanted}; got {got}; make one with cr.tensor(…) first"))
 

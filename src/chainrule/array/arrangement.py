@@ -19,7 +19,7 @@ from chainrule.ops import movement
 if TYPE_CHECKING:
     from chainrule.tensor import Tensor
 
-_MANY = 8  # slices: fewer are cut from the whole one by one
+_MANY = 64  # slices: fewer are cut from the whole one by one
 
 # --- dimensions
 
@@ -159,7 +159,7 @@ def _slices(x: Tensor, dim: int) -> tuple[Tensor, ...]:
     What is compiled joins them anyway.
     """
     n = x.shape[dim]
-    if n > _MANY and tracer() is None:
+    if n > _MANY and x.requires_grad and tracer() is None:
         halves = manipulation.narrow(x, dim, 0, n // 2), manipulation.narrow(x, dim, n // 2, n - n // 2)
         return tuple(part for half in halves for part in _slices(half, dim))
     return tuple(select(x, dim, i) for i in range(n))

@@ -11,14 +11,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from chainrule.array.align import not_a_tensor
 from chainrule.core.node import Node
 from chainrule.errors import ChainruleError
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 
-# How the source spells that an input is a tensor, and nothing else: annotations are kept as text here.
-_TENSOR = "Tensor"
+# How the source spells that an input is a tensor, or may be left out: annotations are kept as text here.
+_TENSOR = frozenset({"Tensor", "Tensor | None"})
+
+# By function: as it is offered, which is one function however many names it has.
+_offered: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def of_tensors(function: Called, module: str) -> Called:
@@ -40,10 +45,13 @@ def of_tensors(function: Called, module: str) -> Called:
 
 
 def offer(names: dict[str, Any], module: str) -> None:
-    """Put `of_tensors` around each function of a module's namespace that takes a tensor."""
+    """Put `of_tensors` around each function of a module's namespace that takes a tensor, unless another module did."""
     for name, value in names.items():
-        if inspect.isfunction(value) and _TENSOR in value.__annotations__.values() and value.__module__ != module:
-            names[name] = of_tensors(value, module)
+        if inspect.isfunction(value) and value.__module__ != module:
+            taken = (kind for parameter, kind in value.__annotations__.items() if parameter != "return")
+            if value not in _offered and not _TENSOR.isdisjoint(taken):
+                _offered[value] = of_tensors(value, module)
+            names[name] = _offered.get(value, value)
 
 
 def blame(
@@ -62,5 +70,17 @@ def blame(
         return
     first = next(iter(given), "")
     for parameter, value in given.items():
-        if signature.parameters[parameter].annotation == _TENSOR and not isinstance(value, Node):
-            raise not_a_tensor(name, value, "" if parameter == first else parameter) from None
+        asks = signature.parameters[parameter]
+        if asks.annotation in _TENSOR and not (value is None and asks.annotation != "Tensor"):
+            for x in value if asks.kind is asks.VAR_POSITIONAL else (value,):
+                if _is_behind(x, error):
+                    raise not_a_tensor(name, x, "" if parameter == first else parameter) from error
+
+
+def _is_behind(value: object, error: Exception) -> bool:
+    """Is it an input like this that lacks an attribute, or fits no operator? Arrays fit those of NumPy's."""
+    if isinstance(value, Node):
+        return False
+    if isinstance(error, AttributeError):
+        return type(error.obj) is type(value)
+    return not isinstance(value, np.ndarray | np.generic)

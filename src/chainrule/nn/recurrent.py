@@ -89,11 +89,11 @@ class _Recurrent(Module):
         if isinstance(parts, Tensor) or not isinstance(parts, tuple | list) or len(parts) != self.parts:
             raise at_user_line(ArgumentError(f"{name}: expected {says} of {wanted}; got {type(given).__name__}"))
         for part, shape in zip(parts, shapes, strict=True):
-            if not isinstance(part, Tensor) or part.shape != shape or part.dtype != input.dtype:
+            fits = isinstance(part, Tensor) and part.dtype == input.dtype
+            if not fits or part.shape != shape:
                 got = " and ".join(str(p.aval) if isinstance(p, Tensor) else type(p).__name__ for p in parts)
-                raise at_user_line(
-                    ShapeError(f"{name}: expected {says} of {wanted} for the input {input.aval}; got {got}")
-                )
+                error = ShapeError if fits else DTypeError
+                raise at_user_line(error(f"{name}: expected {says} of {wanted} for the input {input.aval}; got {got}"))
         return tuple(parts)
 
 
@@ -118,8 +118,8 @@ class _Layer(_Recurrent):
     ) -> None:
         name = type(self).__name__
         check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        if not 0 <= dropout <= 1:
-            raise at_user_line(ArgumentError(f"{name}: dropout is a probability, 0 ≤ dropout ≤ 1; got {dropout}"))
+        if type(dropout) not in (int, float) or not 0 <= dropout <= 1:
+            raise at_user_line(ArgumentError(f"{name}: dropout is a probability, 0 ≤ dropout ≤ 1; got {dropout!r}"))
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional = bidirectional
@@ -278,7 +278,8 @@ class LSTM(_Layer):
         dtype: object = None,
     ) -> None:
         super().__init__()
-        if type(proj_size) is not int or not 0 <= proj_size < max(hidden_size, 1):
+        check_sizes("LSTM", hidden_size=hidden_size)
+        if type(proj_size) is not int or not 0 <= proj_size < hidden_size:
             raise at_user_line(ArgumentError(
                 f"LSTM: proj_size must be an int from 0 to below hidden_size = {hidden_size}; got {proj_size!r}"
             ))  # fmt: skip
@@ -359,7 +360,7 @@ class GRU(_Layer):
 
 
 def _known(name: str, nonlinearity: str) -> Nonlinearity:
-    if nonlinearity not in _RNN_STEPS:
+    if nonlinearity not in tuple(_RNN_STEPS):  # whatever it is: not everything can be looked up
         raise at_user_line(ArgumentError(f"{name}: nonlinearity must be 'tanh' or 'relu'; got {nonlinearity!r}"))
     return nonlinearity  # type: ignore[return-value]
 
@@ -375,6 +376,8 @@ class _Cell(_Recurrent):
         check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self._add_weights("", input_size, hidden_size, dtype)
+        if not bias:
+            self.bias_ih = self.bias_hh = None
         self.reset_parameters()
 
     def _run(self, input: Tensor, given: Any) -> State:
