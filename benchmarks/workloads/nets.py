@@ -99,6 +99,14 @@ def lstm(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:
     return model
 
 
+def trained(problem: Problem, nn: Any, weights: Sequence[Any]) -> tuple[list[Any], Callable[[Any, Any], Any] | None]:
+    """The tensors that a step updates, and what `loss_of` takes for LSTM layers: of other nets these, and None."""
+    if problem.net != "recurrent":
+        return list(weights), None
+    layers = lstm(problem, nn, weights)
+    return list(layers.parameters()), lambda _, x: layers(x)[0]
+
+
 def model_of(problem: Problem, nn: Any, weights: Sequence[Any]) -> Any:
     """The net as a module of the library's `nn`, with these tensors as its parameters' values."""
 

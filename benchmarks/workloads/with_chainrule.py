@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 
 import chainrule as cr
-from workloads.nets import batch_norm, loss_of, lstm, model_of
+from workloads.nets import batch_norm, loss_of, model_of, trained
 from workloads.problems import RATE, Job, Running, statistics
 
 
 def training(job: Job) -> Running:
-    weights = [cr.tensor(w, requires_grad=True) for w in job.weights]
-    recurrent = None
-    if job.problem.net == "recurrent":
-        layers = lstm(job.problem, cr.nn, weights)
-        weights, recurrent = list(layers.parameters()), lambda _, x: layers(x)[0]
+    weights, recurrent = trained(job.problem, cr.nn, [cr.tensor(w, requires_grad=True) for w in job.weights])
     optimizer = getattr(cr.optim, job.problem.optimizer)(weights, lr=RATE)
     loss_function = loss_of(job.problem, cr, lambda x, w, b: x @ w + b, recurrent)
     norm = batch_norm(cr, [list(map(cr.tensor, pair)) for pair in statistics(job.problem)])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workloads.nets import batch_norm, loss_of, lstm, model_of
+from workloads.nets import batch_norm, loss_of, model_of, trained
 from workloads.problems import BETAS, EPS, GATES, MEMORY, MOMENTUM, RATE, Job, Running, statistics
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -31,10 +31,7 @@ def training(job: Job) -> Running:
 
 
 def eager_step(weights: list[Any], running: list[Any], job: Job) -> Any:
-    recurrent = None
-    if job.problem.net == "recurrent":
-        layers = lstm(job.problem, torch.nn, weights)
-        weights, recurrent = list(layers.parameters()), lambda _, x: layers(x)[0]
+    weights, recurrent = trained(job.problem, torch.nn, weights)
     loss_function, norm = loss_of(job.problem, torch, linear, recurrent), batch_norm(torch, running)
     for w in weights:
         w.requires_grad_()

@@ -16,13 +16,9 @@ from chainrule.nn import init
 from chainrule.nn.linear import Dropout, Linear, check_sizes
 from chainrule.nn.module import Module
 from chainrule.nn.normalisation import LayerNorm
-from chainrule.nn.parameter import Parameter
+from chainrule.nn.parameter import Parameter, blank
 from chainrule.ops.attention import attention_weights
 from chainrule.tensor import Tensor
-
-
-def _empty(*shape: int, dtype: object) -> Parameter:
-    return Parameter(creation.zeros(*shape, dtype=dtype or dtypes.DEFAULT_FLOAT))
 
 
 class MultiheadAttention(Module):
@@ -75,13 +71,13 @@ class MultiheadAttention(Module):
         self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
         self.head_dim = embed_dim // num_heads
         if self.kdim == self.vdim == embed_dim:
-            self.in_proj_weight = _empty(3 * embed_dim, embed_dim, dtype=dtype)
+            self.in_proj_weight = blank(3 * embed_dim, embed_dim, dtype=dtype)
         else:
             self.in_proj_weight = None
-            self.q_proj_weight = _empty(embed_dim, embed_dim, dtype=dtype)
-            self.k_proj_weight = _empty(embed_dim, self.kdim, dtype=dtype)
-            self.v_proj_weight = _empty(embed_dim, self.vdim, dtype=dtype)
-        self.in_proj_bias = _empty(3 * embed_dim, dtype=dtype) if bias else None
+            self.q_proj_weight = blank(embed_dim, embed_dim, dtype=dtype)
+            self.k_proj_weight = blank(embed_dim, self.kdim, dtype=dtype)
+            self.v_proj_weight = blank(embed_dim, self.vdim, dtype=dtype)
+        self.in_proj_bias = blank(3 * embed_dim, dtype=dtype) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, dtype=dtype)
         self.reset_parameters()
 

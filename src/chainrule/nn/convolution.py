@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from chainrule import creation, dtypes
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError
 from chainrule.functional import convolution as functional
@@ -14,7 +13,7 @@ from chainrule.functional.convolution import Sizes, spread
 from chainrule.nn import init
 from chainrule.nn.linear import check_sizes
 from chainrule.nn.module import Module
-from chainrule.nn.parameter import Parameter
+from chainrule.nn.parameter import Parameter, blank
 from chainrule.tensor import Tensor
 
 # --- convolution
@@ -56,8 +55,8 @@ class _Convolution(Module):
         self.padding = padding if isinstance(padding, str) else spread(name, "padding", padding, rank, 0)
         self.dilation = spread(name, "dilation", dilation, rank)
         shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter(creation.zeros(shape, dtype=dtype or dtypes.DEFAULT_FLOAT))
-        self.bias = Parameter(creation.zeros(out_channels, dtype=dtype or dtypes.DEFAULT_FLOAT)) if bias else None
+        self.weight = blank(*shape, dtype=dtype)
+        self.bias = blank(out_channels, dtype=dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

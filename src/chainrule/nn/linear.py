@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from chainrule import creation, dtypes
 from chainrule.core.node import at_user_line
 from chainrule.creation import Generator
 from chainrule.errors import ArgumentError, OutOfRangeError
@@ -14,12 +13,8 @@ from chainrule.functional import linear as functional
 from chainrule.nn import init
 from chainrule.nn.activations import Pointwise
 from chainrule.nn.module import Module
-from chainrule.nn.parameter import Parameter
+from chainrule.nn.parameter import Parameter, blank
 from chainrule.tensor import Tensor
-
-
-def _empty(*shape: int, dtype: object) -> Parameter:
-    return Parameter(creation.zeros(*shape, dtype=dtype or dtypes.DEFAULT_FLOAT))
 
 
 class Linear(Module):
@@ -47,8 +42,8 @@ class Linear(Module):
         super().__init__()
         check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = _empty(out_features, in_features, dtype=dtype)
-        self.bias = _empty(out_features, dtype=dtype) if bias else None
+        self.weight = blank(out_features, in_features, dtype=dtype)
+        self.bias = blank(out_features, dtype=dtype) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -97,7 +92,7 @@ class Embedding(Module):
             )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        self.weight = _empty(num_embeddings, embedding_dim, dtype=dtype)
+        self.weight = blank(num_embeddings, embedding_dim, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -52,3 +52,8 @@ class Parameter(Tensor, makes=Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
+
+
+def blank(*shape: int, dtype: object) -> Parameter:
+    """A parameter of zeros, whose first values are still to be drawn; float32 if `dtype` is None."""
+    return Parameter(creation.zeros(*shape, dtype=dtype or dtypes.DEFAULT_FLOAT))

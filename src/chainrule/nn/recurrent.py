@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar, Literal
 
-from chainrule import creation, dtypes
+from chainrule import creation
 from chainrule.array import arrangement, manipulation
 from chainrule.core.node import at_user_line
 from chainrule.errors import ArgumentError, DTypeError, ShapeError
@@ -15,7 +15,7 @@ from chainrule.functional.recurrent import State, Step
 from chainrule.nn import init
 from chainrule.nn.linear import check_sizes
 from chainrule.nn.module import Module
-from chainrule.nn.parameter import Parameter
+from chainrule.nn.parameter import blank
 from chainrule.tensor import Tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
@@ -45,7 +45,7 @@ class _Recurrent(Module):
         if outputs != self.hidden_size:
             shapes["weight_hr"] = (outputs, self.hidden_size)
         for name, shape in shapes.items():
-            setattr(self, name + suffix, Parameter(creation.zeros(*shape, dtype=dtype or dtypes.DEFAULT_FLOAT)))
+            setattr(self, name + suffix, blank(*shape, dtype=dtype))
 
     def reset_parameters(self) -> None:
         """Draw all weights and biases again."""
@@ -180,7 +180,22 @@ class _Layer(_Recurrent):
         return ", ".join([str(self.input_size), str(self.hidden_size), *options])
 
 
-class RNN(_Layer):
+class _OneState(_Layer):
+    """A stack of layers whose state is h alone."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(what the last layer put out at each entry, the last state of each layer).
+
+        Args:
+            input: (length, n, input_size), or (n, length, input_size) if `batch_first`; or without n.
+            hx: the first states, (layers, n, hidden_size), both directions of a layer in turn; None: 0. Or without n.
+        Returns: (length, n, hidden_size · directions), in the order of `input`, and the shape of `hx`.
+        """
+        out, (last,) = self._run(input, hx)
+        return out, last
+
+
+class RNN(_OneState):
     """A stack of Elman layers: h′ = tanh(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh) at each entry of a sequence.
 
     Args:
@@ -224,17 +239,6 @@ class RNN(_Layer):
 
     def _step(self) -> Step:
         return _RNN_STEPS[self.nonlinearity]
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(what the last layer put out at each entry, the last state of each layer).
-
-        Args:
-            input: (length, n, input_size), or (n, length, input_size) if `batch_first`; or without n.
-            hx: the first states, (layers, n, hidden_size), both directions of a layer in turn; None: 0. Or without n.
-        Returns: (length, n, hidden_size · directions), in the order of `input`, and the shape of `hx`.
-        """
-        out, (last,) = self._run(input, hx)
-        return out, last
 
 
 class LSTM(_Layer):
@@ -302,7 +306,7 @@ class LSTM(_Layer):
         return out, (h, c)
 
 
-class GRU(_Layer):
+class GRU(_OneState):
     """A stack of gated recurrent units: at each entry of a sequence, a state between the last one and a new one.
 
     h′ = (1 − z) · n + z · h, where r = σ(rₓ + rₕ), z = σ(zₓ + zₕ), n = tanh(nₓ + r · nₕ), [rₓ zₓ nₓ] = x W_ihᵀ + b_ih
@@ -347,17 +351,6 @@ class GRU(_Layer):
     def _step(self) -> Step:
         return recurrent.gru_cell
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(what the last layer put out at each entry, the last state of each layer).
-
-        Args:
-            input: (length, n, input_size), or (n, length, input_size) if `batch_first`; or without n.
-            hx: the first states, (layers, n, hidden_size), both directions of a layer in turn; None: 0. Or without n.
-        Returns: (length, n, hidden_size · directions), in the order of `input`, and the shape of `hx`.
-        """
-        out, (last,) = self._run(input, hx)
-        return out, last
-
 
 def _known(name: str, nonlinearity: str) -> Nonlinearity:
     if nonlinearity not in tuple(_RNN_STEPS):  # whatever it is: not everything can be looked up
@@ -390,7 +383,15 @@ class _Cell(_Recurrent):
         return f"{self.input_size}, {self.hidden_size}{'' if self.bias else ', bias=False'}"
 
 
-class RNNCell(_Cell):
+class _OneStateCell(_Cell):
+    """One layer, one entry, whose state is h alone."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """(n, input_size) and the last state (n, hidden_size), or 0, to the next; or both without n."""
+        return self._run(input, hx)[0]
+
+
+class RNNCell(_OneStateCell):
     """One step of an `RNN` of one layer: h′ = tanh(x W_ihᵀ + b_ih + h W_hhᵀ + b_hh).
 
     Args:
@@ -423,10 +424,6 @@ class RNNCell(_Cell):
 
     def _step(self) -> Step:
         return _RNN_STEPS[self.nonlinearity]
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """(n, input_size) and the last state (n, hidden_size), or 0, to the next; or both without n."""
-        return self._run(input, hx)[0]
 
     def extra_repr(self) -> str:
         """The sizes, and the options that are not as usual."""
@@ -461,7 +458,7 @@ class LSTMCell(_Cell):
         return h, c
 
 
-class GRUCell(_Cell):
+class GRUCell(_OneStateCell):
     """One step of a `GRU` of one layer.
 
     Args:
@@ -481,7 +478,3 @@ class GRUCell(_Cell):
 
     def _step(self) -> Step:
         return recurrent.gru_cell
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """(n, input_size) and the last state (n, hidden_size), or 0, to the next; or both without n."""
-        return self._run(input, hx)[0]

@@ -218,22 +218,20 @@ class _Demand:
                 if isinstance(x.op, Reduction) or x is not root:
                     self._push(x)
             elif not loaded:
-                if x is not root and _is_mixed(x, where) and not self._waits(x, group):
-                    self._stores.fixed.add(id(x))
-                elif not self._is_read(group, x, root, own):
+                if not self._is_read(group, x, where, root, own):
                     return None
                 self.require(x, group)
             return Number(0, x.aval.dtype)
 
         return leaf
 
-    def _is_read(self, group: Group, x: Node, root: Node, own: Group | None) -> bool:
+    def _is_read(self, group: Group, x: Node, where: Where, root: Node, own: Group | None) -> bool:
         """Is a value of elsewhere read from memory, and not computed where it is wanted?"""
         if x.op is None:
             return x.constant is None
         if not is_free(x):
             return True
-        if id(x) in self._often and x is not root and not self._waits(x, group):
+        if x is not root and (id(x) in self._often or _is_mixed(x, where)) and not self._waits(x, group):
             self._stores.fixed.add(id(x))
             return True
         if self._kept is not None:
